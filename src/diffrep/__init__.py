@@ -1,0 +1,1 @@
+"""Learning representations by denoising."""

@@ -1,0 +1,94 @@
+"""The words that every module shares: five shapes, a batch, its random numbers, and the terms of a loss.
+
+Glossary. x: clean data, in [-1, 1] (tables: standardised). x_t = alpha x + sigma eps: noisy data. t in [0, 1]: 0 is
+data, 1 is noise; s < t. log_snr = log(alpha^2 / sigma^2); gamma = -log_snr. z: the code, and only the code.
+rate = KL(q(z | x) || p(z)), nats. bits/dim: the bound at weight one, divided by D ln 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Data = Float[Tensor, "batch channels *spatial"]  # images (B, C, H, W), volumes, signals (B, C, L), vectors (B, F)
+Time = Float[Tensor, " batch"]  # one time, or one log-SNR, for each example
+PerExample = Float[Tensor, " batch"]  # one number for each example, in nats where it is a loss
+CodeVector = Float[Tensor, "batch dim"]  # a code z
+FeatureMap = Float[Tensor, "batch width *spatial"]  # inside a network
+
+Terms = dict[str, PerExample]  # the named terms of a loss, nats for each example; their sum is what is minimised
+Shape = tuple[int, ...]  # of one example, without the batch: (C, H, W), (C, L), (F,)
+
+
+def expand(per_example: Tensor, like: Tensor) -> Tensor:
+    """(B,) -> (B, 1, ..., 1) with as many axes as `like`: the one place where a time meets data."""
+    return per_example.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def sum_features(values: Tensor) -> PerExample:
+    """(B, ...) -> (B,): the sum over everything but the batch, in float32."""
+    return values.float().flatten(1).sum(1)
+
+
+def bits_per_dim(nats: Tensor | float, shape: Shape):
+    """Nats for one example of `shape` -> bits for each of its D numbers: nats / (D ln 2). The one place for it."""
+    return nats / (math.prod(shape) * math.log(2))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one step, the same however the batch is cut into parts.
+
+    The numbers for the whole batch come from one seeded generator and each part takes its slice, so that two
+    processes (or two accumulated parts) see what one would have seen, and a continued run what an unbroken one would.
+
+    seed: anything that names the step. part, parts: this slice, and into how many equal slices the batch is cut.
+    """
+
+    generator: torch.Generator
+    part: int = 0
+    parts: int = 1
+
+    @classmethod
+    def of(cls, seed: int, device: torch.device | str = "cpu", part: int = 0, parts: int = 1) -> Draws:
+        return cls(torch.Generator(device).manual_seed(seed % 2**63), part, parts)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers of `shape` (its first axis is the batch of this part)."""
+        return self._slice(torch.randn, shape)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1) of `shape`."""
+        return self._slice(torch.rand, shape)
+
+    def stratified(self, batch: int) -> Time:
+        """Low-discrepancy times t_i = (u + i / B) mod 1 over the whole batch (VDM, Appendix I.1); (batch,)."""
+        size = batch * self.parts
+        u = torch.rand((), generator=self.generator, device=self.generator.device)
+        steps = torch.arange(size, device=u.device)[self.part * batch : (self.part + 1) * batch]
+        return (u + steps / size) % 1
+
+    def _slice(self, draw, shape: tuple[int, ...]) -> Tensor:
+        whole = draw((shape[0] * self.parts, *shape[1:]), generator=self.generator, device=self.generator.device)
+        return whole[self.part * shape[0] : (self.part + 1) * shape[0]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples: x (B, *shape), their labels (B,) or None, their positions in the data (B,), and random numbers."""
+
+    x: Tensor
+    index: Tensor
+    label: Tensor | None = None
+    draws: Draws | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device | str) -> Batch:
+        label = None if self.label is None else self.label.to(device)
+        return replace(self, x=self.x.to(device), index=self.index.to(device), label=label)
