@@ -1,0 +1,92 @@
+"""Level of detail: where on the noise axis a loss looks, and where its times are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from diffrep.noise import Noise
+from diffrep.shapes import Draws, Time
+
+Density = Callable[[Noise, Time], Tensor]  # a non-negative function of t; its scale matters only for `likelihood`
+
+
+def uniform(noise: Noise, t: Time) -> Tensor:
+    """Every t alike: log-uniform sigma under VE, which in DRL finds stroke width and background."""
+    return torch.ones_like(t)
+
+
+def likelihood(noise: Noise, t: Time) -> Tensor:
+    """-d log_snr / dt: with the factor 1/2 of the eps loss this is the bound, in nats (VDM, Section 4)."""
+    return -noise.log_snr_slope(t)
+
+
+def high_noise(noise: Noise, t: Time) -> Tensor:
+    """d(sigma/alpha)/dt: uniform sigma under VE, which in DRL finds the class of a digit."""
+    return -noise.log_snr_slope(t) * (-0.5 * noise.log_snr(t)).clamp(max=10).exp()
+
+
+def low_noise(noise: Noise, t: Time) -> Tensor:
+    """-d log_snr / dt, faded out above sigma = alpha: fine detail."""
+    return -noise.log_snr_slope(t) * torch.sigmoid(noise.log_snr(t))
+
+
+def band(low: float, high: float) -> Density:
+    """Uniform in log-SNR between two values, nothing elsewhere."""
+    if not low < high:
+        raise ValueError(f"band expects low < high, both log-SNR; got {low} and {high}")
+
+    def density(noise: Noise, t: Time) -> Tensor:
+        log_snr = noise.log_snr(t)
+        return -noise.log_snr_slope(t) * ((log_snr >= low) & (log_snr <= high))
+
+    return density
+
+
+class Levels(nn.Module):
+    """The measure over noise levels that a loss integrates against, and the density that its times are drawn from.
+
+    looks: the measure (the weight w(t) of DRL and its p(t) are the same thing here). draws: a density for t; any gives
+    the same expectation, because each example is weighted by looks / draws. `Levels(d)` weights uniform times;
+    `Levels(d, draws=d)` draws by d, and the weights are constant. steps: t on the grid i / steps (finite T), else None.
+    """
+
+    cells = 4096
+
+    def __init__(self, looks: Density = uniform, draws: Density = uniform, steps: int | None = None):
+        super().__init__()
+        self.looks, self.draws, self.steps = looks, draws, steps
+
+    def draw(self, noise: Noise, draws: Draws, batch: int) -> Time:
+        """(batch,) low-discrepancy times with density `draws`."""
+        u = draws.stratified(batch)
+        t = u if self.draws is uniform else self._quantile(noise, u)
+        return t if self.steps is None else (t * self.steps).floor().clamp(max=self.steps - 1).add(1) / self.steps
+
+    def weight(self, noise: Noise, t: Time) -> Tensor:
+        """(B,) looks / draws at t, the factor of each example's loss."""
+        looked = self.looks(noise, t)
+        if self.draws is uniform:
+            return looked
+        grid, mass = self._mass(noise, t.device)
+        drawn = self.draws(noise, t) / mass.mean()
+        return looked / drawn.clamp(min=1e-12)
+
+    def _quantile(self, noise: Noise, u: Time) -> Time:
+        """The inverse of the cumulative distribution of `draws`, piecewise linear over cells; no gradient."""
+        grid, mass = self._mass(noise, u.device)
+        cumulative = torch.cumsum(mass.double(), 0)
+        cumulative = cumulative / cumulative[-1]
+        cell = torch.searchsorted(cumulative, u.double().contiguous()).clamp(max=self.cells - 1)
+        before = torch.where(cell > 0, cumulative[cell - 1], torch.zeros_like(cumulative[cell]))
+        inside = (u - before) / (cumulative[cell] - before).clamp(min=1e-30)
+        return ((cell + inside.clamp(0, 1)) / self.cells).float()
+
+    def _mass(self, noise: Noise, device: torch.device) -> tuple[Time, Tensor]:
+        grid = (torch.arange(self.cells, device=device) + 0.5) / self.cells
+        mass = self.draws(noise, grid).detach().float()
+        if not (torch.isfinite(mass).all() and (mass >= 0).all() and mass.sum() > 0):
+            raise ValueError("a level of detail must be finite, not negative, and positive somewhere in t in [0, 1]")
+        return grid, mass
