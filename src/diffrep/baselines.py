@@ -1,0 +1,122 @@
+"""Autoencoders behind the same seam: what a code is worth without diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from diffrep.codes import Code, Posterior
+from diffrep.control import Weight
+from diffrep.errors import UserError
+from diffrep.model import CodePath, Model
+from diffrep.priors import Prior
+from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, sum_features
+
+
+class Autoencoder(Model):
+    """Encoder, generator, squared error: AE with a deterministic code, VAE with a Gaussian one.
+
+    p(x | z) is a Gaussian around the generator's output with one learned spread for each channel; for grey levels its
+    mass on each level's cell (the outer cells reach to infinity), so that the VAE's bound is in bits per dimension
+    like every other (Kingma and Welling 2014; Salimans et al. 2017 for the cells).
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        bins: int | None,
+        posterior: Posterior,
+        generator: nn.Module,
+        prior: Prior,
+        weights: Mapping[str, Weight] | None = None,
+        corrupt: float = 0.0,
+    ):
+        super().__init__()
+        self.shape, self.bins, self.timed, self.corrupt = shape, bins, False, corrupt
+        self.posterior, self.generator, self.prior = posterior, generator, prior
+        self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
+        self.weights = nn.ModuleDict(weights or {})
+        self.parts = {"model": {"encoder": [posterior], "decoder": [generator, _Holder(self.log_spread)]}}
+        self._health: dict[str, Tensor] = {}
+
+    def loss(self, batch: Batch, player: str = "model") -> Terms:
+        x, draws = batch.x, batch.draws
+        assert draws is not None, "a batch needs its random numbers: batch.draws"
+        seen = x + self.corrupt * draws.normal(*x.shape) if self.corrupt else x
+        code = self.posterior(seen)
+        z = code.sample(draws.normal(*code.mean.shape))
+        values = {"reconstruction": self.surprise(x, self.generator(z))}
+        if code.spread is not None:
+            values["rate"] = self.prior.rate(code, z)
+            self._health = {"rate_nats": values["rate"].detach().mean()}
+        return {name: self.weights[name](v) if name in self.weights else v for name, v in values.items()}
+
+    def surprise(self, x: Data, mean: Data) -> PerExample:
+        """-log p(x | z), nats for each example."""
+        spread = self.log_spread.clamp(-7, 3).exp().expand_as(x)
+        gaussian = torch.distributions.Normal(mean.float(), spread)
+        if self.bins is None:
+            return -sum_features(gaussian.log_prob(x))
+        half = 1 / self.bins
+        low, high = (x - half - mean) / spread, (x + half - mean) / spread
+        low = low.masked_fill(x - half < -1 + half / 2, -torch.inf)
+        high = high.masked_fill(x + half > 1 - half / 2, torch.inf)
+        return -sum_features(_log_mass(low, high))
+
+    @torch.no_grad()
+    def elbo(self, batch: Batch, levels: int = 8) -> Terms:
+        if self.posterior.deterministic:
+            raise UserError("a deterministic code has no finite rate, so there is no bound")
+        x, draws = batch.x, batch.draws
+        code = self.posterior(x)
+        zero = torch.zeros(len(x), device=x.device)
+        nats = torch.stack(
+            [self.surprise(x, self.generator(code.sample(draws.normal(*code.mean.shape)))) for _ in range(levels)]
+        ).mean(0)
+        rate = self.prior.rate(code, code.sample(draws.normal(*code.mean.shape)))
+        return {"diffusion": zero, "prior": zero, "reconstruction": nats, "rate": rate}
+
+    @torch.no_grad()
+    def encode(self, x: Data, t: float | Tensor | None = None) -> Code:
+        if t is not None:
+            raise UserError("this code does not depend on t; leave t out, or train tdrl or tvdrl")
+        return self.posterior(x)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: CodeVector | CodePath | None,
+        n: int,
+        draws: Draws,
+        sampler: str = "dpm",
+        steps: int = 50,
+        x_1: Data | None = None,
+    ) -> Data:
+        """The generator's output: one step, so sampler, steps and x_1 have no part in it."""
+        z = z(torch.zeros(n)) if callable(z) else z
+        if z is None or tuple(z.shape) != (n, self.posterior.dim):
+            came = None if z is None else tuple(z.shape)
+            raise UserError(f"expected codes of shape ({n}, {self.posterior.dim}), got {came}")
+        x = self.generator(z).float()
+        return x.clamp(-1, 1) if self.bins is not None else x
+
+    def watch(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self._health.items()}
+
+
+class _Holder(nn.Module):
+    """A parameter where a module is expected."""
+
+    def __init__(self, parameter: nn.Parameter):
+        super().__init__()
+        self.parameter = parameter
+
+
+def _log_mass(low: Tensor, high: Tensor) -> Tensor:
+    """log(Phi(high) - Phi(low)) without cancellation: mirrored to the left tail, where log_ndtr is exact."""
+    mirrored = low > 0
+    low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
+    log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+    return log_high + torch.log1p(-torch.exp((log_low - log_high).clamp(max=-1e-7)))

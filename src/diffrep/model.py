@@ -1,0 +1,320 @@
+"""A model: what is trained, encodes, decodes and states its bound; and the one that all diffusion methods share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from diffrep import terms
+from diffrep.codes import Code, Posterior
+from diffrep.control import Weight
+from diffrep.denoiser import Denoiser, Prediction
+from diffrep.errors import UserError, unknown
+from diffrep.levels import Levels
+from diffrep.noise import LearnedGamma
+from diffrep.priors import Prior
+from diffrep.sample import STEPS, invert, sample, start, times
+from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
+
+
+CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
+
+
+class Model(nn.Module, ABC):
+    """A method: a loss to train, and what a trained one does. `prior` is None where there is no code to draw."""
+
+    shape: Shape
+    bins: int | None
+    prior: Prior | None
+    timed: bool  # whether the code depends on the noise level
+    parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
+
+    @abstractmethod
+    def loss(self, batch: Batch, player: str = "model") -> Terms:
+        """Named terms (B,), nats; what `player` minimises is the mean of their sum."""
+
+    @abstractmethod
+    def elbo(self, batch: Batch, levels: int = 8) -> Terms:
+        """The bound on -log p(x) at weight one, (B,) nats each; a model that has none raises a UserError."""
+
+    @abstractmethod
+    def encode(self, x: Data, t: float | Time | None = None) -> Code:
+        """x (B, *shape) -> its code; t in [0, 1], one or (B,), for a time-conditioned code (1/2 if left out).
+
+        UserError where there is no code, or where the code does not depend on t.
+        """
+
+    @abstractmethod
+    def decode(
+        self,
+        z: CodeVector | CodePath | None,
+        n: int,
+        draws: Draws,
+        sampler: str = "dpm",
+        steps: int = 50,
+        x_1: Data | None = None,
+    ) -> Data:
+        """n examples in [-1, 1] from codes z (n, d), from a code for each t, or without a code.
+
+        x_1 (n, *shape), standard normal, fixes the noise that they start from.
+        """
+
+    @abstractmethod
+    def watch(self) -> dict[str, float]:
+        """Health of the last training step, for the log."""
+
+    def forward(self, batch: Batch, player: str = "model") -> Terms:
+        return self.loss(batch, player)
+
+    def players(self) -> dict[str, dict[str, list[nn.Parameter]]]:
+        """Who minimises what: player -> group -> parameters; the gradient of each group is clipped on its own."""
+        return {
+            player: {
+                group: [p for module in modules for p in module.parameters() if p.requires_grad]
+                for group, modules in groups.items()
+            }
+            for player, groups in self.parts.items()
+        }
+
+    @torch.no_grad()
+    def sample(self, n: int, draws: Draws, sampler: str = "dpm", steps: int = 50) -> Data:
+        """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder."""
+        z = None if self.prior is None else self.prior.sample(n, draws)
+        return self.decode(z, n, draws, sampler, steps)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Data, draws: Draws, sampler: str = "dpm", steps: int = 50, per_code: int = 1) -> Data:
+        """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise."""
+        x = x.repeat_interleave(per_code, 0)
+        return self.decode(self.code_path(x), len(x), draws, sampler, steps)
+
+    @torch.no_grad()
+    def interpolate(self, a: Data, b: Data, points: int, draws: Draws, sampler: str = "dpm", steps: int = 50) -> Data:
+        """(points, *shape): decoded from codes on the straight line between those of a and b, all from one x_1."""
+        share = torch.linspace(0, 1, points, device=a.device)[:, None]
+        from_a, from_b = (self.code_path(x.expand(points, *self.shape)) for x in (a, b))
+        x_1 = draws.normal(1, *self.shape).expand(points, *self.shape)
+        return self.decode(lambda t: torch.lerp(from_a(t), from_b(t), share), points, draws, sampler, steps, x_1=x_1)
+
+    def code_path(self, x: Data) -> CodePath:
+        """The mean code of x (B, *shape) as a function of t; constant unless the code is time-conditioned."""
+        if self.timed:
+            return lambda t: self.encode(x, t).mean
+        z = self.encode(x).mean
+        return lambda t: z
+
+
+@dataclass(frozen=True)
+class Noised:
+    """One step of training, all that a term may look at. weight (B,): looks / draws of the level of detail."""
+
+    x: Data
+    t: Time
+    eps: Data
+    x_t: Data
+    log_snr: Time
+    weight: Tensor
+    code: Code | None
+    z: CodeVector | None
+    kept: Tensor  # (B,) 1 where the decoder sees the code, 0 where it is dropped
+    prediction: Prediction
+    model: DiffusionModel
+    draws: Draws
+
+
+Term = Callable[[Noised], PerExample]
+
+
+class DiffusionModel(Model):
+    """A diffusion decoder, and what it is given: a code (or none), noise, a level of detail, and a list of terms.
+
+    denoiser: network, noise and parameterisation. posterior: q(z | x, t), or None. prior: p(z), or None. levels: where
+    on the noise axis the loss looks. terms: name -> function of a `Noised` step. weights: name -> `Weight` of that
+    term; one where missing. drop: share of examples whose code is withheld in training, so that one network is the
+    conditional and the unconditional denoiser. critic: a second player, for adversarial score matching.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        bins: int | None,
+        denoiser: Denoiser,
+        terms: Mapping[str, Term],
+        levels: Levels,
+        posterior: Posterior | None = None,
+        prior: Prior | None = None,
+        weights: Mapping[str, Weight] | None = None,
+        drop: float = 0.0,
+        critic: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.shape, self.bins, self.drop, self.terms = shape, bins, drop, dict(terms)
+        self.denoiser, self.levels, self.posterior, self.prior, self.critic = denoiser, levels, posterior, prior, critic
+        self.weights = nn.ModuleDict(weights or {})
+        self.timed = posterior is not None and posterior.timed
+        self.parts = {"model": {"decoder": [denoiser.network], "noise": [denoiser.noise]}}
+        if posterior is not None:
+            self.parts["model"]["encoder"] = [posterior]
+        if prior is not None:
+            self.parts["model"]["prior"] = [prior]
+        if critic is not None:
+            self.parts["critic"] = {"critic": [critic]}
+        self._health: dict[str, Tensor] = {}
+
+    @property
+    def noise(self):
+        return self.denoiser.noise
+
+    def loss(self, batch: Batch, player: str = "model") -> Terms:
+        step = self.noised(batch)
+        if player == "critic":
+            fake = step.prediction.x.detach()
+            return {"judge": terms.judge(self.critic(step.x), self.critic(fake))}
+        values = {name: term(step) for name, term in self.terms.items()}
+        self._observe(step, values)
+        return {name: self.weights[name](v) if name in self.weights else v for name, v in values.items()}
+
+    def noised(self, batch: Batch) -> Noised:
+        """Draws t, eps, z and which codes are dropped, and denoises once."""
+        x, draws = batch.x, batch.draws
+        assert draws is not None, "a batch needs its random numbers: batch.draws"
+        t = self.levels.draw(self.noise, draws, len(x))
+        eps = draws.normal(*x.shape)
+        scales, log_snr, weight = self.noise.scales(t), self.noise.log_snr(t), self.levels.weight(self.noise, t)
+        if isinstance(self.noise, LearnedGamma):
+            scales, log_snr, weight, settle = _variance_gradient(scales, log_snr, weight)
+        x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
+        code, z = self._code(x, log_snr.detach(), draws)
+        dropped = draws.uniform(len(x)) < self.drop
+        prediction = self.denoiser.at(x_t, scales, log_snr, z, dropped if self.drop and z is not None else None)
+        if isinstance(self.noise, LearnedGamma):
+            settle(terms.denoising(eps, prediction, weight).detach())
+        kept = 1 - dropped.float()
+        return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws)
+
+    def elbo(self, batch: Batch, levels: int = 8) -> Terms:
+        """diffusion, prior, reconstruction and, with a code, rate: -log p(x) <= their sum (science: VDM, Eq. 11).
+
+        The diffusion loss is averaged over `levels` stratified log-SNRs for each example, drawn uniformly between the
+        ends of the process (d log_snr = slope dt, so the integral is the same). Each level has its own eps and z.
+        """
+        if self.posterior is not None and (self.posterior.deterministic or self.timed):
+            kind = "time-conditioned" if self.timed else "deterministic"
+            raise UserError(f"a {kind} code has no finite rate, so there is no bound; see `denoising` beside it")
+        nats = self.denoising_by_level(batch, levels)
+        x, draws = batch.x, batch.draws
+        zero = torch.zeros(len(x), device=x.device)
+        alpha, sigma = self.noise.scales(zero)
+        x_0 = self.noise.add(x, draws.normal(*x.shape), zero)
+        if self.bins is None:
+            end = terms.density(x, x_0, alpha, sigma)
+        else:
+            end = terms.reconstruction(x, x_0, alpha, sigma, self.bins)
+        bound = {"diffusion": nats.mean(1), "prior": self.noise.prior_loss(x), "reconstruction": end}
+        if self.posterior is not None:
+            code = self.posterior(x)
+            bound["rate"] = self.prior.rate(code, code.sample(draws.normal(*code.mean.shape)))
+        return bound
+
+    @torch.no_grad()
+    def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
+        """(B, levels) 1/2 |eps - eps_hat|^2 (log_snr_0 - log_snr_1), nats, at stratified log-SNRs, noisy levels last.
+
+        Its mean over levels is the diffusion loss at weight one; `with_code=False` asks the null-code branch.
+        """
+        x, draws = batch.x, batch.draws
+        ends = self.noise.log_snr(torch.tensor([0.0, 1.0], device=x.device))
+        nats = []
+        for k in range(levels):
+            log_snr = ends[0] + (ends[1] - ends[0]) * (k + draws.stratified(len(x))) / levels
+            t = self.noise.time(log_snr)
+            eps = draws.normal(*x.shape)
+            x_t = self.noise.add(x, eps, t)
+            _, z = self._code(x, log_snr, draws)
+            prediction = self.denoiser(x_t, t, z if with_code else None)
+            nats.append(terms.denoising(eps, prediction, ends[0] - ends[1]))
+        return torch.stack(nats, 1)
+
+    @torch.no_grad()
+    def encode(self, x: Data, t: float | Time | None = None) -> Code:
+        if self.posterior is None:
+            raise UserError("this method has no code; train one that has (`diffrep methods` lists them)")
+        if not self.timed:
+            if t is not None:
+                raise UserError("this code does not depend on t; leave t out, or train tdrl or tvdrl")
+            return self.posterior(x)
+        at = torch.as_tensor(0.5 if t is None else t, dtype=torch.float32, device=x.device).expand(len(x))
+        return self.posterior(x, self.noise.log_snr(at))
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: CodeVector | CodePath | None,
+        n: int,
+        draws: Draws,
+        sampler: str = "dpm",
+        steps: int = 50,
+        x_1: Data | None = None,
+    ) -> Data:
+        if sampler not in STEPS:
+            raise unknown("sampler", sampler, STEPS)
+        x_1 = start(self.noise, (n, *self.shape), draws) if x_1 is None else x_1 * self.noise.start_scale()
+        x = sample(self.conditioned(z, n), self.noise, x_1, STEPS[sampler], times(self.noise, steps), draws)
+        return x.clamp(-1, 1) if self.bins is not None else x
+
+    @torch.no_grad()
+    def invert(self, x: Data, steps: int = 100) -> Data:
+        """x -> the standard normal x_1 from which the probability flow, with x's own code, leads back to x."""
+        path = None if self.posterior is None else self.code_path(x)
+        return invert(self.conditioned(path, len(x)), self.noise, x, steps) / self.noise.start_scale()
+
+    def conditioned(self, z: CodeVector | CodePath | None, n: int) -> Callable[[Data, Time], Prediction]:
+        """The denoiser of n examples with its code filled in; UserError for codes of the wrong size."""
+        if z is None or callable(z):
+            return lambda x_t, t: self.denoiser(x_t, t, None if z is None else z(t))
+        dim = 0 if self.posterior is None else self.posterior.dim
+        if tuple(z.shape) != (n, dim):
+            raise UserError(f"expected codes of shape ({n}, {dim}), got {tuple(z.shape)}")
+        return lambda x_t, t: self.denoiser(x_t, t, z)
+
+    def watch(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self._health.items()}
+
+    def _code(self, x: Data, log_snr: Time, draws: Draws) -> tuple[Code | None, CodeVector | None]:
+        if self.posterior is None:
+            return None, None
+        code = self.posterior(x, log_snr)
+        return code, code.sample(draws.normal(*code.mean.shape))
+
+    @torch.no_grad()
+    def _observe(self, step: Noised, values: Terms) -> None:
+        self._health = {}
+        if step.code is not None:
+            self._health["active_units"] = (step.code.mean.var(0) > 0.01).sum()
+            if "rate" in values:
+                self._health["rate_nats"] = values["rate"].mean()
+
+
+def _variance_gradient(scales: tuple[Time, Time], log_snr: Time, weight: Tensor):
+    """The same values, whose gradient to the noise process is that of loss^2 in place of loss (VDM, Appendix I.2).
+
+    The mean of the loss does not depend on the inside of gamma(t), only its variance does; d loss^2 = 2 loss d loss, so
+    in the same backward each example's gradient is multiplied by twice its loss, known once `settle` is called.
+    """
+    factor: list[Tensor] = []
+
+    def scaled(value: Time) -> Time:
+        if not value.requires_grad:
+            return value
+        value = value.clone()
+        value.register_hook(lambda gradient: gradient * factor[0])
+        return value
+
+    def settle(loss: PerExample) -> None:
+        factor.append(2 * loss / loss.mean().clamp(min=1e-12))
+
+    return (scaled(scales[0]), scaled(scales[1])), scaled(log_snr), scaled(weight), settle
