@@ -59,8 +59,11 @@ class Noise(nn.Module, ABC):
             return (low + high) / 2
 
     def start_scale(self) -> Tensor:
-        """The standard deviation sqrt(alpha_1^2 + sigma_1^2) of p(x_1) = N(0, . I), from which sampling starts; ()."""
-        alpha, sigma = self.scales(torch.ones(1, device=self._device()))
+        """The standard deviation sqrt(alpha_1^2 + sigma_1^2) of p(x_1) = N(0, . I), from which sampling starts; ().
+
+        On the device, and of the precision, of the process's own numbers."""
+        own = next((p for p in [*self.parameters(), *self.buffers()]), torch.empty(0))
+        alpha, sigma = self.scales(torch.ones(1, device=own.device, dtype=own.dtype))
         return (alpha**2 + sigma**2).sqrt()[0]
 
     def prior_loss(self, x: Data) -> PerExample:
@@ -77,12 +80,11 @@ class Noise(nn.Module, ABC):
             (slope,) = torch.autograd.grad(function(u).sum(), u, create_graph=learned or t.requires_grad)
         return slope if torch.is_grad_enabled() else slope.detach()
 
-    def _device(self) -> torch.device:
-        return next((p.device for p in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
-
 
 class VE(Noise):
     """Variance exploding: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t (Song et al. 2021, Eq. 30; DRL)."""
+
+    sigma: Tensor
 
     def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0):
         super().__init__()
@@ -100,6 +102,8 @@ class VP(Noise):
     Times below t_min count as t_min, as in Song et al. 2021 (Appendix C): at t = 0 the log-SNR would be infinite.
     """
 
+    beta: Tensor
+
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-5):
         super().__init__()
         _positive_range("VP beta_min, beta_max", beta_min, beta_max)
@@ -113,6 +117,8 @@ class VP(Noise):
 
 class SubVP(Noise):
     """Sub-VP: alpha as in VP, sigma = 1 - alpha^2 (Song et al. 2021, Eq. 36)."""
+
+    beta: Tensor
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3):
         super().__init__()
@@ -128,6 +134,8 @@ class SubVP(Noise):
 class Cosine(Noise):
     """alpha = cos(pi u / 2), sigma = sin(pi u / 2), u = t squeezed into the stated log-SNR range (Nichol 2021)."""
 
+    ends: Tensor
+
     def __init__(self, log_snr_min: float = -15.0, log_snr_max: float = 15.0):
         super().__init__()
         if not log_snr_min < log_snr_max:
@@ -142,6 +150,8 @@ class Cosine(Noise):
 
 class LinearGamma(Noise):
     """gamma = gamma_0 + (gamma_1 - gamma_0) t, variance preserving (VDM, Appendix I.3). Its ends may be learned."""
+
+    ends: Tensor
 
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0, learned: bool = False):
         super().__init__()
@@ -162,6 +172,8 @@ class LearnedGamma(Noise):
     l(t) = l1(t) + l3(phi(l2(2t - 1))) with |weights| and phi = 2 sigmoid - 1 (VDM, Appendix H); the continuous bound
     depends on gamma through its ends alone, so the inside is free to lower the variance of the estimate.
     """
+
+    ends: Tensor
 
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0, hidden: int = 1024):
         super().__init__()
