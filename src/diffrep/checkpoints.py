@@ -1,0 +1,152 @@
+"""Tensors on disk: safetensors files that are whole or absent, checked when read, never pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from diffrep.errors import UserError
+
+FORMAT = 1  # of the layout of our files
+_KEY = "diffrep"  # under which our metadata stands in the header
+
+Tensors = dict[str, Tensor]
+
+
+class BrokenFile(UserError):
+    """A file of tensors that is cut short, changed, or not ours."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A UserError, in place of an OSError, for whatever is written inside."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{path} cannot be written ({reason}): free some space or pick a directory that may be written to; what was"
+            " saved before is intact."
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file in one instant: after a crash it holds the old or the new content, never a part of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def save_tensors(path: Path, tensors: Tensors, facts: dict) -> None:
+    """Write tensors with JSON facts about them, in one instant and with a checksum over both."""
+    plain = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    sealed = {**facts, "format": FORMAT, "checksum": _checksum(plain, facts)}
+    write_bytes(path, safetensors.torch.save(plain, metadata={_KEY: json.dumps(sealed)}))
+
+
+def load_tensors(path: Path) -> tuple[Tensors, dict]:
+    """Tensors (on the CPU) and facts of a file; BrokenFile where it is cut short or changed."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            sealed = json.loads((file.metadata() or {})[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise BrokenFile(f"{path} cannot be read ({error}).") from error
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise BrokenFile(f"{path} is not a whole file of diffrep ({error}).") from error
+    if sealed.pop("format", None) != FORMAT:
+        raise BrokenFile(f"{path} was written by another version of diffrep; its format is not {FORMAT}.")
+    if sealed.pop("checksum", None) != _checksum(tensors, sealed):
+        raise BrokenFile(f"{path} was changed after it was written: its checksum does not match.")
+    return tensors, sealed
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict:
+    """Put the weights of a file into a model of the same parts; returns the file's facts (which weights, step, ...)."""
+    tensors, facts = load_tensors(Path(path))
+    fill(model, tensors, path)
+    return facts
+
+
+@torch.no_grad()
+def fill(model: nn.Module, tensors: Tensors, origin: str | Path) -> None:
+    """Copy tensors into a model's state; a UserError that names the first tensor that does not fit."""
+    state = model.state_dict()
+    for name in sorted(state.keys() | tensors.keys()):
+        came = tuple(tensors[name].shape) if name in tensors else "nothing"
+        expected = tuple(state[name].shape) if name in state else "nothing"
+        if came != expected:
+            raise UserError(
+                f"{origin} holds weights of another model: expected {name} to be {expected}, got {came}; use the"
+                " settings it was trained with, or train a new run."
+            )
+    for name, value in state.items():
+        value.copy_(tensors[name])
+
+
+class Checkpoints:
+    """The checkpoints of a run, step-00001234.safetensors and so on: the newest `keep` stay."""
+
+    def __init__(self, directory: Path, keep: int = 2):
+        self.directory, self.keep = directory, keep
+
+    def paths(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.directory.glob("step-*.safetensors"))
+
+    def save(self, step: int, tensors: Tensors, facts: dict) -> Path:
+        """Write the state at a step, then remove what is older than the newest `keep`."""
+        path = self.directory / f"step-{step:08d}.safetensors"
+        save_tensors(path, tensors, {**facts, "step": step})
+        for old in self.paths()[: -self.keep]:
+            old.unlink()
+        for leftover in self.directory.glob(".step-*.tmp"):
+            leftover.unlink()
+        return path
+
+    def newest(self, warn: Callable[[str], None]) -> tuple[Tensors, dict] | None:
+        """The newest checkpoint that is whole, None where there is none; broken ones are reported and passed over."""
+        paths = self.paths()
+        for path in reversed(paths):
+            try:
+                return load_tensors(path)
+            except BrokenFile as error:
+                warn(f"{error} It is passed over.")
+        if paths:
+            raise UserError(
+                f"every checkpoint in {self.directory} is broken ({', '.join(p.name for p in paths)}): restart the run,"
+                " or put back a copy."
+            )
+        return None
+
+
+def _checksum(tensors: Tensors, facts: dict) -> str:
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,245 @@
+"""Settings: frozen, validated, one default each; read from a file, changed by words, saved beside a run."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from diffrep.budget import Budget
+from diffrep.errors import UserError, unknown
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _is_budget(text: str) -> str:
+    Budget.parse(text)
+    return text
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataSettings(_Frozen):
+    """Where the examples come from, and how they are split."""
+
+    source: str = Field(default="digits", min_length=1, description="name of a data set, or a path")
+    valid: Share = Field(default=0.1, description="share of examples kept for choosing between models")
+    test: Share = Field(default=0.2, description="share of examples kept for the final numbers")
+    skip_bad: bool = Field(default=False, description="go on without files that cannot be read")
+    label_column: str | None = Field(default=None, description="column of the labels, if it must be named")
+
+    @model_validator(mode="after")
+    def _some_are_left(self) -> DataSettings:
+        if self.valid + self.test >= 1:
+            raise ValueError(f"expected valid + test below 1, got {self.valid} + {self.test}.")
+        return self
+
+
+class DecoderSettings(_Frozen):
+    """The network that removes noise."""
+
+    kind: Literal["auto", "unet", "mlp"] = Field(default="auto", description="network; auto: unet, or mlp for vectors")
+    width: PositiveInt = Field(default=32, description="channels at full resolution, or units of a layer")
+    multipliers: tuple[PositiveInt, ...] = Field(
+        default=(1, 2, 2), min_length=1, description="width at each resolution, finest first"
+    )
+    blocks: PositiveInt = Field(default=2, description="residual blocks at each resolution")
+    attention: tuple[bool, ...] = Field(default=(), description="whether each resolution attends, finest first")
+    fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin, cos(2^n pi x)")
+    dropout: Share = Field(default=0.0, description="share of features dropped in training")
+    bottleneck_code: bool = Field(default=False, description="show the code at the coarsest resolution as a map, too")
+
+
+class EncoderSettings(_Frozen):
+    """The network that reads a clean example."""
+
+    kind: Literal["auto", "conv", "wideresnet", "vit", "mlp"] = Field(default="auto", description="auto: conv, or mlp")
+    width: PositiveInt = Field(default=32, description="channels of the first stage, or units of a layer")
+    depth: PositiveInt = Field(default=2, description="blocks of a stage, or layers")
+    patch: PositiveInt = Field(default=4, description="side of a patch of vit, in pixels")
+
+
+class CodeSettings(_Frozen):
+    """The code z, and what it costs."""
+
+    dim: PositiveInt = Field(default=32, description="numbers in a code")
+    drop: Share = Field(default=0.1, description="share of examples whose code is dropped in training")
+    rate: PositiveFloat | None = Field(default=None, description="nats that a multiplier holds; none: beta weighs")
+    beta: NonNegativeFloat = Field(default=1.0, description="weight of the rate in training; reports use 1")
+    l1: NonNegativeFloat = Field(default=0.0, description="weight of the L1 norm of the code")
+    free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate that cost nothing in training")
+    warmup: Share = Field(default=0.0, description="share of the budget over which the weight of the rate rises from 0")
+
+
+class NoiseSettings(_Frozen):
+    """The forward process."""
+
+    kind: Literal["auto", "ve", "vp", "subvp", "cosine", "linear", "learned-ends", "learned"] = Field(
+        default="auto", description="process; auto: that of the method's paper"
+    )
+    gamma_0: float = Field(default=-13.3, description="-log SNR of the data end, for linear and learned")
+    gamma_1: float = Field(default=5.0, description="-log SNR of the noise end, for linear and learned")
+    sigma_min: PositiveFloat = Field(default=0.01, description="least sigma of ve")
+    sigma_max: PositiveFloat = Field(default=50.0, description="largest sigma of ve")
+    beta_min: PositiveFloat = Field(default=0.1, description="beta at t = 0 of vp and subvp")
+    beta_max: PositiveFloat = Field(default=20.0, description="beta at t = 1 of vp and subvp")
+
+    @model_validator(mode="after")
+    def _rising(self) -> NoiseSettings:
+        for low, high in (("gamma_0", "gamma_1"), ("sigma_min", "sigma_max"), ("beta_min", "beta_max")):
+            if not getattr(self, low) < getattr(self, high):
+                raise ValueError(f"expected {low} below {high}, got {getattr(self, low)} and {getattr(self, high)}.")
+        return self
+
+
+class TrainSettings(_Frozen):
+    """How the weights are found."""
+
+    budget: Annotated[str, AfterValidator(_is_budget)] = Field(
+        default="60s", description="amount of training: 120s, 10m, 20000ex or 3epochs"
+    )
+    batch: PositiveInt = Field(default=128, description="examples of a step, over all processes and micro-batches")
+    accumulate: PositiveInt = Field(default=1, description="micro-batches of a step, to save memory")
+    lr: PositiveFloat = Field(default=2e-3, description="largest learning rate")
+    beta1: Share = Field(default=0.9, description="decay of AdamW's mean of gradients")
+    beta2: Share = Field(default=0.99, description="decay of AdamW's mean of squared gradients")
+    weight_decay: NonNegativeFloat = Field(default=0.01, description="AdamW's decay of matrices and kernels")
+    warmup: Share = Field(default=0.02, description="share of the budget over which the learning rate rises")
+    schedule: Literal["cosine", "constant"] = Field(default="cosine", description="learning rate after the rise")
+    clip: PositiveFloat | None = Field(default=1.0, description="largest gradient norm of each part; none: no limit")
+    ema: Share = Field(default=0.999, description="decay of the average of the weights")
+    precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="mixed precision; no: float32")
+    compile: bool = Field(default=False, description="compile the model at the first step")
+    channels_last: bool = Field(default=True, description="memory layout of images that is faster for convolutions")
+    workers: int = Field(default=0, ge=0, description="processes that read data that does not fit in memory")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one")
+    log_every: PositiveInt = Field(default=20, description="steps between two lines of metrics.jsonl")
+    checkpoint_every: PositiveInt = Field(default=500, description="steps between two checkpoints")
+    trackers: tuple[str, ...] = Field(default=(), description="trackers to log to as well, such as tensorboard")
+
+
+class Settings(_Frozen):
+    """All that defines a run."""
+
+    method: str = Field(default="vae-vdm", min_length=1, description="name of the method; `diffrep methods` lists them")
+    seed: int = Field(default=0, ge=0, description="names the random numbers of the run")
+    data: DataSettings = Field(default=DataSettings(), description="examples and splits")
+    decoder: DecoderSettings = Field(default=DecoderSettings(), description="network that removes noise")
+    encoder: EncoderSettings = Field(default=EncoderSettings(), description="network that reads a clean example")
+    code: CodeSettings = Field(default=CodeSettings(), description="the code and its cost")
+    noise: NoiseSettings = Field(default=NoiseSettings(), description="forward process")
+    detail: str = Field(default="auto", description="level of detail: auto, uniform, high-noise, band:a:b, ...")
+    predicts: Literal["auto", "eps", "x", "v", "score", "edm", "marginal"] = Field(
+        default="auto", description="what the output of the decoder means"
+    )
+    train: TrainSettings = Field(default=TrainSettings(), description="optimiser, budget, log")
+
+
+def load(path: str | Path, changes: Sequence[str] = ()) -> Settings:
+    """Settings from a TOML or JSON file, defaults where it is silent, then changes as in `override`."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"the settings {path} cannot be read ({error.strerror}): give a TOML or JSON file.") from error
+    except ValueError as error:
+        raise UserError(f"the settings {path} are not valid {path.suffix[1:].upper() or 'TOML'} ({error}).") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"the settings {path} must be a table of names and values, got a {type(raw).__name__}.")
+    return _validated(_changed(raw, changes))
+
+
+def override(settings: Settings, changes: Sequence[str]) -> Settings:
+    """Settings with changes such as "train.lr=1e-3": values as in TOML, bare words as text, none for no value."""
+    return _validated(_changed(settings.model_dump(mode="json"), changes))
+
+
+def save(settings: Settings, path: str | Path) -> None:
+    """Write settings as JSON; `load` gives them back."""
+    try:
+        Path(path).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the settings cannot be written to {path} ({error.strerror}): pick another place.") from error
+
+
+def names(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str]:
+    """Every dotted name and its description."""
+    found: dict[str, str] = {}
+    for name, info in model.model_fields.items():
+        inner = _section(info.annotation)
+        found |= names(inner, f"{prefix}{name}.") if inner else {f"{prefix}{name}": info.description or ""}
+    return found
+
+
+def _changed(raw: dict, changes: Sequence[str]) -> dict:
+    raw = json.loads(json.dumps(raw, default=str))  # plain values: TOML dates become text
+    for change in changes:
+        name, equals, text = change.partition("=")
+        name = name.strip()
+        if not equals:
+            raise UserError(f"expected a setting as name=value, got {change!r}: write for example train.lr=1e-3.")
+        if name not in names():
+            raise _unknown(name)
+        *path, last = name.split(".")
+        section = raw
+        for part in path:
+            section = section.setdefault(part, {})
+        section[last] = _value(name, text.strip())
+    return raw
+
+
+def _value(name: str, text: str) -> object:
+    model: type[BaseModel] = Settings
+    *path, last = name.split(".")
+    for part in path:
+        model = _section(model.model_fields[part].annotation) or model
+    annotation = model.model_fields[last].annotation
+    kinds = (annotation, *get_args(annotation))
+    if text in ("none", "None", "null") and type(None) in kinds:
+        return None
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return text if str in kinds and not isinstance(value, str) else value  # a folder may be called 2024
+
+
+def _section(annotation: object) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _unknown(name: str) -> UserError:
+    section = name.rpartition(".")[0]
+    near = [n for n in names() if section and n.rpartition(".")[0] == section] or list(Settings.model_fields)
+    return unknown("setting", name, names(), f"Known: {', '.join(sorted(near))}.")
+
+
+def _validated(raw: dict) -> Settings:
+    try:
+        return Settings.model_validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        raise _unknown(name)
+    if first["type"] == "value_error":  # our own sentence, complete
+        raise UserError(f"setting {name!r}: {first['msg'].removeprefix('Value error, ')}")
+    expected = first["msg"].removeprefix("Input should be ").lower()
+    raise UserError(f"setting {name!r}: expected {expected}, got {first['input']!r}.")

@@ -1,0 +1,38 @@
+"""The exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """Average of the parameters over steps, with a warm-up so that it does not remember the start; buffers are copied.
+
+    After update n = 0, 1, ...: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)).
+    `weights` holds the names of `model.state_dict()`.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self._averaged = {name for name, value in model.named_parameters() if value.is_floating_point()}
+
+    def rate(self, n: int) -> float:
+        """The decay d of update n."""
+        return min(self.decay, (1 + n) / (10 + n))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, n: int) -> None:
+        """Take in the weights of the model after its step n."""
+        for name, value in model.state_dict().items():
+            if name in self._averaged:
+                self.weights[name].lerp_(value, 1 - self.rate(n))
+            else:
+                self.weights[name].copy_(value)
+
+    @torch.no_grad()
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Continue from a saved average."""
+        for name, value in self.weights.items():
+            value.copy_(weights[name])

@@ -1,0 +1,121 @@
+"""Settings: what is read is what was written, and every mistake is one sentence that names the setting."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from diffrep.budget import Budget
+from diffrep.config import Settings, load, names, override, save
+from diffrep.errors import UserError
+
+
+def test_saved_settings_come_back(tmp_path):
+    """A run directory holds all that defines the run."""
+    settings = override(Settings(), ["train.lr=3e-4", "decoder.multipliers=[1, 2]", "code.rate=10", "train.clip=none"])
+    save(settings, tmp_path / "config.json")
+    assert load(tmp_path / "config.json") == settings
+    assert settings.train.lr == 3e-4 and settings.decoder.multipliers == (1, 2)
+    assert settings.code.rate == 10 and settings.train.clip is None
+
+
+def test_toml_is_partial_and_changes_win(tmp_path):
+    """A file states what differs; the command line has the last word."""
+    path = tmp_path / "a.toml"
+    path.write_text('method = "vdrl"\n[train]\nbatch = 64\nlr = 1e-3\n')
+    settings = load(path, ["train.batch=32"])
+    assert (settings.method, settings.train.batch, settings.train.lr) == ("vdrl", 32, 1e-3)
+    assert settings.code == Settings().code
+
+
+def test_every_setting_is_described_and_none_can_be_changed_in_place():
+    """The descriptions are the reference of the settings; a frozen object can be shared."""
+    assert all(names().values()) and "train.lr" in names()
+    with pytest.raises(ValidationError):
+        Settings().train.lr = 1.0
+
+
+def test_text_stays_text():
+    """A folder may be called 2024 or true; a method's name needs no quotes."""
+    assert override(Settings(), ["data.source=2024"]).data.source == "2024"
+    assert override(Settings(), ["data.source='a b'"]).data.source == "a b"
+    assert override(Settings(), ["method=vdrl", "train.precision=bf16"]).train.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("train.lrr=1", ["unknown setting 'train.lrr'", "Did you mean 'train.lr'?"]),
+        ("trian.batch=1", ["Did you mean 'train.batch'?"]),
+        ("train=3", ["unknown setting 'train'"]),
+        ("train.lr=-1", ["'train.lr'", "greater than 0", "got -1"]),
+        ("train.lr=fast", ["'train.lr'", "number", "got 'fast'"]),
+        ("train.batch=1.5", ["'train.batch'", "integer", "got 1.5"]),
+        ("train.batch=true", ["'train.batch'", "integer"]),
+        ("code.l1=nan", ["'code.l1'", "finite"]),
+        ("decoder.kind=unett", ["'decoder.kind'", "'unet'", "got 'unett'"]),
+        ("decoder.multipliers=[1,0]", ["'decoder.multipliers.1'", "got 0"]),
+        ("train.budget=5", ["'train.budget'", "20000ex"]),
+        ("noise.sigma_min=60", ["'noise'", "sigma_min below sigma_max"]),
+        ("data.valid=0.9", ["'data'", "valid + test below 1"]),
+        ("train.lr", ["name=value"]),
+    ],
+)
+def test_mistakes_are_one_sentence(change, words):
+    """What was expected, what came, what to do; no stack of the validator."""
+    with pytest.raises(UserError) as error:
+        override(Settings(), [change])
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, text", [("a.toml", "[train\n"), ("a.json", "{"), ("b.json", "[]"), ("c.toml", "[train]\nlrr = 1\n")]
+)
+def test_bad_files_are_named(tmp_path, name, text):
+    """A file that cannot be parsed, or holds an unknown setting, is the user's to mend."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError):
+        load(tmp_path / name)
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    "text, amount, unit",
+    [
+        ("120s", 120, "seconds"),
+        ("10m", 600, "seconds"),
+        ("1.5h", 5400, "seconds"),
+        ("20000ex", 20000, "examples"),
+        ("2e4ex", 20000, "examples"),
+        ("3epochs", 3, "epochs"),
+        ("1 epoch", 1, "epochs"),
+        ("0.5epochs", 0.5, "epochs"),
+    ],
+)
+def test_budgets_are_read(text, amount, unit):
+    """The three units of the command line."""
+    assert Budget.parse(text) == Budget(amount, unit)
+
+
+@pytest.mark.parametrize("text", ["", "120", "s", "-3s", "0ex", "0s", "3 days", "1ex2", "nan s", "0.5ex"])
+def test_bad_budgets_say_what_is_accepted(text):
+    """A number without a unit is ambiguous, nothing at all is no budget."""
+    with pytest.raises(UserError, match="120s"):
+        Budget.parse(text)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 300))
+def test_a_budget_in_examples_is_spent_to_the_last(amount, batch):
+    """Steps of any size add up to the budget, never past it, and progress ends at 1."""
+    budget, seen = Budget(amount, "examples"), 0
+    while budget.progress(examples=seen, seconds=0.0) < 1:
+        seen += budget.take(batch, examples=seen)
+    assert seen == amount
+
+
+def test_epochs_become_examples():
+    """Three epochs of 70 examples are 210 examples; other budgets do not depend on the data."""
+    assert Budget.parse("3epochs").of(70) == Budget(210, "examples")
+    assert Budget.parse("9s").of(70) == Budget.parse("9s")
+    assert Budget.parse(str(Budget.parse("10m"))) == Budget.parse("10m")
