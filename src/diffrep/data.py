@@ -1,0 +1,116 @@
+"""A name, a folder, a file or an array -> three disjoint splits of `Examples`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffrep.errors import UserError
+from diffrep.examples import Examples, fingerprint_of
+from diffrep.loader import Stream
+from diffrep.raw import Raw
+from diffrep.readers import read
+from diffrep.stores import InMemory
+
+__all__ = ["Examples", "Splits", "Stream", "load"]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three disjoint parts of a data set; `skipped` counts the files that could not be read (with skip_bad)."""
+
+    train: Examples
+    valid: Examples
+    test: Examples
+    skipped: int = 0
+
+
+def load(
+    source: object,
+    *,
+    valid: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    skip_bad: bool = False,
+    label_column: str | None = None,
+) -> Splits:
+    """Reads a data set and cuts it into splits.
+
+    | source | what is read |
+    |---|---|
+    | "digits" | 1,797 digits of 8 x 8 with 17 grey levels, inside scikit-learn |
+    | array or tensor, or (x, labels) | pictures, signals, volumes or tables by shape: see `diffrep.values.of_array` |
+    | `.npy`, `.npz` | the same; in `.npz` x, images, data, counts or features, with y or labels; the rest: factors |
+    | folder of pictures | flat, class folders, train/ valid/ test/, metadata.csv (file_name, label, factors) |
+    | `.parquet`, folder of them | hub layout: pictures {bytes, path} and a ClassLabel, or numeric columns |
+    | `.csv`, `.tsv` | a table of numbers; a column label, words as factors |
+    | "owner/name" | a data set of the Hugging Face hub (extra `hub`) |
+
+    Pictures are grey, RGB, RGBA or 16-bit; grey ones beside RGB ones become RGB. Up to 1 GiB (decoded) is held in
+    memory; encoded pictures and `.npy` pixels above that are read as they are needed. A table is standardised with
+    the mean and standard deviation of its training split.
+
+    valid, test: shares of the examples, at least one each; a split that the source has is kept, and what is missing
+    is cut from its training split (valid is then a share of that). seed: of the cut. skip_bad: go on without pictures
+    that cannot be read. label_column: where the labels are, when not in a column of a usual name.
+    UserError: a source that is missing, broken, of mixed sizes, of a wrong range, not finite, or under 3 examples.
+    """
+    if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
+        raise UserError(f"valid={valid} and test={test} are shares of the data: give two above 0 with a sum below 1.")
+    name, raw = read(source, label_column=label_column, skip_bad=skip_bad)
+    rows = _cut(raw, name, valid, test, seed)
+    whole = _examples(raw, name, rows["train"])
+    train, valid_, test_ = (replace(whole.subset(rows[split]), split=split) for split in ("train", "valid", "test"))
+    return Splits(train, valid_, test_, raw.skipped)
+
+
+def _cut(raw: Raw, name: str, valid: float, test: float, seed: int) -> dict[str, Tensor]:
+    """Positions of each split, rising: the source's own where it has them, else cut by a seeded permutation."""
+    total = len(raw.values.digests)
+    given = raw.split if raw.split is not None else np.full(total, "train")
+    rows = {split: torch.from_numpy(np.flatnonzero(given == split)) for split in ("train", "valid", "test")}
+    missing = [(split, share) for split, share in (("test", test), ("valid", valid)) if not len(rows[split])]
+    pool, free = len(rows["train"]), rows["train"]
+    if pool < 1 + len(missing):
+        here = f"{pool} of them for training, " if pool < total else ""
+        raise UserError(
+            f"{name} has {total} example{'s' * (total != 1)}, {here}expected at least 3, one each for training, "
+            "validation and test: add some."
+        )
+    free = free[torch.randperm(pool, generator=torch.Generator().manual_seed(seed))]
+    for place, (split, share) in enumerate(missing):
+        left = len(missing) - place  # the splits still to be served, and training, get one example at least
+        count = min(max(1, round(pool * share)), len(free) - left)
+        rows[split], free = free[:count].sort().values, free[count:]
+    return {**rows, "train": free.sort().values}
+
+
+def _examples(raw: Raw, name: str, train_rows: Tensor) -> Examples:
+    """All examples as one set; a table is standardised by its training rows."""
+    values = raw.values
+    store, scaling = values.store, None
+    if values.table:
+        rows = torch.arange(len(values.digests))
+        known = store.raw(train_rows)
+        mean, std = known.mean(0), known.std(0, correction=0)
+        std = torch.where(std > 0, std, torch.ones_like(std))
+        store, scaling = InMemory(((store.raw(rows) - mean) / std).float()), (mean.float(), std.float())
+    labels, label_names = raw.classes()
+    return Examples(
+        name=name,
+        split="all",
+        shape=tuple(values.shape),
+        bins=values.grid.bins,
+        labels=labels,
+        label_names=label_names,
+        ids=raw.ids,
+        factors=raw.factors,
+        fingerprint=fingerprint_of(values.shape, values.grid.bins, values.digests),
+        store=store,
+        digests=values.digests,
+        scaling=scaling,
+        prepared=values.prepared,
+    )

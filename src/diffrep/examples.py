@@ -1,0 +1,119 @@
+"""One split of a data set: its examples by position, their labels and what is known beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffrep.errors import UserError
+from diffrep.shapes import Batch, Draws, Shape
+from diffrep.stores import Grid, Store
+
+HISTOGRAM_EXAMPLES = 5000
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """One split of a data set.
+
+    name: as the user gave it. split: "train", "valid" or "test". shape: of one example. bins: number of grey levels
+    (256 for 8 bit), None when continuous. labels: (N,) int64, -1 where an example has none. ids: names of files or
+    rows. factors: other columns, (N,) each. fingerprint: 16 hex digits over the examples and their order (labels stay
+    out), the same on every machine. scaling: mean and standard deviation (F,) of the features of a table.
+    """
+
+    name: str
+    split: str
+    shape: Shape
+    bins: int | None
+    labels: Tensor | None
+    label_names: list[str] | None
+    ids: list[str] | None
+    factors: dict[str, np.ndarray]
+    fingerprint: str
+    store: Store = field(repr=False)
+    digests: np.ndarray = field(repr=False)  # (N, 32) uint8: SHA-256 of each example
+    scaling: tuple[Tensor, Tensor] | None = None
+    prepared: str = ""  # what was done to the numbers of a table, in words
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @property
+    def lazy(self) -> bool:
+        """Are examples read and decoded at each access? False: they are one tensor in memory."""
+        return self.store.lazy
+
+    def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
+        """The examples at positions `index` (B,): x is (B, *shape) float32, in [-1, 1] but for tables."""
+        x = Grid(self.bins).x(self.store.raw(index))
+        label = None if self.labels is None else self.labels[index.to(self.labels.device)]
+        return Batch(x=x, index=index.to(x.device), label=label, draws=draws)
+
+    def to(self, device: torch.device | str) -> Examples:
+        """The same split with its in-memory values and labels on `device`; lazily read sets stay where they are."""
+        if self.lazy:
+            return self
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, store=self.store.to(device), labels=labels)
+
+    def subset(self, index: Tensor) -> Examples:
+        """The examples at these positions, in this order; their fingerprint is their own."""
+        index = torch.as_tensor(index, dtype=torch.int64).cpu()
+        rows = index.numpy()
+        return replace(
+            self,
+            labels=None if self.labels is None else self.labels[index.to(self.labels.device)],
+            ids=None if self.ids is None else [self.ids[i] for i in rows],
+            factors={name: column[rows] for name, column in self.factors.items()},
+            fingerprint=fingerprint_of(self.shape, self.bins, self.digests[rows]),
+            store=self.store.subset(index),
+            digests=self.digests[rows],
+        )
+
+    def require_labels(self) -> Tensor:
+        """The labels (N,); UserError where there are none."""
+        if self.labels is None:
+            raise UserError(
+                f"the {self.split} split of {self.name} has no labels, which are needed here: put pictures in class "
+                "folders or beside a metadata.csv with a label column, or name the column with label_column."
+            )
+        return self.labels
+
+    def few_labels(self, per_class: int, seed: int) -> Tensor:
+        """Positions of `per_class` examples of each class that occurs, drawn by `seed`, in rising order."""
+        labels = self.require_labels().cpu()
+        generator = torch.Generator().manual_seed(seed)
+        chosen = []
+        for label in labels[labels >= 0].unique().tolist():
+            members = (labels == label).nonzero()[:, 0]
+            if len(members) < per_class:
+                name = self.label_names[label] if self.label_names else label
+                raise UserError(
+                    f"class {name} has {len(members)} examples in the {self.split} split of {self.name}, expected "
+                    f"{per_class} for each class: ask for fewer."
+                )
+            chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
+        return torch.cat(chosen).sort().values
+
+    def histogram(self) -> Tensor | None:
+        """Counts (C, bins) of grey levels, int64, over at most 5,000 evenly spaced examples; None when continuous."""
+        if self.bins is None:
+            return None
+        channels = self.shape[0]
+        counts = torch.zeros(channels * self.bins, dtype=torch.int64)
+        places = torch.linspace(0, len(self) - 1, min(len(self), HISTOGRAM_EXAMPLES), dtype=torch.float64).long()
+        offset = self.bins * torch.arange(channels)[:, None]
+        for chunk in places.split(500):
+            levels = self.store.raw(chunk).cpu().long().reshape(len(chunk), channels, -1)
+            counts += torch.bincount((levels + offset).flatten(), minlength=len(counts))
+        return counts.reshape(channels, self.bins)
+
+
+def fingerprint_of(shape: Shape, bins: int | None, digests: np.ndarray) -> str:
+    """16 hex digits over the shape, the levels and the examples (N, 32) in their order."""
+    return hashlib.sha256(f"{shape} {bins} ".encode() + digests.tobytes()).hexdigest()[:16]

@@ -1,0 +1,100 @@
+"""A data set as its source gives it, before it is cut into splits; and the words for columns that sources share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffrep.errors import UserError, unknown
+from diffrep.values import Values
+
+LABELS = ("label", "labels", "y", "Y", "target", "targets", "class", "fine_label", "bulk_labels")
+IDS = ("id", "ids", "name", "names", "file_name", "barcode", "barcodes", "index")
+SPLITS = {split: split for split in ("train", "valid", "test")} | {
+    "training": "train",
+    "validation": "valid",
+    "val": "valid",
+}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """N examples of all splits together, in the order of the source.
+
+    split: (N,) of "train", "valid", "test" where the source has its own. labels: (N,) integers or words, None where
+    an example has none. skipped: files that could not be read.
+    """
+
+    values: Values
+    split: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    label_names: list[str] | None = None
+    ids: list[str] | None = None
+    factors: dict[str, np.ndarray] = field(default_factory=dict)
+    skipped: int = 0
+
+    def classes(self) -> tuple[Tensor | None, list[str] | None]:
+        """Labels (N,) int64 with their names: names given are kept, others are the sorted values; -1 is unlabelled."""
+        if self.labels is None:
+            return None, None
+        present = np.array([label not in (None, "") and label == label and label != -1 for label in self.labels], bool)
+        found = sorted(set(self.labels[present].tolist()))
+        if not found:
+            return None, None
+        if self.label_names and all(isinstance(k, int) and 0 <= k < len(self.label_names) for k in found):
+            place, names = {k: k for k in found}, self.label_names
+        else:
+            place, names = {k: i for i, k in enumerate(found)}, [str(k) for k in found]
+        labels = [place[k] if here else -1 for k, here in zip(self.labels.tolist(), present, strict=True)]
+        return torch.tensor(labels, dtype=torch.int64), list(names)
+
+
+def keep(raw: Raw, kept: np.ndarray) -> Raw:
+    """Everything but the values at the positions `kept`; the rest counts as skipped."""
+    total = len(raw.labels if raw.labels is not None else raw.split if raw.split is not None else raw.ids or kept)
+    if len(kept) == total:
+        return raw
+    return replace(
+        raw,
+        split=None if raw.split is None else raw.split[kept],
+        labels=None if raw.labels is None else raw.labels[kept],
+        ids=None if raw.ids is None else [raw.ids[i] for i in kept],
+        factors={name: column[kept] for name, column in raw.factors.items()},
+        skipped=raw.skipped + total - len(kept),
+    )
+
+
+def label_column_of(columns: Iterable[str], wanted: str | None) -> str | None:
+    """The column that holds the labels: the one asked for, or the first of the usual names; None without one."""
+    columns = list(columns)
+    if wanted is not None and wanted not in columns:
+        raise unknown("label column", wanted, columns)
+    return wanted or next((name for name in LABELS if name in columns), None)
+
+
+def split_of(name: str) -> str | None:
+    """ "train", "valid" or "test" where a file or folder name begins with such a word ("test-00000-of-00001")."""
+    word = PurePath(name).name.lower().replace("_", "-").replace(".", "-").split("-")[0]
+    return SPLITS.get(word)
+
+
+def is_class_column(values: np.ndarray) -> bool:
+    """Words or whole numbers: a column of other numbers is a quantity and no label."""
+    if values.dtype.kind != "f":
+        return True
+    finite = values[np.isfinite(values)]
+    return bool((finite == np.rint(finite)).all())
+
+
+def as_labels(values: np.ndarray, name: str) -> np.ndarray:
+    """A column of labels as Python objects: words, whole numbers, None where there is none."""
+    if values.ndim != 1 or not is_class_column(values):
+        raise UserError(f"{name} cannot be labels (shape {values.shape}, {values.dtype}), expected (N,) whole numbers.")
+    if values.dtype.kind == "f":
+        values = np.array([int(v) if np.isfinite(v) else None for v in values], object)
+    return values.astype(object)

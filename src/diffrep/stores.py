@@ -1,0 +1,111 @@
+"""Where the raw values of a data set live: in memory, in a mapped file, or in encoded pictures read one by one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffrep.pictures import decode
+
+SMALL = 2**30  # bytes: a set that takes more than this once decoded is read lazily
+HEAD = 2**16  # bytes of each example that the digest of a lazily read set looks at
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How stored numbers become x: `bins` grey levels as integers, or floats by slope * value + shift (bins None)."""
+
+    bins: int | None
+    slope: float = 1.0
+    shift: float = 0.0
+
+    def store(self, values: np.ndarray) -> Tensor:
+        """A copy as a tensor: uint8 (up to 256 levels) or int32 levels; float32 on the scale of x otherwise."""
+        if self.bins is None:
+            return torch.from_numpy(np.array(values, dtype=np.float32, order="C")).mul_(self.slope).add_(self.shift)
+        return torch.from_numpy(np.array(values, dtype=np.uint8 if self.bins <= 256 else np.int32, order="C"))
+
+    def x(self, stored: Tensor) -> Tensor:
+        """Level k of `bins` -> 2 (k + 1/2) / bins - 1, in (-1, 1); floats are on that scale already."""
+        if self.bins is None:
+            return stored.float()
+        return stored.float().mul_(2).add_(1).div_(self.bins).sub_(1)
+
+
+class Store(ABC):
+    """N raw examples by position. `lazy`: each access reads and decodes, so worker processes pay off."""
+
+    lazy: bool
+
+    @abstractmethod
+    def raw(self, index: Tensor) -> Tensor:
+        """The examples at these positions as stored, (B, *shape): see `Grid`."""
+
+    @abstractmethod
+    def subset(self, index: Tensor) -> Store:
+        """The examples at these positions, in this order, as a store."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Store:
+        """The same values on a device, where they are in memory; itself where they are read lazily."""
+
+
+class InMemory(Store):
+    """Values as one tensor (N, *shape): a batch is one indexing operation on its device."""
+
+    lazy = False
+
+    def __init__(self, values: Tensor):
+        self.values = values
+
+    def raw(self, index: Tensor) -> Tensor:
+        return self.values[index.to(self.values.device)]
+
+    def subset(self, index: Tensor) -> InMemory:
+        return InMemory(self.raw(index))
+
+    def to(self, device: torch.device | str) -> InMemory:
+        return InMemory(self.values.to(device))
+
+
+class Mapped(Store):
+    """Values in a memory-mapped array (N, *shape), of which only the rows asked for are read."""
+
+    lazy = True
+
+    def __init__(self, values: np.ndarray, grid: Grid, rows: Tensor | None = None):
+        self.values, self.grid = values, grid
+        self.rows = torch.arange(len(values)) if rows is None else rows
+
+    def raw(self, index: Tensor) -> Tensor:
+        return self.grid.store(self.values[self.rows[index.cpu()].numpy()])
+
+    def subset(self, index: Tensor) -> Mapped:
+        return Mapped(self.values, self.grid, self.rows[index.cpu()])
+
+    def to(self, device: torch.device | str) -> Mapped:
+        return self
+
+
+class Encoded(Store):
+    """Pictures as paths or encoded bytes, decoded to one mode at each access. names: what an error calls each."""
+
+    lazy = True
+
+    def __init__(self, encoded: Sequence[str | bytes], names: Sequence[str], mode: str, grid: Grid, rows: Tensor):
+        self.encoded, self.names, self.mode, self.grid, self.rows = encoded, names, mode, grid, rows
+
+    def raw(self, index: Tensor) -> Tensor:
+        places = self.rows[index.cpu()].tolist()
+        return self.grid.store(np.stack([decode(self.encoded[i], self.names[i], self.mode) for i in places]))
+
+    def subset(self, index: Tensor) -> Encoded:
+        return Encoded(self.encoded, self.names, self.mode, self.grid, self.rows[index.cpu()])
+
+    def to(self, device: torch.device | str) -> Encoded:
+        return self
