@@ -109,9 +109,10 @@ def test_inversion_cycle(noise, gaussian):
 
 
 def test_ancestral_is_the_exact_posterior(any_noise):
-    """Data of one point: x_s is the Gaussian conditional of (x_s, x_t) given x, whose covariance is alpha_t/alpha_s sigma_s^2.
+    """Data of one point: x_s follows the Gaussian conditional of (x_s, x_t) given x, whose covariance is known.
 
-    The step's own random numbers are known, so one example tells mean and deviation apart from chance.
+    It is alpha_t / alpha_s sigma_s^2, because x_t is alpha_t / alpha_s x_s and independent noise. The step's own random
+    numbers are known, so one example tells mean and deviation apart from chance.
     """
     x, t, s = torch.tensor([[0.3, -0.8]], dtype=torch.float64), 0.6, 0.45
     (alpha_t, sigma_t), (alpha_s, sigma_s) = level(any_noise, t), level(any_noise, s)
@@ -126,7 +127,7 @@ def test_ancestral_is_the_exact_posterior(any_noise):
 
 
 def test_ancestral_reads_as_in_the_paper():
-    """VDM: x_s = sqrt(alpha_s^2 / alpha_t^2) (x_t - sigma_t c eps_hat) + sqrt(sigma_s^2 c) noise, c = -expm1(g_s - g_t)."""
+    """VDM: x_s = alpha_s / alpha_t (x_t - sigma_t c eps_hat) + sigma_s sqrt(c) noise, c = -expm1(gamma_s - gamma_t)."""
     noise, x_t = LinearGamma().double(), torch.randn(5, 3, dtype=torch.float64)
     eps_hat = torch.randn(5, 3, dtype=torch.float64)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = level(noise, 0.6), level(noise, 0.5)
@@ -154,7 +155,7 @@ def test_ddim_reads_as_in_the_paper(eta):
 
 @pytest.mark.parametrize("step", [ddim(), heun, dpm_solver_2m])
 def test_a_step_lands_on_the_next_level(step, any_noise):
-    """Data of one point: a single step of any length ends at alpha_s x + sigma_s eps; alpha of the current time fails."""
+    """Data of one point: one step of any length ends at alpha_s x + sigma_s eps, not at alpha_t x + sigma_s eps."""
     x, eps = torch.tensor([[0.3, -0.8]], dtype=torch.float64), torch.tensor([[1.3, 0.4]], dtype=torch.float64)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = level(any_noise, 0.9), level(any_noise, 0.2)
     grid = torch.tensor([0.9, 0.2], dtype=torch.float64)
@@ -177,18 +178,18 @@ def test_few_ancestral_steps_lose_variance_and_many_do_not(gaussian):
 
 
 def test_langevin_steps_repair_a_wrong_start(gaussian):
-    """Corrections at one level draw x towards p_t whatever it was: their own stationary law is p_t but for a known excess.
+    """Corrections draw x towards p_s whatever it was: their own stationary law is p_s but for a known excess.
 
     A Langevin step of size h on N(m, v) has the stationary variance v / (1 - h / (2 v)); h = 2 (snr sigma)^2.
     """
-    noise, t = VE(0.01, 50.0).double(), 0.55
-    grid = torch.full((2,), t, dtype=torch.float64)
+    noise, s = VE(0.01, 50.0).double(), 0.55
+    grid = torch.tensor([0.7, s], dtype=torch.float64)
     stay = predictor_corrector(snr=0.3, corrections=300, predictor=lambda denoise, state, t, s, draws: state)
     x = sample(
         gaussian.denoiser(noise), noise, torch.zeros(4000, 1, 2, 2).double(), stay, grid, Draws.of(4), last=False
     )
-    mean, covariance = gaussian.marginal(noise, t)
-    size = 2 * (0.3 * level(noise, t)[1]) ** 2
+    mean, covariance = gaussian.marginal(noise, s)
+    size = 2 * (0.3 * level(noise, s)[1]) ** 2
     values, basis = torch.linalg.eigh(covariance)
     assert_moments(x, mean, basis @ (values / (1 - size / (2 * values))).diag() @ basis.T)
 
@@ -225,7 +226,7 @@ def test_start_has_the_variance_of_the_process(any_noise):
 
 @pytest.mark.parametrize("name", STEPS)
 def test_draws_decide_and_precision_passes_through(name, gaussian):
-    """The same seed gives the same x, another seed another where the sampler draws; float32 stays and agrees with 64."""
+    """One seed gives one x, another seed another where the sampler draws; float32 stays and agrees with float64."""
     noise, x_1 = VP(), gaussian.draw_noisy(VP(), 1.0, batch=6).float()
     denoise, grid = gaussian.denoiser(noise), times(noise, 30)
     first, again, other = (sample(denoise, noise, x_1, STEPS[name], grid, Draws.of(seed)) for seed in (0, 0, 1))
@@ -258,7 +259,7 @@ def test_flow_log_likelihood_is_the_log_density(noise):
 
 
 def test_hutchinson_is_unbiased_on_correlated_data(gaussian):
-    """With correlations each estimate errs; the mean over many probes is the exact log-likelihood, and one is noisier."""
+    """With correlations each estimate errs, their mean is the exact log-likelihood, and more probes err less."""
     noise = VP().double()
     x_0 = gaussian.draw_noisy(noise, 0.0, batch=1).expand(400, 1, 2, 2)
     truth = gaussian.flow_log_prob(noise, x_0[:1], float(noise.start_scale()))
@@ -271,8 +272,7 @@ def test_hutchinson_is_unbiased_on_correlated_data(gaussian):
 
 
 def test_dequantised_likelihood_is_a_bound_on_the_bins():
-    """Eight grey levels of a one-dimensional Gaussian: below each level's exact mass, by less than half a percent of a nat
-    where the density is smooth over a bin, so that all of them together hold nearly all of the mass and never more."""
+    """Eight grey levels of a one-dimensional Gaussian: never above a level's exact mass, in sum nearly all of it."""
     noise, bins = VP(t_min=1e-5).double(), 8
     gaussian = Gaussian(torch.tensor([0.1]).double(), torch.tensor([[0.09]]).double(), (1,))
     centres = 2 * (torch.arange(bins).double() + 0.5) / bins - 1
