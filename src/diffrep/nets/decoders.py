@@ -1,0 +1,250 @@
+"""Decoders: (x_t, log_snr, z) -> like x_t."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffrep.errors import UserError
+from diffrep.nets.blocks import (
+    Conditions,
+    DenseBlock,
+    Padding,
+    ResidualBlock,
+    SpatialAttention,
+    convolution,
+    damped,
+    dimensions,
+    group_norm,
+    halvings,
+    upsampled,
+)
+from diffrep.nets.embeddings import Fourier, NoiseLevel
+from diffrep.shapes import CodeVector, Data, FeatureMap, Shape, Time
+
+
+class Decoder(nn.Module, ABC):
+    """A network that denoises: x_t (B, *shape), its log-SNR (B,) and a code z (B, code_dim) -> like x_t.
+
+    A decoder states `body`; this class turns noise level and code into two vectors of `condition_width` that modulate
+    every block of the body, and owns the learned null code that stands in for a code that is missing.
+
+    code_dim: 0 for a decoder without a code. fourier: exponents n of the sines and cosines of 2^n pi x_t that the
+    network sees beside x_t. extra_channels: of an additional input that is concatenated to x_t.
+    """
+
+    def __init__(
+        self, shape: Shape, condition_width: int, code_dim: int, fourier: tuple[int, ...], extra_channels: int
+    ):
+        super().__init__()
+        self.shape, self.code_dim, self.extra_channels = tuple(shape), code_dim, extra_channels
+        self.fourier = Fourier(fourier)
+        self.inputs = self.fourier.channels(shape[0]) + extra_channels
+        self.level = NoiseLevel(condition_width)
+        if code_dim:
+            self.null = nn.Parameter(torch.zeros(code_dim))
+            self.code = nn.Sequential(nn.Linear(code_dim, condition_width), nn.SiLU())
+
+    @abstractmethod
+    def body(self, h: Data, conditions: Conditions, z: CodeVector | None) -> Data:
+        """The input (B, inputs, *spatial), the vectors that modulate the blocks, and the code -> like x_t."""
+
+    def forward(
+        self,
+        x_t: Data,
+        log_snr: Time,
+        z: CodeVector | None = None,
+        extra: Data | None = None,
+        drop: Tensor | None = None,
+    ) -> Data:
+        """The network's output, like x_t. z = None: the null code for all; drop (B,), bool: the null code where True.
+
+        ValueError where x_t, z, extra or drop do not have the shapes that the network was built for.
+        """
+        self._check(x_t, z, extra, drop)
+        h = self.fourier(x_t)
+        if extra is not None:
+            h = torch.cat([h, extra], dim=1)
+        level = self.level(log_snr)
+        if not self.code_dim:
+            return self.body(h, (level,), None)
+        z = self.null.expand(len(x_t), -1) if z is None else z
+        z = z if drop is None else torch.where(drop[:, None], self.null, z)
+        return self.body(h, (level, self.code(z)), z)
+
+    def _check(self, x_t: Data, z: CodeVector | None, extra: Data | None, drop: Tensor | None) -> None:
+        if x_t.shape[1:] != self.shape:
+            raise UserError(f"expected data of shape (B, *{self.shape}), got {tuple(x_t.shape)}")
+        if not self.code_dim and (z is not None or drop is not None):
+            raise UserError("expected no code: the decoder was built with code_dim = 0, got z or drop")
+        if z is not None and z.shape != (len(x_t), self.code_dim):
+            raise UserError(f"expected a code of shape {(len(x_t), self.code_dim)}, got {tuple(z.shape)}")
+        if drop is not None and drop.shape != x_t.shape[:1]:
+            raise UserError(f"expected a mask drop of shape {(len(x_t),)}, got {tuple(drop.shape)}")
+        wanted = (len(x_t), self.extra_channels, *self.shape[1:]) if self.extra_channels else None
+        got = None if extra is None else tuple(extra.shape)
+        if wanted != got:
+            raise UserError(f"expected an extra input of shape {wanted}, got {got}")
+
+
+class UNet(Decoder):
+    """U-Net (Ronneberger et al. 2015; Ho et al. 2020) for (C, L), (C, H, W) and (C, D, H, W) of any size.
+
+    Level l works at 1 / 2^l of the resolution with width * multipliers[l] channels and has `blocks` residual blocks
+    on the way down and as many on the way up; two more stand in the middle. multipliers = (1,) keeps the full
+    resolution throughout (VDM, Appendix B). Skip connections are sums: concatenation took a third more time a step.
+
+    attention: levels (0 is the finest) with one self-attention after their blocks on the way down; sliced score
+    matching differentiates twice, which fused attention cannot. bottleneck_code: the code is also drawn as a map of
+    the coarsest level and added in the middle. dropout: in each block. Other arguments: see `Decoder`.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        width: int = 32,
+        multipliers: tuple[int, ...] = (1, 2, 2),
+        blocks: int = 1,
+        code_dim: int = 0,
+        fourier: tuple[int, ...] = (),
+        attention: tuple[int, ...] = (),
+        bottleneck_code: bool = False,
+        dropout: float = 0.0,
+        extra_channels: int = 0,
+    ):
+        super().__init__(shape, 4 * width, code_dim, fourier, extra_channels)
+        dims, sources, levels = dimensions(shape), 2 if code_dim else 1, len(multipliers)
+        if blocks < 1:
+            raise UserError(f"expected at least one block a level, got {blocks}")
+        if bottleneck_code and not code_dim:
+            raise UserError("expected a code for bottleneck_code = True, got code_dim = 0; set code_dim")
+        if not set(attention) <= set(range(levels)):
+            raise UserError(f"expected attention at levels among 0 to {levels - 1}, got {attention}")
+        channels = [width * m for m in multipliers]
+        self.padding = Padding(shape[1:], 2 ** (levels - 1))
+
+        def block(inputs: int, outputs: int, stride: int = 1) -> ResidualBlock:
+            return ResidualBlock(dims, inputs, outputs, sources, 4 * width, stride=stride, dropout=dropout)
+
+        def attend(level: int) -> nn.Module:
+            return SpatialAttention(channels[level]) if level in attention else nn.Identity()
+
+        def fall(level: int) -> nn.ModuleList:
+            first = block(channels[level - 1], channels[level], stride=2) if level else block(channels[0], channels[0])
+            return nn.ModuleList([first, *(block(channels[level], channels[level]) for _ in range(blocks - 1))])
+
+        def rise(level: int) -> nn.ModuleList:
+            return nn.ModuleList(block(channels[level], channels[level]) for _ in range(blocks))
+
+        self.stem = convolution(dims, self.inputs, channels[0])
+        self.down = nn.ModuleList(fall(level) for level in range(levels))
+        self.attend = nn.ModuleList(attend(level) for level in range(levels))
+        self.middle = nn.ModuleList(block(channels[-1], channels[-1]) for _ in range(2))
+        self.up = nn.ModuleList(rise(level) for level in reversed(range(levels)))
+        self.narrow = nn.ModuleList(convolution(dims, low, high, kernel=1) for high, low in pairwise(channels))[::-1]
+        self.norm = group_norm(channels[0])
+        self.out = damped(convolution(dims, channels[0], shape[0]))
+        self.coarse = (channels[-1], *(n // 2 ** (levels - 1) for n in self.padding.padded))
+        self.map = nn.Linear(code_dim, math.prod(self.coarse)) if bottleneck_code else None
+
+    def body(self, h: Data, conditions: Conditions, z: CodeVector | None) -> Data:
+        h = self.stem(self.padding.pad(h))
+        skips: list[FeatureMap] = []
+        for row, attend in zip(self.down, self.attend, strict=True):
+            for block in row:
+                h = block(h, conditions)
+                skips.append(h)
+            h = attend(h)
+        if self.map is not None:
+            h = h + self.map(z).unflatten(1, self.coarse)
+        for block in self.middle:
+            h = block(h, conditions)
+        for i, row in enumerate(self.up):  # coarse to fine
+            h = upsampled(self.narrow[i - 1](h)) if i else h
+            for block in row:
+                h = block(h + skips.pop(), conditions)
+        return self.padding.crop(self.out(F.silu(self.norm(h))))
+
+
+class MLPDecoder(Decoder):
+    """A perceptron with `blocks` residual blocks of `width` units, for vectors (F,); other shapes are flattened.
+
+    Arguments: see `Decoder`; the channels of a vector are its F numbers.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        width: int = 256,
+        blocks: int = 3,
+        code_dim: int = 0,
+        fourier: tuple[int, ...] = (),
+        dropout: float = 0.0,
+        extra_channels: int = 0,
+    ):
+        super().__init__(shape, width, code_dim, fourier, extra_channels)
+        self.stem = nn.Linear(self.inputs * math.prod(shape[1:]), width)
+        self.blocks = nn.ModuleList(DenseBlock(width, 2 if code_dim else 1, width, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.out = damped(nn.Linear(width, math.prod(shape)))
+
+    def body(self, h: Data, conditions: Conditions, z: CodeVector | None) -> Data:
+        h = self.stem(h.flatten(1))
+        for block in self.blocks:
+            h = block(h, conditions)
+        return self.out(F.silu(self.norm(h))).unflatten(1, self.shape)
+
+
+class Generator(nn.Module):
+    """z (B, code_dim) -> x (B, *shape), the decoder of an autoencoder: a linear map to at most 4 positions an axis,
+    then residual blocks and doublings, from 4 width channels to `width` at full size."""
+
+    def __init__(self, shape: Shape, code_dim: int, width: int = 32):
+        super().__init__()
+        dims, doublings = dimensions(shape), halvings(shape[1:])
+        channels = [width, *(width * min(2**i, 4) for i in range(doublings))][::-1]
+        self.code_dim, self.padding = code_dim, Padding(shape[1:], 2**doublings)
+        self.coarse = (channels[0], *(n // 2**doublings for n in self.padding.padded))
+        self.stem = nn.Linear(code_dim, math.prod(self.coarse))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(dims, inputs, outputs, sources=0, width=0)
+            for inputs, outputs in zip(channels, [*channels[1:], width], strict=True)
+        )
+        self.norm = group_norm(width)
+        self.out = convolution(dims, width, shape[0])
+
+    def forward(self, z: CodeVector) -> Data:
+        _check_code(z, self.code_dim)
+        h = self.stem(z).unflatten(1, self.coarse)
+        for i, block in enumerate(self.blocks):
+            h = block(upsampled(h) if i else h, ())
+        return self.padding.crop(self.out(F.silu(self.norm(h))))
+
+
+class MLPGenerator(nn.Module):
+    """z (B, code_dim) -> x (B, *shape) through `blocks` residual blocks of `width` units: Generator for vectors."""
+
+    def __init__(self, shape: Shape, code_dim: int, width: int = 256, blocks: int = 3):
+        super().__init__()
+        self.shape, self.code_dim = tuple(shape), code_dim
+        self.stem = nn.Linear(code_dim, width)
+        self.blocks = nn.ModuleList(DenseBlock(width, 0, 0) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, math.prod(shape))
+
+    def forward(self, z: CodeVector) -> Data:
+        _check_code(z, self.code_dim)
+        h = self.stem(z)
+        for block in self.blocks:
+            h = block(h, ())
+        return self.out(F.silu(self.norm(h))).unflatten(1, self.shape)
+
+
+def _check_code(z: CodeVector, code_dim: int) -> None:
+    if z.ndim != 2 or z.shape[1] != code_dim:
+        raise UserError(f"expected a code of shape (B, {code_dim}), got {tuple(z.shape)}")
