@@ -1,0 +1,54 @@
+"""The optimiser of one player: AdamW over named groups, clipped apart, with a state that is plain tensors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+Groups = dict[str, list[nn.Parameter]]  # a player's parameters by the name of their part, such as encoder and decoder
+
+
+def adamw(groups: Groups, *, lr: float, beta1: float, beta2: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019); matrices and kernels decay, vectors and scalars do not."""
+    parameters = [p for group in groups.values() for p in group]
+    decayed = {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay}
+    plain = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
+    return torch.optim.AdamW([g for g in (decayed, plain) if g["params"]], lr=lr, betas=(beta1, beta2))
+
+
+def clip_groups(groups: Groups, limit: float | None) -> dict[str, Tensor]:
+    """Scale the gradient of each group to a norm of at most `limit`, each by its own; the norms before that."""
+    norms = {}
+    for name, parameters in groups.items():
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norms[name] = nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+        if limit is not None and gradients:
+            nn.utils.clip_grads_with_norm_([p for p in parameters if p.grad is not None], limit, norms[name])
+    return norms
+
+
+def rate_factor(progress: float, *, warmup: float, schedule: str) -> float:
+    """The share of the learning rate at a progress in [0, 1]: a linear rise over `warmup`, times cosine or constant."""
+    rise = min(1.0, progress / warmup) if warmup > 0 else 1.0
+    return rise * {"cosine": 0.5 * (1 + math.cos(math.pi * progress)), "constant": 1.0}[schedule]
+
+
+def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as "<parameter number>/<name>" -> tensor."""
+    state = optimizer.state_dict()["state"]
+    return {f"{number}/{name}": value for number, entry in state.items() for name, value in entry.items()}
+
+
+@torch.no_grad()
+def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Continue from `state_tensors`; each tensor takes the memory layout of its parameter, so that sums stay exact."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split("/")
+        like = parameters[int(number)]
+        whole = torch.empty_like(like).copy_(value) if value.shape == like.shape and name != "step" else value
+        state.setdefault(int(number), {})[name] = whole
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
