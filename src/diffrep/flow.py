@@ -62,6 +62,8 @@ def dequantised_log_likelihood(
 
     Uniform dequantisation (Theis et al. 2016): x + u with u uniform over a level's width 2 / bins; by Jensen's
     inequality E_u log p(x + u) + D log(2 / bins) <= log P(x), where p is the density of x_0 / alpha_0.
+    A bound for every denoiser, but a loose one where it was trained on the bare levels and the lowest noise level
+    tells them apart: then p has peaks at the levels and x + u lies between them.
     """
     u = (2 * draws.uniform(*x.shape).to(x) - 1) / bins
     alpha_0 = noise.scales(x.new_zeros(len(x)))[0].detach()
