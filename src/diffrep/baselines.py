@@ -34,11 +34,11 @@ class Autoencoder(Model):
         corrupt: float = 0.0,
     ):
         super().__init__()
-        self.shape, self.bins, self.timed, self.corrupt = shape, bins, False, corrupt
+        self.shape, self.bins, self.has_code, self.timed, self.corrupt = shape, bins, True, False, corrupt
         self.posterior, self.generator, self.prior = posterior, generator, prior
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
         self.weights = nn.ModuleDict(weights or {})
-        self.parts = {"model": {"encoder": [posterior], "decoder": [generator, _Holder(self.log_spread)]}}
+        self.parts = {"model": {"encoder": [posterior], "decoder": [generator, nn.ParameterList([self.log_spread])]}}
         self._health: dict[str, Tensor] = {}
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
@@ -104,14 +104,6 @@ class Autoencoder(Model):
 
     def watch(self) -> dict[str, float]:
         return {name: float(value) for name, value in self._health.items()}
-
-
-class _Holder(nn.Module):
-    """A parameter where a module is expected."""
-
-    def __init__(self, parameter: nn.Parameter):
-        super().__init__()
-        self.parameter = parameter
 
 
 def _log_mass(low: Tensor, high: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ from diffrep import terms
 from diffrep.codes import Code, Posterior
 from diffrep.control import Weight
 from diffrep.denoiser import Denoiser, Prediction
-from diffrep.errors import UserError, unknown
+from diffrep.errors import UserError
 from diffrep.levels import Levels
 from diffrep.noise import LearnedGamma
 from diffrep.priors import Prior
-from diffrep.sample import STEPS, invert, sample, start, times
+from diffrep.flow import invert
+from diffrep.sample import sample, start, step_named, times
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
 
 
@@ -30,6 +31,7 @@ class Model(nn.Module, ABC):
     shape: Shape
     bins: int | None
     prior: Prior | None
+    has_code: bool
     timed: bool  # whether the code depends on the noise level
     parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
 
@@ -76,6 +78,7 @@ class Model(nn.Module, ABC):
             player: {
                 group: [p for module in modules for p in module.parameters() if p.requires_grad]
                 for group, modules in groups.items()
+                if any(p.requires_grad for module in modules for p in module.parameters())
             }
             for player, groups in self.parts.items()
         }
@@ -155,6 +158,7 @@ class DiffusionModel(Model):
         self.shape, self.bins, self.drop, self.terms = shape, bins, drop, dict(terms)
         self.denoiser, self.levels, self.posterior, self.prior, self.critic = denoiser, levels, posterior, prior, critic
         self.weights = nn.ModuleDict(weights or {})
+        self.has_code = posterior is not None
         self.timed = posterior is not None and posterior.timed
         self.parts = {"model": {"decoder": [denoiser.network], "noise": [denoiser.noise]}}
         if posterior is not None:
@@ -260,10 +264,8 @@ class DiffusionModel(Model):
         steps: int = 50,
         x_1: Data | None = None,
     ) -> Data:
-        if sampler not in STEPS:
-            raise unknown("sampler", sampler, STEPS)
-        x_1 = start(self.noise, (n, *self.shape), draws) if x_1 is None else x_1 * self.noise.start_scale()
-        x = sample(self.conditioned(z, n), self.noise, x_1, STEPS[sampler], times(self.noise, steps), draws)
+        x_1 = start(self.noise, n, self.shape, draws) if x_1 is None else x_1 * self.noise.start_scale()
+        x = sample(self.conditioned(z, n), self.noise, x_1, step_named(sampler), times(self.noise, steps), draws)
         return x.clamp(-1, 1) if self.bins is not None else x
 
     @torch.no_grad()

@@ -19,12 +19,12 @@ class Prior(nn.Module, ABC):
         """(n, d) codes."""
 
     @abstractmethod
-    def log_prob(self, z: CodeVector) -> PerExample:
-        """(B,) log p(z), nats."""
-
-    @abstractmethod
     def rate(self, code: Code, z: CodeVector) -> PerExample:
         """(B,) KL(q(z | x) || p(z)) in nats, exact where it can be, else its one-sample estimate at z ~ q."""
+
+    @abstractmethod
+    def fit(self, codes: Tensor) -> None:
+        """After training, from the codes (N, d) of the training data: for priors that are fitted then."""
 
 
 class StandardNormal(Prior):
@@ -33,6 +33,9 @@ class StandardNormal(Prior):
     def __init__(self, dim: int):
         super().__init__()
         self.dim = dim
+
+    def fit(self, codes: Tensor) -> None:
+        """N(0, I) has nothing to fit."""
 
     def sample(self, n: int, draws: Draws) -> CodeVector:
         return draws.normal(n, self.dim)

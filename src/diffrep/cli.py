@@ -1,0 +1,408 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from diffrep.errors import UserError
+
+app = typer.Typer(
+    name="diffrep",
+    help="Learn representations by denoising: train, measure, encode, sample.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    add_completion=False,
+)
+out, err = Console(), Console(stderr=True)
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, as made by `diffrep train --out`")]
+DataSource = Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+Seed = Annotated[int, typer.Option(help="names the random numbers")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Sampler = Annotated[str, typer.Option(help="ancestral, ddim, dpm, heun or pc")]
+Steps = Annotated[int, typer.Option(min=1, help="steps of the sampler")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read, and count them")]
+
+
+@app.command(epilog="Example: diffrep train --data digits --method vae-vdm --out runs/a --budget 60s")
+def train(
+    out_: Annotated[Path, typer.Option("--out", help="run directory; an existing run is continued to its budget")],
+    data: Annotated[str | None, typer.Option(help="name of a data set, folder, file, or hub name")] = None,
+    method: Annotated[str | None, typer.Option(help="`diffrep methods` lists them")] = None,
+    budget: Annotated[str | None, typer.Option(help="120s, 10m, 20000ex or 3epochs")] = None,
+    config_: Annotated[Path | None, typer.Option("--config", help="settings, TOML or JSON")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.lr=1e-3")] = None,
+    detail: Annotated[str | None, typer.Option(help="where on the noise axis the loss looks")] = None,
+    seed: Annotated[int | None, typer.Option(help="names the random numbers of the run")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    skip_bad: SkipBad = False,
+    restart: Annotated[bool, typer.Option("--restart", help="begin anew: removes the run that is there")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a method on data into a run directory."""
+    from diffrep import config, runs
+
+    words = {
+        "data.source": data,
+        "method": method,
+        "train.budget": budget,
+        "detail": detail,
+        "seed": seed,
+        "train.device": device,
+        "data.skip_bad": "true" if skip_bad else None,
+    }
+    changes = [*(set_ or []), *(f"{name}={value}" for name, value in words.items() if value is not None)]
+    known = out_ / runs.SETTINGS
+    if config_ is not None:
+        settings = config.load(config_, changes)
+    elif known.is_file() and not restart:
+        settings = config.load(known, changes)
+    else:
+        settings = config.override(config.Settings(), changes)
+    run = runs.train(settings, out_, restart)
+    result = run.result
+    assert result is not None
+    facts = {
+        "run": str(out_),
+        "method": settings.method,
+        "step": result.step,
+        "examples": result.examples,
+        "seconds": round(result.seconds, 3),
+        "skipped_steps": result.skipped,
+        "skipped_files": run.card.skipped,
+        "interrupted": result.interrupted,
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    if run.card.skipped:
+        err.print(f"{run.card.skipped} files could not be read and were skipped")
+    speed = result.examples / max(result.seconds, 1e-9)
+    out.print(
+        f"{settings.method} on {run.card.source}: {result.examples:,} examples in {result.step:,} steps, "
+        f"{result.seconds:.0f} s ({speed:,.0f} examples/s). `diffrep evaluate {out_}` measures it.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command(epilog="Example: diffrep evaluate runs/a")
+def evaluate(
+    run: RunPath,
+    levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example")] = 8,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure a run on its whole test split: the bound, the rate, active units, probes -> RUN/metrics.json."""
+    from diffrep import runs
+    from diffrep.evaluate import evaluate as measure
+
+    loaded = runs.load(run, device)
+    splits = loaded.splits()
+    with _progress(len(splits.test)) as update:
+        metrics = measure(loaded, splits, levels, progress=lambda what, done, of: update(what, done, of))
+    print(json.dumps(metrics)) if as_json else _show_metrics(metrics)
+
+
+@app.command(epilog="Example: diffrep encode runs/a photos/ -o codes.parquet")
+def encode(
+    run: RunPath,
+    data: DataSource,
+    output: Output,
+    t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
+    t_grid: Annotated[int | None, typer.Option("--t-grid", min=1, help="so many noise levels, even in (0, 1)")] = None,
+    skip_bad: SkipBad = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write the code of every example of a data set to Parquet, one row each; processes write a shard each."""
+    from diffrep import runs, training
+    from diffrep.embed import embed
+
+    loaded, here = runs.load(run, device), training.place(device)
+    examples = _examples(loaded, data, skip_bad)
+    if t is not None and t_grid is not None:
+        raise UserError("--t and --t-grid both choose noise levels; give one of them.")
+    times = () if t is None else (t,)
+    if t_grid is not None:
+        times = tuple((i + 0.5) / t_grid for i in range(t_grid))
+    with _progress(len(examples)) as update:
+        done = _Count("encode", len(examples), update)
+        path = embed(loaded.model, examples, output, times, here.part, here.parts, progress=done)
+    facts = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
+    print(json.dumps(facts)) if as_json else out.print(f"{done.count:,} codes in {path}", highlight=False)
+
+
+@app.command(epilog="Example: diffrep reconstruct runs/a digits -o out.png")
+def reconstruct(
+    run: RunPath,
+    data: DataSource,
+    output: Output,
+    n: Annotated[int, typer.Option("-n", min=1, help="examples, spread over the data")] = 8,
+    per_code: Annotated[int, typer.Option(min=1, help="decodings of each code, each from other noise")] = 3,
+    exact: Annotated[bool, typer.Option("--exact", help="from the example's own noise, found by inversion")] = False,
+    sampler: Sampler = "dpm",
+    steps: Steps = 50,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw examples above their reconstructions from the code alone (or, exactly, from code and noise)."""
+    import torch
+
+    from diffrep import runs
+    from diffrep.gallery import save_grid
+    from diffrep.shapes import Draws
+
+    loaded = runs.load(run, device)
+    examples = _examples(loaded, data)
+    index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
+    where = training_device(loaded.model)
+    x, draws = examples.batch(index).x.to(where), Draws.of(seed, where)
+    with _progress(1) as update:
+        update("reconstruct", 0, 1)
+        if exact:
+            rows = [x, loaded.model.reconstruct_exactly(x, draws, steps)]
+        else:
+            again = loaded.model.reconstruct(x, draws, sampler, steps, per_code)
+            rows = [x, *again.unflatten(0, (len(x), per_code)).transpose(0, 1)]
+    save_grid(torch.cat(rows), output, columns=len(x))
+    out.print(f"{len(x)} examples and their reconstructions in {output}", highlight=False)
+
+
+@app.command(epilog="Example: diffrep sample runs/a -n 64 -o out.png")
+def sample(
+    run: RunPath,
+    output: Output,
+    n: Annotated[int, typer.Option("-n", min=1, help="how many")] = 64,
+    sampler: Sampler = "dpm",
+    steps: Steps = 50,
+    codes: Annotated[Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw new examples: a code from the prior (or from a file), then the decoder. .npy in place of .png saves arrays."""
+    from diffrep import runs
+    from diffrep.gallery import save_grid
+    from diffrep.shapes import Draws
+
+    loaded = runs.load(run, device)
+    where = training_device(loaded.model)
+    with _progress(1) as update:
+        update("sample", 0, 1)
+        if codes is None:
+            x = loaded.model.sample(n, Draws.of(seed, where), sampler, steps)
+        else:
+            z = _read_codes(codes).to(where)
+            x = loaded.model.decode(z, len(z), Draws.of(seed, where), sampler, steps)
+    save_grid(x, output)
+    out.print(f"{len(x)} samples in {output}", highlight=False)
+
+
+@app.command(epilog="Example: diffrep interpolate runs/a 0 7 -o out.png")
+def interpolate(
+    run: RunPath,
+    a: Annotated[str, typer.Argument(metavar="A", help="an image file, or the position of a test example")],
+    b: Annotated[str, typer.Argument(metavar="B", help="the same")],
+    output: Output,
+    points: Annotated[int, typer.Option(min=2, help="pictures, both ends included")] = 8,
+    sampler: Sampler = "dpm",
+    steps: Steps = 50,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw the way from A to B: codes on the straight line between theirs, all from the same noise."""
+    import torch
+
+    from diffrep import runs
+    from diffrep.gallery import save_grid
+    from diffrep.shapes import Draws
+
+    loaded = runs.load(run, device)
+    where = training_device(loaded.model)
+    ends = [_one_example(loaded, end).to(where) for end in (a, b)]
+    with _progress(1) as update:
+        update("interpolate", 0, 1)
+        x = loaded.model.interpolate(*ends, points, Draws.of(seed, where), sampler, steps)
+    save_grid(torch.cat([ends[0][None], x, ends[1][None]]), output, columns=points + 2)
+    out.print(f"A, {points} points from its code to B's, and B, in {output}", highlight=False)
+
+
+@app.command(epilog="Example: diffrep methods --json")
+def methods(as_json: Json = False) -> None:
+    """List every method with one line and its paper."""
+    from diffrep.recipes import METHODS
+
+    if as_json:
+        print(json.dumps([{"name": n, "summary": m.summary, "paper": m.paper} for n, m in METHODS.items()]))
+        return
+    table = Table("method", "what it is", "paper", box=None)
+    for name, m in METHODS.items():
+        table.add_row(name, m.summary, m.paper)
+    out.print(table)
+
+
+@app.command(epilog="Example: diffrep data photos/")
+def data(
+    source: Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")] = "digits",
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Read a data set and say what diffrep sees: shape, levels, splits, labels, fingerprint. Changes nothing."""
+    from dataclasses import asdict
+
+    from diffrep import config, runs
+
+    settings = config.override(config.Settings(), [f"data.source={source}"])
+    if skip_bad:
+        settings = config.override(settings, ["data.skip_bad=true"])
+    card = asdict(runs.DataCard.of(runs.splits_of(settings)))
+    card["scaling"] = card["scaling"] is not None
+    if as_json:
+        print(json.dumps(card))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in card.items():
+        table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    out.print(table)
+
+
+@app.command(epilog="Example: diffrep doctor")
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, on which device it will run, and how fast one matrix product is there."""
+    from diffrep.doctor import examine
+
+    facts = examine()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), str(value))
+    out.print(table)
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as mistake:
+        print(f"diffrep: {mistake}", file=sys.stderr)
+        sys.exit(2)
+
+
+def training_device(model):
+    """Where a model's weights are."""
+    return next(model.parameters()).device
+
+
+class _Count:
+    def __init__(self, what: str, total: int, update):
+        self.what, self.total, self.update, self.count = what, total, update, 0
+
+    def __call__(self, more: int) -> None:
+        self.count += more
+        self.update(self.what, self.count, self.total)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator:
+    """A progress bar with time left on a terminal, nothing elsewhere; shown once two seconds have passed."""
+    import time
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(),
+        console=err, transient=True, disable=not err.is_terminal,
+    )  # fmt: skip
+    tasks: dict[str, int] = {}
+    began, started = time.monotonic(), False
+
+    def update(what: str, done: int, of: int) -> None:
+        nonlocal started
+        if not started and time.monotonic() - began > 2:
+            bar.start()
+            started = True
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=of)
+        bar.update(tasks[what], completed=done, total=of)
+
+    try:
+        yield update
+    finally:
+        if started:
+            bar.stop()
+
+
+def _show_metrics(metrics: dict) -> None:
+    """The parts add up, an error bar, the number of examples and the protocol."""
+    table = Table(show_header=False, box=None)
+    bound = metrics["bound"]
+    if bound is None:
+        table.add_row("bound", f"none: {metrics['no_bound']}")
+        for name, value in (metrics.get("denoising") or {}).items():
+            table.add_row(name.replace("_", " "), f"{value:.4f} bits/dim of denoising, not a bound")
+    else:
+        parts = "  ".join(f"{name} {bound[name]:.4f}" for name in ("diffusion", "prior", "reconstruction", "rate"))
+        table.add_row(bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}   {parts}")
+        if metrics["active_units"] is not None:
+            table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
+    if "linear" in metrics["probes"]:
+        p = metrics["probes"]
+        table.add_row("linear probe", f"{p['linear']:.4f} +- {p['linear_se']:.4f}   ({p['linear_protocol']['protocol']})")
+    table.add_row(
+        "measured on",
+        f"{metrics['examples']:,} test examples, {metrics['levels']} noise levels each, EMA weights, {metrics['protocol']}",
+    )
+    out.print(table)
+
+
+def _examples(run, source: str, skip_bad: bool = False):
+    """All examples of a source, prepared as the run's data was; UserError where their shape is another."""
+    from diffrep import data
+
+    examples = data.whole(source, skip_bad=skip_bad, scaling=run.scaling())
+    if (examples.shape, examples.bins) != (run.card.shape, run.card.bins):
+        form = "x".join(map(str, run.card.shape))
+        came = "x".join(map(str, examples.shape))
+        raise UserError(
+            f"{run.directory} was trained on {form} data and {source} is {came}; pick data of the same shape and levels."
+        )
+    return examples
+
+
+def _one_example(run, end: str):
+    import torch
+
+    if not end.lstrip("-").isdigit():
+        return _examples(run, end).batch(torch.tensor([0])).x[0]
+    test, position = run.splits().test, int(end)
+    if not 0 <= position < len(test):
+        raise UserError(f"the test split has positions 0 to {len(test) - 1}, got {position}.")
+    return test.batch(torch.tensor([position])).x[0]
+
+
+def _read_codes(path: Path):
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import torch
+
+    try:
+        if path.suffix == ".npy":
+            return torch.from_numpy(np.load(path, allow_pickle=False)).float()
+        column = pq.read_table(path, columns=["code"]).column("code").combine_chunks()
+        return torch.from_numpy(np.stack(column.to_numpy(zero_copy_only=False))).float()
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise UserError(f"{path} holds no codes ({error}); give a .npy array (n, d) or a file of `diffrep encode`.") from error

@@ -1,0 +1,108 @@
+"""The bound in bits per dimension over a whole split, part by part, with standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffrep.data import Examples
+from diffrep.errors import UserError
+from diffrep.model import Model
+from diffrep.shapes import Batch, Draws, Shape, bits_per_dim
+
+PROTOCOL = "bound-1"  # whole split, stratified log-SNRs, evaluation weights, weight one, one x_0 and z a level
+PARTS = ("diffusion", "prior", "reconstruction", "rate")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """-log p(x) <= diffusion + prior + reconstruction + rate, each (N,) nats, one for each example of a split.
+
+    levels: noise levels for each example. A bound on continuous data bounds a density in units of x (its standardised
+    columns for a table), which may be negative.
+    """
+
+    parts: dict[str, Tensor]
+    shape: Shape
+    levels: int
+    active_units: int | None
+
+    @property
+    def total(self) -> Tensor:
+        """(N,) nats."""
+        return torch.stack([*self.parts.values()]).sum(0)
+
+    def summary(self) -> dict[str, float]:
+        """Means in bits/dim, and the standard error of their sum over the examples."""
+        total = self.total.double()
+        error = total.std() / math.sqrt(len(total)) if len(total) > 1 else torch.tensor(math.nan)
+        means = {name: bits_per_dim(float(self.parts[name].double().mean()), self.shape) for name in self.parts}
+        return {
+            "bits_per_dim": bits_per_dim(float(total.mean()), self.shape),
+            "bits_per_dim_se": bits_per_dim(float(error), self.shape),
+            **{name: means.get(name, 0.0) for name in PARTS},
+        }
+
+    @property
+    def rate_nats(self) -> float:
+        """Mean KL(q(z | x) || p(z)), nats for an example; 0 for a model without a code."""
+        return float(self.parts["rate"].double().mean()) if "rate" in self.parts else 0.0
+
+
+@torch.no_grad()
+def bound(
+    model: Model,
+    examples: Examples,
+    levels: int = 8,
+    batch: int = 250,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Bound:
+    """The bound of a model (its evaluation weights loaded) on every example of a split; UserError if it has none.
+
+    Each example sees `levels` stratified noise levels. progress is called with the number of examples done.
+    """
+    collected: list[dict[str, Tensor]] = []
+    means = []
+    with evaluating(model) as device:
+        for chunk in batches(examples, batch, seed, device):
+            collected.append({name: nats.cpu() for name, nats in model.elbo(chunk, levels).items()})
+            if "rate" in collected[-1]:
+                means.append(model.encode(chunk.x).mean.cpu())
+            progress(len(chunk))
+    parts = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
+    return Bound(parts, examples.shape, levels, active_units(torch.cat(means)) if means else None)
+
+
+def active_units(means: Tensor, threshold: float = 0.01) -> int:
+    """How many of a code's numbers move: variance of their mean over examples above 0.01 (Burda et al. 2016)."""
+    return int((means.var(0) > threshold).sum()) if len(means) > 1 else 0
+
+
+class evaluating:
+    """`with evaluating(model) as device`: evaluation mode inside, the former mode after."""
+
+    def __init__(self, model: Model):
+        self.model = model
+
+    def __enter__(self) -> torch.device:
+        self.was_training = self.model.training
+        self.model.eval()
+        return next(self.model.parameters()).device
+
+    def __exit__(self, *_) -> None:
+        self.model.train(self.was_training)
+
+
+def batches(examples: Examples, size: int, seed: int, device: torch.device):
+    """Every example once, in order, the last batch as small as it comes, each with random numbers of its own."""
+    if len(examples) == 0:
+        raise UserError(f"the {examples.split} split of {examples.name} is empty; give it a share of the data")
+    for number, index in enumerate(torch.arange(len(examples)).split(size)):
+        draws = Draws.of(seed * 1_000_003 + number, device)
+        chunk: Batch = examples.batch(index, draws).to(device)
+        yield chunk

@@ -1,0 +1,235 @@
+"""A run directory: settings, what the data was, weights; made by `train`, read by `load`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffrep import config, data, training
+from diffrep.budget import Budget
+from diffrep.checkpoints import load_tensors, load_weights, save_tensors, write_bytes
+from diffrep.config import Settings
+from diffrep.data import Examples, Splits, Stream
+from diffrep.errors import UserError
+from diffrep.evaluation.bound import batches, evaluating
+from diffrep.model import Model
+from diffrep.recipes import Facts, build, method
+from diffrep.shapes import Shape
+from diffrep.training import TrainingResult
+
+SETTINGS, DATA, WEIGHTS, METRICS = "config.json", "data.json", "model.safetensors", "metrics.json"
+PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
+FREE = ("budget", "log_every", "checkpoint_every", "workers", "device", "compile", "trackers")  # may change on continuing
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a run records of its data. scaling: mean and standard deviation of each column of a table."""
+
+    source: str
+    shape: Shape
+    bins: int | None
+    examples: dict[str, int]
+    fingerprints: dict[str, str]
+    skipped: int
+    label_names: list[str] | None
+    scaling: tuple[list[float], list[float]] | None
+    prepared: str
+
+    @classmethod
+    def of(cls, splits: Splits) -> DataCard:
+        parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+        train = splits.train
+        scaling = None if train.scaling is None else (train.scaling[0].tolist(), train.scaling[1].tolist())
+        return cls(
+            source=train.name,
+            shape=train.shape,
+            bins=train.bins,
+            examples={name: len(part) for name, part in parts.items()},
+            fingerprints={name: part.fingerprint for name, part in parts.items()},
+            skipped=splits.skipped,
+            label_names=train.label_names,
+            scaling=scaling,
+            prepared=train.prepared,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained model with its settings and the card of its data; the model holds the averaged (EMA) weights."""
+
+    directory: Path
+    settings: Settings
+    card: DataCard
+    model: Model
+    result: TrainingResult | None = None
+
+    def splits(self) -> Splits:
+        """The data that the run was trained on, cut as it was then; UserError if it has changed."""
+        splits = splits_of(self.settings)
+        _same_data(self.card, DataCard.of(splits), self.directory)
+        return splits
+
+    def scaling(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation that the columns of a table were standardised with; None for other data."""
+        return None if self.card.scaling is None else tuple(torch.tensor(part) for part in self.card.scaling)
+
+
+def splits_of(settings: Settings) -> Splits:
+    """The data of the settings, read and cut."""
+    d = settings.data
+    return data.load(
+        d.source, valid=d.valid, test=d.test, seed=settings.seed, skip_bad=d.skip_bad, label_column=d.label_column
+    )
+
+
+def train(settings: Settings, directory: str | Path, restart: bool = False, splits: Splits | None = None) -> Run:
+    """Train what the settings describe into a run directory, or continue the run that is there to its budget.
+
+    restart: remove that run first. splits: data at hand, in place of what settings.data names. Nothing is written
+    before settings and data are known to be good. UserError: the directory holds another run (other settings, other
+    data), or something that is no run.
+    """
+    directory = Path(directory)
+    method(settings.method)
+    here = training.place(settings.train.device)
+    known = None if restart else _existing(directory, settings)
+    splits = splits or splits_of(settings)
+    card = DataCard.of(splits)
+    if known is not None:
+        _same_data(known, card, directory)
+    model = build(settings, Facts(card.shape, card.bins, splits.train.histogram()))
+    if here.main:
+        if restart:
+            _remove_run(directory)
+        write_bytes(directory / DATA, _json(asdict(card)))
+        write_bytes(directory / SETTINGS, (settings.model_dump_json(indent=2) + "\n").encode())
+    examples = splits.train.to(here.device)
+    t = settings.train
+    result = training.train(
+        model,
+        Stream(examples, t.batch // t.accumulate, settings.seed, here.part, here.parts, t.workers),
+        directory=directory,
+        budget=Budget.parse(t.budget).of(len(splits.train)),
+        seed=settings.seed,
+        batch=t.batch,
+        accumulate=t.accumulate,
+        lr=t.lr,
+        beta1=t.beta1,
+        beta2=t.beta2,
+        weight_decay=t.weight_decay,
+        warmup=t.warmup,
+        schedule=t.schedule,
+        clip=t.clip,
+        ema=t.ema,
+        precision=t.precision,
+        compile=t.compile,
+        channels_last=t.channels_last,
+        device=t.device,
+        log_every=t.log_every,
+        checkpoint_every=t.checkpoint_every,
+        trackers=t.trackers,
+    )
+    facts = load_weights(model, directory / WEIGHTS)
+    if model.prior is not None and here.main:
+        _fit_prior(model, examples)
+        save_tensors(directory / WEIGHTS, model.state_dict(), facts)
+    return Run(directory, settings, card, model, result)
+
+
+def load(directory: str | Path, device: str = "auto") -> Run:
+    """The run in a directory, its averaged weights in the model; UserError where there is none, or it is broken."""
+    directory = Path(directory)
+    if not (directory / SETTINGS).is_file():
+        raise UserError(f"{directory} is not a run: it has no {SETTINGS}. Train one with `diffrep train --out`.")
+    settings, card = config.load(directory / SETTINGS), read_card(directory)
+    if not (directory / WEIGHTS).is_file():
+        raise UserError(f"{directory} has no {WEIGHTS} yet: its training did not end. Continue it with `diffrep train`.")
+    model = build(settings, Facts(card.shape, card.bins))
+    load_weights(model, directory / WEIGHTS)
+    return Run(directory, settings, card, model.to(training.place(device).device).eval())
+
+
+def read_card(directory: Path) -> DataCard:
+    """The data card of a run; UserError where it is missing or broken."""
+    try:
+        raw = json.loads((directory / DATA).read_text(encoding="utf-8"))
+        return DataCard(**{**raw, "shape": tuple(raw["shape"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{directory / DATA} cannot be read ({error}); train the run again with --restart.") from error
+
+
+def facts_of(directory: str | Path) -> dict:
+    """What the weights of a run say of themselves: which weights, step, examples."""
+    return load_tensors(Path(directory) / WEIGHTS)[1]
+
+
+def _existing(directory: Path, settings: Settings) -> DataCard | None:
+    """The card of the run that is there, None where there is nothing; UserError where it does not fit the settings."""
+    if not directory.exists():
+        return None
+    if not directory.is_dir():
+        raise UserError(f"{directory} is a file; name a directory for the run with --out.")
+    if not (directory / SETTINGS).is_file():
+        if any(directory.iterdir()):
+            raise UserError(f"{directory} is not empty and not a run; name a new directory with --out.")
+        return None
+    was, now = (_flat(s.model_dump(mode="json")) for s in (config.load(directory / SETTINGS), settings))
+    for name in sorted(now):
+        if was[name] != now[name] and name not in {f"train.{free}" for free in FREE}:
+            raise UserError(
+                f"{directory} was trained with {name}={was[name]} and this asks for {now[name]}; train a new run with"
+                " --out, or begin anew with --restart."
+            )
+    return read_card(directory)
+
+
+def _same_data(was: DataCard, now: DataCard, directory: Path) -> None:
+    if (was.shape, was.bins) != (now.shape, now.bins):
+        raise UserError(
+            f"{directory} was trained on {_form(was)} data and {now.source} is {_form(now)}; train a new run with --out,"
+            " or pick data of the same shape."
+        )
+    if was.fingerprints != now.fingerprints:
+        raise UserError(
+            f"{directory} was trained on other data: the fingerprint of {was.source} was {was.fingerprints['train']} and"
+            f" is {now.fingerprints['train']}; train a new run with --out, or begin anew with --restart."
+        )
+
+
+def _form(card: DataCard) -> str:
+    return "x".join(map(str, card.shape)) + (f" {card.bins}-level" if card.bins else " continuous")
+
+
+def _flat(settings: dict, prefix: str = "") -> dict:
+    flat: dict = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _remove_run(directory: Path) -> None:
+    """Remove the files of a run, and those alone."""
+    if directory.exists() and any(directory.iterdir()) and not (directory / SETTINGS).is_file():
+        raise UserError(f"{directory} is not empty and not a run; name a new directory with --out.")
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    for name in (SETTINGS, DATA, WEIGHTS, METRICS, "metrics.jsonl", "timings.jsonl"):
+        (directory / name).unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _fit_prior(model: Model, examples: Examples) -> None:
+    """Fit a prior that is fitted after training; one that was trained, or has nothing to fit, stays as it is."""
+    index = torch.linspace(0, len(examples) - 1, min(len(examples), PRIOR_EXAMPLES)).long()
+    with evaluating(model) as device:
+        codes = [model.encode(chunk.x).mean.cpu() for chunk in batches(examples.subset(index), 250, 0, device)]
+    model.prior.fit(torch.cat(codes))
+
+
+def _json(content: dict) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
