@@ -39,7 +39,7 @@ class Autoencoder(Model):
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
         self.weights = nn.ModuleDict(weights or {})
         self.parts = {"model": {"encoder": [posterior], "decoder": [generator, nn.ParameterList([self.log_spread])]}}
-        self._health: dict[str, Tensor] = {}
+        self.health = {}
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
         x, draws = batch.x, batch.draws
@@ -50,7 +50,7 @@ class Autoencoder(Model):
         values = {"reconstruction": self.surprise(x, self.generator(z))}
         if code.spread is not None:
             values["rate"] = self.prior.rate(code, z)
-            self._health = {"rate_nats": values["rate"].detach().mean()}
+            self.health = {"rate_nats": values["rate"].detach().mean()}
         return {name: self.weights[name](v) if name in self.weights else v for name, v in values.items()}
 
     def surprise(self, x: Data, mean: Data) -> PerExample:
@@ -102,8 +102,8 @@ class Autoencoder(Model):
         x = self.generator(z).float()
         return x.clamp(-1, 1) if self.bins is not None else x
 
-    def watch(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self._health.items()}
+    def invert(self, x: Data, steps: int = 100) -> Data:
+        raise UserError("an autoencoder decodes without noise, so there is none to find; reconstruct without --exact")
 
 
 def _log_mass(low: Tensor, high: Tensor) -> Tensor:

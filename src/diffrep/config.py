@@ -59,7 +59,7 @@ class DecoderSettings(_Frozen):
     multipliers: tuple[PositiveInt, ...] = Field(
         default=(1, 2, 2), min_length=1, description="width at each resolution, finest first"
     )
-    blocks: PositiveInt = Field(default=2, description="residual blocks at each resolution")
+    blocks: PositiveInt = Field(default=1, description="residual blocks at each resolution")
     attention: tuple[bool, ...] = Field(default=(), description="whether each resolution attends, finest first")
     fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin, cos(2^n pi x)")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
@@ -71,7 +71,8 @@ class EncoderSettings(_Frozen):
 
     kind: Literal["auto", "conv", "wideresnet", "vit", "mlp"] = Field(default="auto", description="auto: conv, or mlp")
     width: PositiveInt = Field(default=32, description="channels of the first stage, or units of a layer")
-    depth: PositiveInt = Field(default=2, description="blocks of a stage, or layers")
+    depth: PositiveInt = Field(default=4, description="layers of vit and mlp; 6 n + 4 (10, 16, 22, 28) for wideresnet")
+    widen: PositiveInt = Field(default=2, description="widening factor of wideresnet")
     patch: PositiveInt = Field(default=4, description="side of a patch of vit, in pixels")
 
 
@@ -84,7 +85,7 @@ class CodeSettings(_Frozen):
     beta: NonNegativeFloat = Field(default=1.0, description="weight of the rate in training; reports use 1")
     l1: NonNegativeFloat = Field(default=0.0, description="weight of the L1 norm of the code")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate that cost nothing in training")
-    warmup: Share = Field(default=0.0, description="share of the budget over which the weight of the rate rises from 0")
+    warmup: int = Field(default=0, ge=0, description="steps over which beta rises from 0")
 
 
 class NoiseSettings(_Frozen):
@@ -93,7 +94,9 @@ class NoiseSettings(_Frozen):
     kind: Literal["auto", "ve", "vp", "subvp", "cosine", "linear", "learned-ends", "learned"] = Field(
         default="auto", description="process; auto: that of the method's paper"
     )
-    gamma_0: float = Field(default=-13.3, description="-log SNR of the data end, for linear and learned")
+    gamma_0: float | None = Field(
+        default=None, description="-log SNR of the data end, for linear, learned and cosine; none: sigma a sixth of a grey level"
+    )
     gamma_1: float = Field(default=5.0, description="-log SNR of the noise end, for linear and learned")
     sigma_min: PositiveFloat = Field(default=0.01, description="least sigma of ve")
     sigma_max: PositiveFloat = Field(default=50.0, description="largest sigma of ve")
@@ -103,7 +106,7 @@ class NoiseSettings(_Frozen):
     @model_validator(mode="after")
     def _rising(self) -> NoiseSettings:
         for low, high in (("gamma_0", "gamma_1"), ("sigma_min", "sigma_max"), ("beta_min", "beta_max")):
-            if not getattr(self, low) < getattr(self, high):
+            if getattr(self, low) is not None and not getattr(self, low) < getattr(self, high):
                 raise ValueError(f"expected {low} below {high}, got {getattr(self, low)} and {getattr(self, high)}.")
         return self
 

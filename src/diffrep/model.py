@@ -15,7 +15,6 @@ from diffrep.control import Weight
 from diffrep.denoiser import Denoiser, Prediction
 from diffrep.errors import UserError
 from diffrep.levels import Levels
-from diffrep.noise import LearnedGamma
 from diffrep.priors import Prior
 from diffrep.flow import invert
 from diffrep.sample import sample, start, step_named, times
@@ -33,6 +32,7 @@ class Model(nn.Module, ABC):
     prior: Prior | None
     has_code: bool
     timed: bool  # whether the code depends on the noise level
+    health: dict[str, Tensor]  # of the last training step
     parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
 
     @abstractmethod
@@ -66,8 +66,12 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
+    def invert(self, x: Data, steps: int = 100) -> Data:
+        """x -> the standard normal x_1 that its own code decodes back to x; UserError where no noise enters."""
+
     def watch(self) -> dict[str, float]:
         """Health of the last training step, for the log."""
+        return {name: float(value) for name, value in self.health.items()}
 
     def forward(self, batch: Batch, player: str = "model") -> Terms:
         return self.loss(batch, player)
@@ -94,6 +98,12 @@ class Model(nn.Module, ABC):
         """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise."""
         x = x.repeat_interleave(per_code, 0)
         return self.decode(self.code_path(x), len(x), draws, sampler, steps)
+
+    @torch.no_grad()
+    def reconstruct_exactly(self, x: Data, draws: Draws, steps: int = 100) -> Data:
+        """Like x: decoded from its code, if it has one, and its own noise; off by the error of the steps alone."""
+        path = self.code_path(x) if self.has_code else None
+        return self.decode(path, len(x), draws, "heun", steps, x_1=self.invert(x, steps))
 
     @torch.no_grad()
     def interpolate(self, a: Data, b: Data, points: int, draws: Draws, sampler: str = "dpm", steps: int = 50) -> Data:
@@ -167,7 +177,7 @@ class DiffusionModel(Model):
             self.parts["model"]["prior"] = [prior]
         if critic is not None:
             self.parts["critic"] = {"critic": [critic]}
-        self._health: dict[str, Tensor] = {}
+        self.health = {}
 
     @property
     def noise(self):
@@ -189,13 +199,13 @@ class DiffusionModel(Model):
         t = self.levels.draw(self.noise, draws, len(x))
         eps = draws.normal(*x.shape)
         scales, log_snr, weight = self.noise.scales(t), self.noise.log_snr(t), self.levels.weight(self.noise, t)
-        if isinstance(self.noise, LearnedGamma):
+        if self.noise.free_inside:
             scales, log_snr, weight, settle = _variance_gradient(scales, log_snr, weight)
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
         code, z = self._code(x, log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
         prediction = self.denoiser.at(x_t, scales, log_snr, z, dropped if self.drop and z is not None else None)
-        if isinstance(self.noise, LearnedGamma):
+        if self.noise.free_inside:
             settle(terms.denoising(eps, prediction, weight).detach())
         kept = 1 - dropped.float()
         return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws)
@@ -270,9 +280,10 @@ class DiffusionModel(Model):
 
     @torch.no_grad()
     def invert(self, x: Data, steps: int = 100) -> Data:
-        """x -> the standard normal x_1 from which the probability flow, with x's own code, leads back to x."""
         path = None if self.posterior is None else self.code_path(x)
-        return invert(self.conditioned(path, len(x)), self.noise, x, steps) / self.noise.start_scale()
+        alpha, _ = self.noise.scales(torch.zeros(len(x), device=x.device))
+        x_0 = expand(alpha, x) * x
+        return invert(self.conditioned(path, len(x)), self.noise, x_0, steps) / self.noise.start_scale()
 
     def conditioned(self, z: CodeVector | CodePath | None, n: int) -> Callable[[Data, Time], Prediction]:
         """The denoiser of n examples with its code filled in; UserError for codes of the wrong size."""
@@ -283,9 +294,6 @@ class DiffusionModel(Model):
             raise UserError(f"expected codes of shape ({n}, {dim}), got {tuple(z.shape)}")
         return lambda x_t, t: self.denoiser(x_t, t, z)
 
-    def watch(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self._health.items()}
-
     def _code(self, x: Data, log_snr: Time, draws: Draws) -> tuple[Code | None, CodeVector | None]:
         if self.posterior is None:
             return None, None
@@ -294,11 +302,11 @@ class DiffusionModel(Model):
 
     @torch.no_grad()
     def _observe(self, step: Noised, values: Terms) -> None:
-        self._health = {}
+        self.health = {}
         if step.code is not None:
-            self._health["active_units"] = (step.code.mean.var(0) > 0.01).sum()
+            self.health["active_units"] = (step.code.mean.var(0) > 0.01).sum()
             if "rate" in values:
-                self._health["rate_nats"] = values["rate"].mean()
+                self.health["rate_nats"] = values["rate"].mean()
 
 
 def _variance_gradient(scales: tuple[Time, Time], log_snr: Time, weight: Tensor):

@@ -19,6 +19,9 @@ class Noise(nn.Module, ABC):
     Logarithms, because 1 - alpha drowns in float32 where the data is nearly clean.
     """
 
+    learns_ends: bool = False  # then the prior and the reconstruction belong to the loss
+    free_inside: bool = False  # then the inner shape follows the variance of the loss, not its mean
+
     @abstractmethod
     def log_scales(self, t: Time) -> tuple[Time, Time]:
         """(log alpha, log sigma) at t, each of t's shape; float32."""
@@ -156,7 +159,7 @@ class LinearGamma(Noise):
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0, learned: bool = False):
         super().__init__()
         _rising("gamma_0, gamma_1", gamma_0, gamma_1)
-        ends = torch.tensor([gamma_0, gamma_1])
+        ends, self.learns_ends = torch.tensor([gamma_0, gamma_1]), learned
         if learned:
             self.ends = nn.Parameter(ends)
         else:
@@ -172,6 +175,8 @@ class LearnedGamma(Noise):
     l(t) = l1(t) + l3(phi(l2(2t - 1))) with |weights| and phi = 2 sigmoid - 1 (VDM, Appendix H); the continuous bound
     depends on gamma through its ends alone, so the inside is free to lower the variance of the estimate.
     """
+
+    free_inside = True
 
     ends: Tensor
 

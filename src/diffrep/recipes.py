@@ -19,9 +19,8 @@ from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError, unknown
 from diffrep.levels import Density, Levels, band, high_noise, likelihood, low_noise, uniform
 from diffrep.model import DiffusionModel, Model, Noised, Term
-from diffrep.nets.decoders import MLPDecoder, UNet
-from diffrep.nets.encoders import ConvEncoder, MLPEncoder, ViT, WideResNet
-from diffrep.nets.generators import Critic, Generator
+from diffrep.nets.decoders import Generator, MLPDecoder, MLPGenerator, UNet
+from diffrep.nets.encoders import ConvEncoder, Critic, MLPEncoder, ViT, WideResNet
 from diffrep.priors import FittedNormal, StandardNormal
 from diffrep.shapes import PerExample, Shape
 
@@ -173,7 +172,8 @@ class Parts:
         return Deterministic(self.encoder(time), self.settings.code.dim, time)
 
     def generator(self) -> nn.Module:
-        return Generator(self.facts.shape, self.settings.code.dim, width=self.settings.decoder.width)
+        shape, dim, width = self.facts.shape, self.settings.code.dim, self.settings.decoder.width
+        return MLPGenerator(shape, dim, width=8 * width) if len(shape) == 1 else Generator(shape, dim, width=width)
 
     def critic(self) -> nn.Module:
         return Critic(self.facts.shape, width=self.settings.decoder.width)

@@ -30,8 +30,8 @@ def expand(per_example: Tensor, like: Tensor) -> Tensor:
 
 
 def sum_features(values: Tensor) -> PerExample:
-    """(B, ...) -> (B,): the sum over everything but the batch, in float32."""
-    return values.float().flatten(1).sum(1)
+    """(B, ...) -> (B,): the sum over everything but the batch, in float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32)).flatten(1).sum(1)
 
 
 def bits_per_dim(nats: Tensor | float, shape: Shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import signal
@@ -34,7 +35,7 @@ TRACKERS = ("aim", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "t
 
 
 class Source(Protocol):
-    """An endless stream of micro-batches: of each, this process's consecutive part, from micro-batch `start` on."""
+    """An endless stream of micro-batches: of each, this process's consecutive part; `start` examples were drawn before."""
 
     def batches(self, start: int) -> Iterator[Batch]: ...
 
@@ -91,7 +92,16 @@ def place(device: str = "auto") -> Place:
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     AcceleratorState._reset_state(reset_partial_state=alone)  # a second run may ask for another device or precision
     state = PartialState(cpu=device == "cpu")
+    if state.num_processes > 1:
+        atexit.unregister(_leave)
+        atexit.register(_leave)
     return Place(state.process_index, state.num_processes, state.device)
+
+
+def _leave() -> None:
+    """Ends the threads that connect processes before the interpreter goes; left running, they abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def train(
@@ -145,7 +155,7 @@ def train(
     at = engine.restore(bar.say)
     journal = Journal(directory, active=here.main, step=at.step)
     progress = budget.progress(examples=at.examples, seconds=at.seconds)
-    source, in_a_row, saved = stream.batches(at.step * accumulate), 0, at.step
+    source, in_a_row, saved = stream.batches(at.step * batch), 0, at.step
     with _Signals() as signals, bar:
         while progress < 1 and not signals.came:
             clock = time.monotonic()
@@ -213,7 +223,7 @@ class _Engine:
             mixed_precision=precision,
             log_with=list(trackers) or None,
             project_dir=directory,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         if trackers:
             self.accelerator.init_trackers("trackers")
@@ -234,6 +244,8 @@ class _Engine:
             adamw(part, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay) for part in self.players.values()
         ]
         self.model, *prepared = self.accelerator.prepare(self.bare, *plain)
+        if self.here.parts > 1:
+            self.model.broadcast_buffers = False  # `_share_buffers` averages them
         self.optimizers = dict(zip(self.players, prepared, strict=True))
         if compile:
             self.bare.compile()
@@ -328,8 +340,10 @@ class _Engine:
             facts = {"weights": "ema", "step": at.step, "examples": at.examples}
             save_tensors(self.directory / "model.safetensors", self.ema.weights, facts)
         self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
-        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
 
     def track(self, line: dict) -> None:
         """Send a logged line to the trackers."""
