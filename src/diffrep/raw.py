@@ -54,11 +54,8 @@ class Raw:
         return torch.tensor(labels, dtype=torch.int64), list(names)
 
 
-def keep(raw: Raw, kept: np.ndarray) -> Raw:
-    """Everything but the values at the positions `kept`; the rest counts as skipped."""
-    total = len(raw.labels if raw.labels is not None else raw.split if raw.split is not None else raw.ids or kept)
-    if len(kept) == total:
-        return raw
+def keep(raw: Raw, kept: np.ndarray, total: int) -> Raw:
+    """Everything beside the values, at the positions `kept` of `total`; the rest counts as skipped."""
     return replace(
         raw,
         split=None if raw.split is None else raw.split[kept],

@@ -15,7 +15,7 @@ import torch
 from diffrep.albums import of_pictures
 from diffrep.errors import UserError, unknown
 from diffrep.pictures import SUFFIXES
-from diffrep.raw import IDS, SPLITS, Raw, as_labels, is_class_column, keep, label_column_of
+from diffrep.raw import IDS, LABELS, SPLITS, Raw, as_labels, is_class_column, keep, label_column_of
 from diffrep.tables import Part, csv_table, of_tables, read_csv, read_parquet
 from diffrep.values import of_array
 
@@ -53,7 +53,7 @@ def _read_name(name: str, label_column: str | None, skip_bad: bool) -> Raw:
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not path.suffix and not path.parent.exists():
         return _read_hub(name, label_column, skip_bad)
     if get_close_matches(name.lower(), ["digits"], cutoff=0.7):
-        raise unknown("data set", name, ["digits"])
+        raise unknown("data set", name, ["digits"], hint=f"Otherwise give {KINDS}.")
     raise UserError(f"there is no file or folder {name!r}: give 'digits', {KINDS}, or a hub name such as ylecun/mnist.")
 
 
@@ -84,9 +84,10 @@ def _read_arrays(path: Path, label_column: str | None) -> Raw:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         reason = str(error).splitlines()[0].rstrip(". ")
         raise UserError(f"{path} cannot be read ({reason}): save it anew with numpy.save or numpy.savez.") from error
+    arrays = {name: a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for name, a in arrays.items()}
     split = None
     if "x_train" in arrays:
-        arrays, split = _joined_splits(arrays)
+        arrays, split = _joined_splits(arrays, path)
     many = [name for name, array in arrays.items() if array.ndim > 1]
     main = next((name for name in ARRAYS if name in many), many[0] if len(many) == 1 else None)
     if main is None:
@@ -95,6 +96,7 @@ def _read_arrays(path: Path, label_column: str | None) -> Raw:
             "features: rename the array."
         )
     values = arrays[main]
+    _same_length(arrays, main, path)
     columns = {name: a for name, a in arrays.items() if a.ndim == 1 and len(a) == len(values) and name != main}
     label = label_column_of(columns, label_column)
     if label and not label_column and not is_class_column(columns[label]):
@@ -112,16 +114,22 @@ def _read_arrays(path: Path, label_column: str | None) -> Raw:
     )
 
 
-def _joined_splits(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _joined_splits(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """x_train, y_train, x_test, ... -> x, y and the split of each row."""
     parts = [name for name in SPLITS if f"x_{name}" in arrays]
-    joined = {}
-    for column in ("x", "y"):
-        if all(f"{column}_{part}" in arrays for part in parts):
-            joined[column] = np.concatenate([arrays[f"{column}_{part}"] for part in parts])
-    if "y" in joined:
-        joined["y"] = joined["y"].reshape(len(joined["x"]))
+    if len({arrays[f"x_{part}"].shape[1:] for part in parts}) > 1:
+        raise UserError(f"the splits of {path} hold examples of different shapes, expected one: reshape them.")
+    columns = [column for column in "xy" if all(f"{column}_{part}" in arrays for part in parts)]
+    joined = {column: np.concatenate([arrays[f"{column}_{part}"] for part in parts]) for column in columns}
     return joined, np.repeat([SPLITS[part] for part in parts], [len(arrays[f"x_{part}"]) for part in parts])
+
+
+def _same_length(arrays: dict[str, np.ndarray], main: str, path: Path) -> None:
+    for name in set(arrays) & set(LABELS):
+        if len(arrays[name]) != len(arrays[main]):
+            raise UserError(
+                f"{path} holds {len(arrays[main]):,} examples and {len(arrays[name]):,} {name}: give one for each."
+            )
 
 
 def _read_folder(root: Path, label_column: str | None, skip_bad: bool) -> Raw:
@@ -147,7 +155,7 @@ def _read_folder(root: Path, label_column: str | None, skip_bad: bool) -> Raw:
     elif len({parts[0] for parts in classes if parts}) < 2:
         labels = None
     values, kept = of_pictures([str(file) for file in files], [str(file) for file in files], skip_bad)
-    return keep(Raw(values, split, labels, None, ids, columns, skipped=missing), kept)
+    return keep(Raw(values, split, labels, None, ids, columns, skipped=missing), kept, len(files))
 
 
 def _folder_splits(ids: list[str], root: Path) -> np.ndarray | None:

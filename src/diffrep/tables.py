@@ -103,7 +103,7 @@ def of_tables(parts: Sequence[Part], name: str, label_column: str | None, skip_b
         values, kept = of_pictures(encoded, called, skip_bad)
         ids = list(map(str, encoded.paths)) if all(encoded.paths) else None
         factors = _columns(table, [c for c in others if c != picture and not _is_nested(table.schema.field(c).type)])
-        return keep(Raw(values, split, labels, names, ids, factors), kept)
+        return keep(Raw(values, split, labels, names, ids, factors), kept, len(encoded))
 
     row_names = next((column for column in IDS if column in others), None)
     numeric = [c for c in others if c != row_names and _is_numeric(table.schema.field(c).type)]

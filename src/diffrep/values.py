@@ -32,11 +32,12 @@ class Values:
 def of_array(values: np.ndarray, name: str, bins: int | None = None) -> Values:
     """An array (N, ...) -> Values.
 
-    (N, F): a table, unless it holds uint8 or bool, which are levels. (N, H, W): one channel, or, when the second axis
-    has at most 4 entries, a signal (N, C, L). (N, H, W, C) with C in {1, 3, 4} is moved to channels first. uint8,
-    uint16 and bool are 256, 65536 and 2 levels; whole numbers from 0 to 255 (65535) are 8 (16) bit levels; floats in
-    [0, 1] are stretched to [-1, 1] and floats in [-1, 1] kept. A table of counts (whole numbers, at least a quarter of
-    them 0 and the largest 10 or more) is brought to 10,000 counts a row and log(1 + count).
+    (N, F): a table, unless it holds uint8 or bool, which are levels. (N, H, W): one channel; where the second axis has
+    at most 4 entries and the last eight times as many or more it is a signal (N, C, L). (N, H, W, C) with C in
+    {1, 3, 4} is moved to channels first. uint8, uint16 and bool are 256, 65536 and 2 levels; whole numbers from 0 to
+    255 (65535) are 8 (16) bit levels; floats in [0, 1] are stretched to [-1, 1], floats in [-1, 1] are kept. A table of
+    counts (whole numbers, at least a quarter of them 0 and the largest 10 or more) is brought to 10,000 counts a row
+    and log(1 + count).
     bins: overrides the number of levels. UserError: another shape, range or type, NaN or infinite values.
     """
     if values.ndim < 2 or values.ndim > 5 or 0 in values.shape[1:] or values.dtype.kind not in "biuf":
@@ -74,7 +75,7 @@ def _of_table(values: np.ndarray, name: str) -> Values:
 
 
 def _channels_first(values: np.ndarray) -> np.ndarray:
-    if values.ndim == 3 and values.shape[1] > 4:
+    if values.ndim == 3 and not (values.shape[1] <= 4 and values.shape[2] >= 8 * values.shape[1]):
         return values[:, None]
     if values.ndim == 4 and values.shape[-1] in CHANNELS and values.shape[1] not in CHANNELS:
         return np.moveaxis(values, -1, 1)

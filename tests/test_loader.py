@@ -1,0 +1,79 @@
+"""The order of batches is a function of the seed and the place."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+
+from diffrep.data import Stream, load
+from diffrep.errors import UserError
+from samples import COLOUR, RNG, write_folder
+
+
+def indices(stream: Stream, start: int, count: int) -> list[list[int]]:
+    return [batch.index.tolist() for batch in islice(stream.batches(start), count)]
+
+
+def test_each_epoch_holds_each_example_once():
+    """Across the ends of epochs nothing is dropped or doubled, and each epoch has its own order."""
+    part = load("digits").valid.subset(torch.arange(35))
+    order = [i for batch in indices(Stream(part, batch=8, seed=3), 0, 35) for i in batch]
+    epochs = [order[i : i + 35] for i in range(0, 8 * 35, 35)]
+    assert all(sorted(epoch) == list(range(35)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 8
+    assert order[:8] != indices(Stream(part, batch=8, seed=4), 0, 1)[0]
+    larger = indices(Stream(part, batch=80, seed=3), 0, 2)
+    assert larger[0] + larger[1] == order[:160]  # a batch may be larger than the data
+
+
+def test_parts_and_continued_streams_are_one_stream():
+    """Parts laid side by side are the whole batch; a start anywhere continues what an unbroken stream gives."""
+    part = load("digits").valid
+    whole_stream = indices(Stream(part, batch=12, seed=0), 0, 40)
+    cut = [indices(Stream(part, batch=12, seed=0, part=k, parts=3), 0, 40) for k in range(3)]
+    assert [a + b + c for a, b, c in zip(*cut, strict=True)] == whole_stream
+    assert indices(Stream(part, batch=12, seed=0), 12 * 17, 23) == whole_stream[17:]
+    with pytest.raises(UserError, match="multiple of 5"):
+        Stream(part, batch=12, seed=0, part=0, parts=5)
+
+
+def test_batches_hold_their_examples():
+    """x and label are those of the positions in `index`."""
+    part = load("digits").valid
+    batch = next(Stream(part, batch=16, seed=0).batches(0))
+    assert batch.draws is None and batch.x.dtype == torch.float32
+    for x, i, label in zip(batch.x, batch.index, batch.label, strict=True):
+        assert torch.equal(x, part.batch(i[None]).x[0]) and label == part.labels[i]
+
+
+def test_workers_change_nothing(tmp_path, monkeypatch):
+    """Worker processes read ahead the same batches, and starting them draws nothing from the global generator."""
+    monkeypatch.setattr("diffrep.albums.SMALL", 0)
+    part = load(write_folder(tmp_path, COLOUR)).train
+    alone = list(islice(Stream(part, batch=5, seed=1, flip=True).batches(10), 4))
+    state = torch.get_rng_state()
+    ahead = list(islice(Stream(part, batch=5, seed=1, flip=True, workers=2).batches(10), 4))
+    assert torch.equal(state, torch.get_rng_state())
+    for a, b in zip(alone, ahead, strict=True):
+        assert torch.equal(a.x, b.x) and torch.equal(a.index, b.index)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(UserError, match="cannot be read") as error:
+        next(Stream(part, batch=5, seed=1, workers=1).batches(0))
+    assert "Traceback" not in str(error.value)
+
+
+def test_flip_mirrors_half_of_the_examples():
+    """Each example is itself or its mirror image, about half of them, the same whatever the parts."""
+    part = load(COLOUR.repeat(30, 0)).train
+    batch = next(Stream(part, batch=200, seed=0, flip=True).batches(0))
+    plain = part.batch(batch.index).x
+    mirrored = torch.tensor([torch.equal(a, b.flip(-1)) for a, b in zip(batch.x, plain, strict=True)])
+    assert all(torch.equal(batch.x[i], plain[i]) for i in (~mirrored).nonzero()[:, 0])
+    assert 60 < mirrored.sum() < 140  # 100 +- 7
+    half = next(Stream(part, batch=200, seed=0, flip=True, part=1, parts=2).batches(0))
+    assert torch.equal(half.x, batch.x[100:])
+    with pytest.raises(UserError, match="flip"):
+        Stream(load(RNG.normal(size=(9, 3))).train, batch=2, seed=0, flip=True)
