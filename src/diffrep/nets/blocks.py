@@ -12,7 +12,8 @@ from diffrep.errors import UserError
 from diffrep.shapes import FeatureMap, Shape
 
 Conditions = tuple[Tensor, ...]  # vectors (B, width) that modulate every block: of the noise level, of the code
-CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+CONVOLUTIONS: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def dimensions(shape: Shape) -> int:
@@ -22,12 +23,12 @@ def dimensions(shape: Shape) -> int:
     return len(shape) - 1
 
 
-def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> Convolution:
     """Convolution over `dims` axes, each of n becoming ceil(n / stride); an odd kernel."""
     return CONVOLUTIONS[dims](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
 
 
-def patches(dims: int, inputs: int, outputs: int, size: int) -> nn.Module:
+def patches(dims: int, inputs: int, outputs: int, size: int) -> Convolution:
     """One vector of `outputs` numbers for each patch of `size` positions an axis, which must divide the data."""
     return CONVOLUTIONS[dims](inputs, outputs, size, stride=size)
 
@@ -46,11 +47,12 @@ def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, affine=affine)
 
 
-def damped(layer: nn.Module, scale: float = 0.1) -> nn.Module:
+def damped(layer: nn.Linear | Convolution, scale: float = 0.1) -> nn.Module:
     """The layer with its first weights scaled down and no bias: a quiet start, yet not zero, so that gradients pass."""
     with torch.no_grad():
         layer.weight.mul_(scale)
-        layer.bias.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
     return layer
 
 
@@ -158,7 +160,8 @@ class Padding:
         missing = [-n % multiple for n in spatial]
         self.padded = tuple(n + m for n, m in zip(spatial, missing, strict=True))
         self.amounts = [side for m in reversed(missing) for side in (m // 2, m - m // 2)]  # F.pad: last axis first
-        self.inside = (..., *(slice(m // 2, m // 2 + n) for n, m in zip(spatial, missing, strict=True)))
+        insides = [slice(m // 2, m // 2 + n) for n, m in zip(spatial, missing, strict=True)]
+        self.inside = (slice(None), slice(None), *insides)
 
     def pad(self, x: FeatureMap) -> FeatureMap:
         return F.pad(x, self.amounts, mode="replicate") if any(self.amounts) else x

@@ -156,7 +156,7 @@ class UNet(Decoder):
         h = self.stem(self.padding.pad(h))
         skips: list[FeatureMap] = []
         for row, attend in zip(self.down, self.attend, strict=True):
-            for block in row:
+            for block in row.children():
                 h = block(h, conditions)
                 skips.append(h)
             h = attend(h)
@@ -166,7 +166,7 @@ class UNet(Decoder):
             h = block(h, conditions)
         for i, row in enumerate(self.up):  # coarse to fine
             h = upsampled(self.narrow[i - 1](h)) if i else h
-            for block in row:
+            for block in row.children():
                 h = block(h + skips.pop(), conditions)
         return self.padding.crop(self.out(F.silu(self.norm(h))))
 

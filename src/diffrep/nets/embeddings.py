@@ -20,6 +20,7 @@ class NoiseLevel(nn.Module):
     def __init__(self, width: int, waves: int = 16):
         super().__init__()
         self.register_buffer("frequency", torch.logspace(math.log10(1 / 40), 0, waves) * math.pi, persistent=False)
+        self.frequency: Tensor
         self.perceptron = nn.Sequential(nn.Linear(2 * waves, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, log_snr: Time) -> Tensor:

@@ -45,7 +45,7 @@ class Encoder(nn.Module, ABC):
         """x and the vectors that modulate the blocks (one of the noise level, or none) -> (B, features)."""
 
     def forward(self, x: Data, log_snr: Time | None = None) -> CodeVector:
-        """(B, *shape) -> (B, features). ValueError for another shape, and for a log_snr that is missing or unasked for."""
+        """(B, *shape) -> (B, features). ValueError for another shape, or for a log_snr missing or unasked for."""
         if x.shape[1:] != self.shape:
             raise UserError(f"expected data of shape (B, *{self.shape}), got {tuple(x.shape)}")
         if (log_snr is not None) != self.time:
