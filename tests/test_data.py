@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffrep import data
 from diffrep.data import load
 from diffrep.errors import UserError
 from samples import COLOUR, GREY, centres, parts_of, same_set, whole, write_folder
@@ -26,6 +27,23 @@ def test_splits_share_nothing_and_are_the_same_each_time():
         a.test.batch(torch.arange(20)).x, c.test.batch(torch.arange(20)).x
     )
     assert [p.split for p in parts_of(a)] == ["train", "valid", "test"]
+
+
+def test_a_whole_source_in_its_order(tmp_path):
+    """One example is enough, and a table is standardised as the model that reads it was trained."""
+    every = data.whole(GREY)
+    assert every.split == "all" and torch.equal(every.batch(torch.arange(12)).x, centres(GREY, 256)[:, None])
+    write_folder(tmp_path, GREY[:1])
+    for source in (tmp_path, tmp_path / "0000.png"):
+        one = data.whole(source)
+        assert one.ids == ["0000.png"] and torch.equal(one.batch(torch.tensor([0])).x, centres(GREY[:1], 256)[:, None])
+    table = np.random.default_rng(1).normal(4, 2, (20, 3))
+    train = load(table).train
+    again = data.whole(table, scaling=train.scaling)
+    own = [np.abs(again.batch(torch.arange(20)).x.numpy() - row.numpy()).sum(1).min() for row in train.store.values]
+    assert max(own) < 1e-6 and data.whole(table[:1], scaling=train.scaling).fingerprint
+    with pytest.raises(UserError, match="2 features, expected 3"):
+        data.whole(table[:, :2], scaling=train.scaling)
 
 
 @pytest.mark.parametrize("total", [3, 4, 5])

@@ -15,7 +15,7 @@ from diffrep.raw import Raw
 from diffrep.readers import read
 from diffrep.stores import InMemory
 
-__all__ = ["Examples", "Splits", "Stream", "load"]
+__all__ = ["Examples", "Splits", "Stream", "load", "whole"]
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,32 @@ def load(
         raise UserError(f"valid={valid} and test={test} are shares of the data: give two above 0 with a sum below 1.")
     name, raw = read(source, label_column=label_column, skip_bad=skip_bad)
     rows = _cut(raw, name, valid, test, seed)
-    whole = _examples(raw, name, rows["train"])
-    train, valid_, test_ = (replace(whole.subset(rows[split]), split=split) for split in ("train", "valid", "test"))
+    every = _examples(raw, name, _scaling(raw, rows["train"]))
+    train, valid_, test_ = (replace(every.subset(rows[split]), split=split) for split in ("train", "valid", "test"))
     return Splits(train, valid_, test_, raw.skipped)
+
+
+def whole(
+    source: object,
+    *,
+    skip_bad: bool = False,
+    label_column: str | None = None,
+    scaling: tuple[Tensor, Tensor] | None = None,
+) -> Examples:
+    """All examples of a source, one or more, in its own order, as the split "all". See `load`.
+
+    scaling: mean and standard deviation (F,) that a table is standardised with, as a model was trained; its own
+    otherwise. UserError: those of `load`, or another number of features.
+    """
+    name, raw = read(source, label_column=label_column, skip_bad=skip_bad)
+    if not raw.values.table:
+        return _examples(raw, name, None)
+    features = raw.values.shape[0]
+    if scaling is not None and len(scaling[0]) != features:
+        raise UserError(
+            f"{name} has {features} features, expected {len(scaling[0])}: give the columns of the training."
+        )
+    return _examples(raw, name, scaling or _scaling(raw, torch.arange(len(raw.values.digests))))
 
 
 def _cut(raw: Raw, name: str, valid: float, test: float, seed: int) -> dict[str, Tensor]:
@@ -88,16 +111,21 @@ def _cut(raw: Raw, name: str, valid: float, test: float, seed: int) -> dict[str,
     return {**rows, "train": free.sort().values}
 
 
-def _examples(raw: Raw, name: str, train_rows: Tensor) -> Examples:
-    """All examples as one set; a table is standardised by its training rows."""
-    values = raw.values
-    store, scaling = values.store, None
-    if values.table:
-        rows = torch.arange(len(values.digests))
-        known = store.raw(train_rows)
-        mean, std = known.mean(0), known.std(0, correction=0)
-        std = torch.where(std > 0, std, torch.ones_like(std))
-        store, scaling = InMemory(((store.raw(rows) - mean) / std).float()), (mean.float(), std.float())
+def _scaling(raw: Raw, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation (F,) of a table over `rows`, float32, 1 for a constant feature; None without one."""
+    if not raw.values.table:
+        return None
+    known = raw.values.store.raw(rows)
+    std = known.std(0, correction=0).float()
+    return known.mean(0).float(), torch.where(std > 0, std, torch.ones_like(std))
+
+
+def _examples(raw: Raw, name: str, scaling: tuple[Tensor, Tensor] | None) -> Examples:
+    """All examples as one set, standardised where they are a table."""
+    values, store = raw.values, raw.values.store
+    if scaling is not None:
+        mean, std = (part.double() for part in scaling)
+        store = InMemory(((store.raw(torch.arange(len(values.digests))) - mean) / std).float())
     labels, label_names = raw.classes()
     return Examples(
         name=name,

@@ -20,7 +20,7 @@ from diffrep.tables import Part, csv_table, of_tables, read_csv, read_parquet
 from diffrep.values import of_array
 
 ARRAYS = ("x", "X", "images", "image", "data", "counts", "features", "arr_0")  # names of the examples in an .npz
-KINDS = "a folder of pictures or Parquet files, or a .parquet, .npy, .npz, .csv or .tsv file"
+KINDS = "a folder of pictures or Parquet files, or a picture, .parquet, .npy, .npz, .csv or .tsv file"
 
 
 def read(source: object, *, label_column: str | None, skip_bad: bool) -> tuple[str, Raw]:
@@ -49,6 +49,8 @@ def _read_name(name: str, label_column: str | None, skip_bad: bool) -> Raw:
             return read_csv(path, label_column)
         if suffix in (".npy", ".npz"):
             return _read_arrays(path, label_column)
+        if suffix in SUFFIXES:
+            return Raw(of_pictures([str(path)], [name], skip_bad)[0], ids=[path.name])
         raise UserError(f"{name} is a {suffix or 'nameless'} file, expected {KINDS}.")
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not path.suffix and not path.parent.exists():
         return _read_hub(name, label_column, skip_bad)
