@@ -81,8 +81,10 @@ class CodeSettings(_Frozen):
 
     dim: PositiveInt = Field(default=32, description="numbers in a code")
     drop: Share = Field(default=0.1, description="share of examples whose code is dropped in training")
-    rate: PositiveFloat | None = Field(default=None, description="nats that a multiplier holds; none: beta weighs")
-    beta: NonNegativeFloat = Field(default=1.0, description="weight of the rate in training; reports use 1")
+    rate: PositiveFloat | None = Field(default=None, description="nats that a multiplier holds in training")
+    beta: NonNegativeFloat | None = Field(
+        default=None, description="weight of the rate in training; reports use 1; none for both: the method's own"
+    )
     l1: NonNegativeFloat = Field(default=0.0, description="weight of the L1 norm of the code")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate that cost nothing in training")
     warmup: int = Field(default=0, ge=0, description="steps over which beta rises from 0")

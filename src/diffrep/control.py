@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -54,25 +55,25 @@ class FreeBits(Weight):
 
 
 class TargetRate(Weight):
-    """Holds the mean of a term at `nats`: a proportional-integral controller sets the weight (ControlVAE, Shao 2020).
+    """Holds the mean of a term at `nats`: the weight follows a proportional-integral controller (Shao et al. 2020).
 
-    The weight is exp(integral) + gain * excess, where excess = mean / nats - 1; the integral grows with the excess, so
-    the weight falls towards zero while the code is dying and rises while it takes too much. A negative weight (the
-    code is far below its target) pays the encoder for using the code.
+    weight = exp(integral + gain * excess), excess = mean / nats - 1 within [-1, 1]; each training step adds
+    speed * excess to the integral. It starts low, so that the code is cheap until the decoder has learned to use it:
+    a code that is priced before it is of use dies, and seldom comes back.
     """
 
-    def __init__(self, nats: float, gain: float = 1.0, speed: float = 0.01):
+    def __init__(self, nats: float, start: float = 0.01, gain: float = 1.0, speed: float = 0.02):
         super().__init__()
         if nats <= 0:
             raise ValueError(f"a target rate must be positive, got {nats} nats")
         self.nats, self.gain, self.speed = nats, gain, speed
-        self.register_buffer("integral", torch.zeros(()))
+        self.register_buffer("integral", torch.tensor(math.log(start)))
 
     def forward(self, term: PerExample) -> PerExample:
-        excess = _mean_over_processes(term.detach()) / self.nats - 1
+        excess = (_mean_over_processes(term.detach()) / self.nats - 1).clamp(-1, 1)
         if self.training:
-            self.integral += self.speed * excess.clamp(-1, 1)
-        return (self.integral.exp() + self.gain * excess.clamp(-1, 3)) * term
+            self.integral += self.speed * excess
+        return (self.integral + self.gain * excess).exp() * term
 
 
 def _mean_over_processes(term: PerExample) -> Tensor:
