@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -69,18 +70,25 @@ class Toy(nn.Module):
 
 
 class Stream:
-    """64 fixed images in turn; this process's consecutive part of each micro-batch. `kill_at`: dies there."""
+    """64 fixed images in turn; this process's consecutive part of each micro-batch.
 
-    def __init__(self, micro: int = BATCH, part: int = 0, parts: int = 1, signals: dict[int, int] | None = None):
+    signals: micro-batch -> signal that this process sends itself before it. begun: an event, set at the start.
+    """
+
+    def __init__(
+        self, micro: int = BATCH, part: int = 0, parts: int = 1, signals: dict[int, int] | None = None, begun=None
+    ):
         self.x = torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-        self.micro, self.part, self.parts, self.signals = micro, part, parts, signals or {}
+        self.micro, self.part, self.parts, self.signals, self.begun = micro, part, parts, signals or {}, begun
 
     def batches(self, start: int) -> Iterator[Batch]:
         size = self.micro // self.parts
-        for n in count(start):
+        if self.begun:
+            self.begun.set()
+        for n in count(start // self.micro):
             if n in self.signals:
                 os.kill(os.getpid(), self.signals[n])
-            index = (n * self.micro + self.part * size + torch.arange(size)) % 64
+            index = (n * self.micro + start % self.micro + self.part * size + torch.arange(size)) % 64
             yield Batch(self.x[index], index)
 
 
@@ -142,11 +150,16 @@ def _unhindered(directory: str, examples: int) -> None:
     run(directory, Toy(critic=True), examples=examples)
 
 
+def _announced(directory: str, examples: int, begun) -> None:
+    """Says when the first step begins."""
+    run(directory, Toy(critic=True), Stream(begun=begun), examples=examples)
+
+
 @pytest.fixture(scope="module")
 def processes():
     """Child processes that have the imports behind them when they start."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["diffrep.training"])
+    context.set_forkserver_preload(["diffrep.training", "torch._dynamo"])
     return context
 
 
@@ -170,15 +183,17 @@ def test_killed_and_continued_is_as_if_never_killed(tmp_path, processes):
 def test_killed_at_random_moments(tmp_path, processes):
     """Whatever the child is doing when the kill comes, the next one goes on to the same end."""
     a, b = tmp_path / "a", tmp_path / "b"
-    started = time.monotonic()
     assert spawn(processes, _unhindered, str(a), 1600) == 0
-    took, draw = time.monotonic() - started, random.Random(0)
+    draw = random.Random(0)
     for _ in range(4):
-        child = processes.Process(target=_unhindered, args=(str(b), 1600))
+        begun = processes.Event()
+        child = processes.Process(target=_announced, args=(str(b), 1600, begun))
         child.start()
-        time.sleep(draw.uniform(0.1, 0.6) * took)
+        assert begun.wait(60)
+        time.sleep(draw.uniform(0.0, 0.3))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
+        assert child.exitcode in (-signal.SIGKILL, 0)
     assert spawn(processes, _unhindered, str(b), 1600) == 0
     assert_same_run(a, b)
 
@@ -313,9 +328,10 @@ def test_vectors_do_not_decay():
 
 def test_it_learns_and_the_file_holds_the_average(tmp_path):
     """The loss falls, and model.safetensors says what it holds and fits the model."""
-    run(tmp_path, Toy(0.0), examples=8000, log_every=10)
+    run(tmp_path, Toy(0.0), examples=8000, log_every=10, checkpoint_every=1000)
     log = lines(tmp_path)
     assert log[-1]["loss"] < 0.3 * log[0]["loss"]
+    assert all(line["examples"] == 8 * line["step"] for line in log)
     assert log[-1]["loss"] == pytest.approx(sum(log[-1]["terms"].values()) / 16)  # nats per number, once
     facts = load_weights(Toy(), tmp_path / "model.safetensors")
     assert facts == {"weights": "ema", "step": 1000, "examples": 8000}
@@ -361,6 +377,16 @@ def test_bf16_trains(tmp_path):
     run(tmp_path, precision="bf16")
     assert all(v.dtype == torch.float32 for v in load_tensors(tmp_path / "model.safetensors")[0].values())
     assert math.isfinite(lines(tmp_path)[-1]["loss"])
+
+
+def test_trackers_get_the_log_too(tmp_path):
+    """What is logged goes to TensorBoard where it is asked for; a tracker that is not installed says so."""
+    pytest.importorskip("tensorboard")
+    run(tmp_path / "a", examples=24, trackers=["tensorboard"])
+    assert list((tmp_path / "a" / "trackers").rglob("events.out.*"))
+    if find_spec("swanlab") is None:
+        with pytest.raises(UserError, match="pip install swanlab"):
+            run(tmp_path / "b", trackers=["swanlab"])
 
 
 def test_seeds_differ():

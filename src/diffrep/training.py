@@ -35,7 +35,7 @@ TRACKERS = ("aim", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "t
 
 
 class Source(Protocol):
-    """An endless stream of micro-batches: of each, this process's consecutive part; `start` examples were drawn before."""
+    """Micro-batches without end, of each this process's consecutive part; `start`: examples that were seen before."""
 
     def batches(self, start: int) -> Iterator[Batch]: ...
 
@@ -155,7 +155,7 @@ def train(
     at = engine.restore(bar.say)
     journal = Journal(directory, active=here.main, step=at.step)
     progress = budget.progress(examples=at.examples, seconds=at.seconds)
-    source, in_a_row, saved = stream.batches(at.step * batch), 0, at.step
+    source, in_a_row, saved = stream.batches(at.examples), 0, at.step
     with _Signals() as signals, bar:
         while progress < 1 and not signals.came:
             clock = time.monotonic()
