@@ -1,0 +1,32 @@
+# Each target sets up what it needs: a fresh machine with Python (>= 3.11) and make is enough.
+PYTHON ?= python3
+DIFFREP := .venv/bin/diffrep
+
+.PHONY: setup demo test lint clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("diffrep needs Python 3.11 or newer; name one with make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,hub,trackers]'
+	touch $@
+
+demo: setup
+	$(DIFFREP) train --data digits --method vae-vdm --out runs/demo --budget 90s
+	$(DIFFREP) evaluate runs/demo
+	$(DIFFREP) sample runs/demo -n 64 -o runs/demo/samples.png
+	$(DIFFREP) reconstruct runs/demo digits -o runs/demo/reconstructions.png
+	$(DIFFREP) interpolate runs/demo 0 1 -o runs/demo/interpolation.png
+	@echo "Look at runs/demo: samples.png, reconstructions.png, interpolation.png, metrics.json"
+
+test: setup lint
+	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+lint: setup
+	.venv/bin/ruff check src tests benchmarks
+	.venv/bin/ruff format --check src tests benchmarks
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv build dist src/*.egg-info
