@@ -248,7 +248,7 @@ class _Engine:
             self.model.broadcast_buffers = False  # `_share_buffers` averages them
         self.optimizers = dict(zip(self.players, prepared, strict=True))
         if compile:
-            self.bare.compile()
+            self.bare.compile()  # in place; a model of which just a part can be compiled says so in its own `compile`
         self.ema = EMA(self.bare, ema)
 
     def step(self, micro: list[Batch], at: Position, seed: int, count: int, rate: float) -> dict[str, Turn]:
