@@ -23,6 +23,8 @@ class Autoencoder(Model):
     like every other (Kingma and Welling 2014; Salimans et al. 2017 for the cells).
     """
 
+    prior: Prior
+
     def __init__(
         self,
         shape: Shape,
@@ -36,14 +38,14 @@ class Autoencoder(Model):
         super().__init__()
         self.shape, self.bins, self.has_code, self.timed, self.corrupt = shape, bins, True, False, corrupt
         self.posterior, self.generator, self.prior = posterior, generator, prior
+        self.networks = [posterior.encoder, generator]
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
         self.weights = nn.ModuleDict(weights or {})
         self.parts = {"model": {"encoder": [posterior], "decoder": [generator, nn.ParameterList([self.log_spread])]}}
         self.health = {}
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
-        x, draws = batch.x, batch.draws
-        assert draws is not None, "a batch needs its random numbers: batch.draws"
+        x, draws = batch.x, batch.random
         seen = x + self.corrupt * draws.normal(*x.shape) if self.corrupt else x
         code = self.posterior(seen)
         z = code.sample(draws.normal(*code.mean.shape))
@@ -69,7 +71,7 @@ class Autoencoder(Model):
     def elbo(self, batch: Batch, levels: int = 8) -> Terms:
         if self.posterior.deterministic:
             raise UserError("a deterministic code has no finite rate, so there is no bound")
-        x, draws = batch.x, batch.draws
+        x, draws = batch.x, batch.random
         code = self.posterior(x)
         zero = torch.zeros(len(x), device=x.device)
         nats = torch.stack(

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from diffrep.errors import UserError
@@ -136,7 +136,7 @@ def encode(
     examples = _examples(loaded, data, skip_bad)
     if t is not None and t_grid is not None:
         raise UserError("--t and --t-grid both choose noise levels; give one of them.")
-    times = () if t is None else (t,)
+    times: tuple[float, ...] = () if t is None else (t,)
     if t_grid is not None:
         times = tuple((i + 0.5) / t_grid for i in range(t_grid))
     with _progress(len(examples)) as update:
@@ -189,11 +189,13 @@ def sample(
     n: Annotated[int, typer.Option("-n", min=1, help="how many")] = 64,
     sampler: Sampler = "dpm",
     steps: Steps = 50,
-    codes: Annotated[Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior")] = None,
+    codes: Annotated[
+        Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Draw new examples: a code from the prior (or from a file), then the decoder. .npy in place of .png saves arrays."""
+    """Draw new examples: a code from the prior (or from a file), then the decoder."""
     from diffrep import runs
     from diffrep.gallery import save_grid
     from diffrep.shapes import Draws
@@ -232,11 +234,11 @@ def interpolate(
 
     loaded = runs.load(run, device)
     where = training_device(loaded.model)
-    ends = [_one_example(loaded, end).to(where) for end in (a, b)]
+    from_a, from_b = (_one_example(loaded, end).to(where) for end in (a, b))
     with _progress(1) as update:
         update("interpolate", 0, 1)
-        x = loaded.model.interpolate(*ends, points, Draws.of(seed, where), sampler, steps)
-    save_grid(torch.cat([ends[0][None], x, ends[1][None]]), output, columns=points + 2)
+        x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampler, steps)
+    save_grid(torch.cat([from_a[None], x, from_b[None]]), output, columns=points + 2)
     out.print(f"A, {points} points from its code to B's, and B, in {output}", highlight=False)
 
 
@@ -256,7 +258,9 @@ def methods(as_json: Json = False) -> None:
 
 @app.command(epilog="Example: diffrep data photos/")
 def data(
-    source: Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")] = "digits",
+    source: Annotated[
+        str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")
+    ] = "digits",
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
@@ -323,10 +327,15 @@ def _progress(total: int) -> Iterator:
     import time
 
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(),
-        console=err, transient=True, disable=not err.is_terminal,
-    )  # fmt: skip
-    tasks: dict[str, int] = {}
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
     began, started = time.monotonic(), False
 
     def update(what: str, done: int, of: int) -> None:
@@ -355,15 +364,20 @@ def _show_metrics(metrics: dict) -> None:
             table.add_row(name.replace("_", " "), f"{value:.4f} bits/dim of denoising, not a bound")
     else:
         parts = "  ".join(f"{name} {bound[name]:.4f}" for name in ("diffusion", "prior", "reconstruction", "rate"))
-        table.add_row(bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}   {parts}")
+        table.add_row(
+            bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}   {parts}"
+        )
         if metrics["active_units"] is not None:
             table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
     if "linear" in metrics["probes"]:
         p = metrics["probes"]
-        table.add_row("linear probe", f"{p['linear']:.4f} +- {p['linear_se']:.4f}   ({p['linear_protocol']['protocol']})")
+        table.add_row(
+            "linear probe", f"{p['linear']:.4f} +- {p['linear_se']:.4f}   ({p['linear_protocol']['protocol']})"
+        )
     table.add_row(
         "measured on",
-        f"{metrics['examples']:,} test examples, {metrics['levels']} noise levels each, EMA weights, {metrics['protocol']}",
+        f"{metrics['examples']:,} test examples, {metrics['levels']} noise levels each, EMA weights,"
+        f" {metrics['protocol']}",
     )
     out.print(table)
 
@@ -377,7 +391,13 @@ def _examples(run, source: str, skip_bad: bool = False):
         form = "x".join(map(str, run.card.shape))
         came = "x".join(map(str, examples.shape))
         raise UserError(
-            f"{run.directory} was trained on {form} data and {source} is {came}; pick data of the same shape and levels."
+            f"{run.directory} was trained on {form} data and {source} is {came}; pick data of the same shape and"
+            " levels."
+        )
+    if examples.prepared != run.card.prepared:
+        raise UserError(
+            f"{run.directory} was trained on a table ({run.card.prepared or 'plain numbers'}) and {source} is another"
+            f" kind ({examples.prepared or 'plain numbers'}); give a table like the one it was trained on."
         )
     return examples
 
@@ -405,4 +425,6 @@ def _read_codes(path: Path):
         column = pq.read_table(path, columns=["code"]).column("code").combine_chunks()
         return torch.from_numpy(np.stack(column.to_numpy(zero_copy_only=False))).float()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise UserError(f"{path} holds no codes ({error}); give a .npy array (n, d) or a file of `diffrep encode`.") from error
+        raise UserError(
+            f"{path} holds no codes ({error}); give a .npy array (n, d) or a file of `diffrep encode`."
+        ) from error

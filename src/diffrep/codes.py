@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffrep.nets.encoders import Encoder
 from diffrep.shapes import CodeVector, Data, Time
 
 
@@ -32,6 +33,7 @@ class Code:
 class Posterior(nn.Module, ABC):
     """x (and its noise level, where `timed`) -> Code with `dim` numbers."""
 
+    encoder: Encoder
     dim: int
     timed: bool
     deterministic: bool
@@ -45,7 +47,7 @@ class Deterministic(Posterior):
 
     deterministic = True
 
-    def __init__(self, encoder: nn.Module, dim: int, timed: bool = False):
+    def __init__(self, encoder: Encoder, dim: int, timed: bool = False):
         super().__init__()
         self.encoder, self.dim, self.timed = encoder, dim, timed
         self.mean = nn.Linear(encoder.features, dim)
@@ -59,7 +61,7 @@ class Gaussian(Posterior):
 
     deterministic = False
 
-    def __init__(self, encoder: nn.Module, dim: int, timed: bool = False, least_spread: float = 1e-3):
+    def __init__(self, encoder: Encoder, dim: int, timed: bool = False, least_spread: float = 1e-3):
         super().__init__()
         self.encoder, self.dim, self.timed, self.least_spread = encoder, dim, timed, least_spread
         self.heads = nn.Linear(encoder.features, 2 * dim)

@@ -97,7 +97,8 @@ class NoiseSettings(_Frozen):
         default="auto", description="process; auto: that of the method's paper"
     )
     gamma_0: float | None = Field(
-        default=None, description="-log SNR of the data end, for linear, learned and cosine; none: sigma a sixth of a grey level"
+        default=None,
+        description="-log SNR of the data end, for linear, learned and cosine; none: sigma a sixth of a grey level",
     )
     gamma_1: float = Field(default=5.0, description="-log SNR of the noise end, for linear and learned")
     sigma_min: PositiveFloat = Field(default=0.01, description="least sigma of ve")

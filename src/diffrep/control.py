@@ -30,7 +30,9 @@ class Constant(Weight):
 
 
 class WarmUp(Weight):
-    """weight * term, the weight growing linearly from 0 over the first `steps` training steps."""
+    """weight * term, the weight growing linearly from 0 over the first `steps` forward passes of training."""
+
+    step: Tensor
 
     def __init__(self, weight: float, steps: int):
         super().__init__()
@@ -61,6 +63,8 @@ class TargetRate(Weight):
     speed * excess to the integral. It starts low, so that the code is cheap until the decoder has learned to use it:
     a code that is priced before it is of use dies, and seldom comes back.
     """
+
+    integral: Tensor
 
     def __init__(self, nats: float, start: float = 0.01, gain: float = 1.0, speed: float = 0.02):
         super().__init__()

@@ -48,9 +48,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.network, self.noise, self.parameterisation = network, noise, parameterisation
 
-    def forward(
-        self, x_t: Data, t: Time, z: CodeVector | None = None, drop: torch.Tensor | None = None
-    ) -> Prediction:
+    def forward(self, x_t: Data, t: Time, z: CodeVector | None = None, drop: torch.Tensor | None = None) -> Prediction:
         """x_t (B, *shape), t (B,), z (B, d) or None (the null code); drop (B,) is true where the code is withheld."""
         return self.at(x_t, self.noise.scales(t), self.noise.log_snr(t), z, drop)
 

@@ -10,7 +10,17 @@ import torch
 
 from diffrep import training
 
-PACKAGES = ("diffrep", "torch", "accelerate", "numpy", "scikit-learn", "pyarrow", "safetensors", "datasets", "tensorboard")
+PACKAGES = (
+    "diffrep",
+    "torch",
+    "accelerate",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+    "safetensors",
+    "datasets",
+    "tensorboard",
+)
 
 
 def examine() -> dict[str, str | float | int | bool]:

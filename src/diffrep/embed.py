@@ -30,8 +30,8 @@ def embed(
     """Write index, id and label (where known) and the code of each example; returns the file written.
 
     A Gaussian code has a column `spread` beside `code`. times: for a time-conditioned code, a column `code_t0.30` for
-    each. part, parts: of several processes, each writes its own shard codes-00000-of-00002.parquet. The file is whole or
-    absent.
+    each. part, parts: of several processes, each writes its own shard codes-00000-of-00002.parquet. The file is whole
+    or absent.
     """
     path = Path(path)
     if parts > 1:

@@ -84,9 +84,9 @@ def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict
     if not model.has_code or any(part.labels is None for part in parts):
         return {}
     train = splits.train if len(splits.train) <= most else splits.train.subset(_spread(len(splits.train), most))
-    seen = [(codes(model, part), part.labels.cpu().numpy()) for part in (train, splits.valid, splits.test)]
+    seen = [(codes(model, part), part.require_labels().cpu().numpy()) for part in (train, splits.valid, splits.test)]
     progress("linear probe", 0, 1)
-    result = probes.linear(*seen, most=most)
+    result = probes.linear(seen[0], seen[1], seen[2], most)
     progress("linear probe", 1, 1)
     return {"linear": result["accuracy"], "linear_se": result["se"], "linear_protocol": result}
 

@@ -70,13 +70,13 @@ class Levels(nn.Module):
         looked = self.looks(noise, t)
         if self.draws is uniform:
             return looked
-        grid, mass = self._mass(noise, t.device)
+        mass = self._mass(noise, t.device)
         drawn = self.draws(noise, t) / mass.mean()
         return looked / drawn.clamp(min=1e-12)
 
     def _quantile(self, noise: Noise, u: Time) -> Time:
         """The inverse of the cumulative distribution of `draws`, piecewise linear over cells; no gradient."""
-        grid, mass = self._mass(noise, u.device)
+        mass = self._mass(noise, u.device)
         cumulative = torch.cumsum(mass.double(), 0)
         cumulative = cumulative / cumulative[-1]
         cell = torch.searchsorted(cumulative, u.double().contiguous()).clamp(max=self.cells - 1)
@@ -84,9 +84,10 @@ class Levels(nn.Module):
         inside = (u - before) / (cumulative[cell] - before).clamp(min=1e-30)
         return ((cell + inside.clamp(0, 1)) / self.cells).float()
 
-    def _mass(self, noise: Noise, device: torch.device) -> tuple[Time, Tensor]:
+    def _mass(self, noise: Noise, device: torch.device) -> Tensor:
+        """(cells,) the density `draws`, not normalised, in the middle of each cell."""
         grid = (torch.arange(self.cells, device=device) + 0.5) / self.cells
         mass = self.draws(noise, grid).detach().float()
         if not (torch.isfinite(mass).all() and (mass >= 0).all() and mass.sum() > 0):
             raise ValueError("a level of detail must be finite, not negative, and positive somewhere in t in [0, 1]")
-        return grid, mass
+        return mass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,11 @@ from diffrep.codes import Code, Posterior
 from diffrep.control import Weight
 from diffrep.denoiser import Denoiser, Prediction
 from diffrep.errors import UserError
+from diffrep.flow import invert
 from diffrep.levels import Levels
 from diffrep.priors import Prior
-from diffrep.flow import invert
 from diffrep.sample import sample, start, step_named, times
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
-
 
 CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
 
@@ -32,6 +32,7 @@ class Model(nn.Module, ABC):
     prior: Prior | None
     has_code: bool
     timed: bool  # whether the code depends on the noise level
+    networks: list[nn.Module]  # where the time goes, and what is compiled
     health: dict[str, Tensor]  # of the last training step
     parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
 
@@ -75,6 +76,11 @@ class Model(nn.Module, ABC):
 
     def forward(self, batch: Batch, player: str = "model") -> Terms:
         return self.loss(batch, player)
+
+    def compile(self, *args, **kwargs) -> None:
+        """Compile the networks alone: the slope of a noise process differentiates, which cannot be compiled."""
+        for network in self.networks:
+            network.compile(*args, **kwargs)
 
     def players(self) -> dict[str, dict[str, list[nn.Parameter]]]:
         """Who minimises what: player -> group -> parameters; the gradient of each group is clipped on its own."""
@@ -138,6 +144,12 @@ class Noised:
     model: DiffusionModel
     draws: Draws
 
+    def coded(self) -> tuple[Code, CodeVector]:
+        """The code of x and the z drawn from it; ValueError in a model without a code."""
+        if self.code is None or self.z is None:
+            raise ValueError("this term needs a code and the model has none; give it a posterior")
+        return self.code, self.z
+
 
 Term = Callable[[Noised], PerExample]
 
@@ -170,13 +182,13 @@ class DiffusionModel(Model):
         self.weights = nn.ModuleDict(weights or {})
         self.has_code = posterior is not None
         self.timed = posterior is not None and posterior.timed
-        self.parts = {"model": {"decoder": [denoiser.network], "noise": [denoiser.noise]}}
+        groups: dict[str, list[nn.Module]] = {"decoder": [denoiser.network], "noise": [denoiser.noise]}
+        self.networks = [denoiser.network] if posterior is None else [denoiser.network, posterior.encoder]
         if posterior is not None:
-            self.parts["model"]["encoder"] = [posterior]
+            groups["encoder"] = [posterior]
         if prior is not None:
-            self.parts["model"]["prior"] = [prior]
-        if critic is not None:
-            self.parts["critic"] = {"critic": [critic]}
+            groups["prior"] = [prior]
+        self.parts = {"model": groups} if critic is None else {"model": groups, "critic": {"critic": [critic]}}
         self.health = {}
 
     @property
@@ -185,7 +197,7 @@ class DiffusionModel(Model):
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
         step = self.noised(batch)
-        if player == "critic":
+        if player == "critic" and self.critic is not None:
             fake = step.prediction.x.detach()
             return {"judge": terms.judge(self.critic(step.x), self.critic(fake))}
         values = {name: term(step) for name, term in self.terms.items()}
@@ -194,13 +206,12 @@ class DiffusionModel(Model):
 
     def noised(self, batch: Batch) -> Noised:
         """Draws t, eps, z and which codes are dropped, and denoises once."""
-        x, draws = batch.x, batch.draws
-        assert draws is not None, "a batch needs its random numbers: batch.draws"
+        x, draws = batch.x, batch.random
         t = self.levels.draw(self.noise, draws, len(x))
         eps = draws.normal(*x.shape)
         scales, log_snr, weight = self.noise.scales(t), self.noise.log_snr(t), self.levels.weight(self.noise, t)
         if self.noise.free_inside:
-            scales, log_snr, weight, settle = _variance_gradient(scales, log_snr, weight)
+            scales, log_snr, weight, settle = _variance_gradient(scales, log_snr, weight, math.prod(self.shape))
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
         code, z = self._code(x, log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
@@ -220,7 +231,7 @@ class DiffusionModel(Model):
             kind = "time-conditioned" if self.timed else "deterministic"
             raise UserError(f"a {kind} code has no finite rate, so there is no bound; see `denoising` beside it")
         nats = self.denoising_by_level(batch, levels)
-        x, draws = batch.x, batch.draws
+        x, draws = batch.x, batch.random
         zero = torch.zeros(len(x), device=x.device)
         alpha, sigma = self.noise.scales(zero)
         x_0 = self.noise.add(x, draws.normal(*x.shape), zero)
@@ -229,7 +240,7 @@ class DiffusionModel(Model):
         else:
             end = terms.reconstruction(x, x_0, alpha, sigma, self.bins)
         bound = {"diffusion": nats.mean(1), "prior": self.noise.prior_loss(x), "reconstruction": end}
-        if self.posterior is not None:
+        if self.posterior is not None and self.prior is not None:
             code = self.posterior(x)
             bound["rate"] = self.prior.rate(code, code.sample(draws.normal(*code.mean.shape)))
         return bound
@@ -240,7 +251,7 @@ class DiffusionModel(Model):
 
         Its mean over levels is the diffusion loss at weight one; `with_code=False` asks the null-code branch.
         """
-        x, draws = batch.x, batch.draws
+        x, draws = batch.x, batch.random
         ends = self.noise.log_snr(torch.tensor([0.0, 1.0], device=x.device))
         nats = []
         for k in range(levels):
@@ -309,11 +320,12 @@ class DiffusionModel(Model):
                 self.health["rate_nats"] = values["rate"].mean()
 
 
-def _variance_gradient(scales: tuple[Time, Time], log_snr: Time, weight: Tensor):
+def _variance_gradient(scales: tuple[Time, Time], log_snr: Time, weight: Tensor, dims: int):
     """The same values, whose gradient to the noise process is that of loss^2 in place of loss (VDM, Appendix I.2).
 
     The mean of the loss does not depend on the inside of gamma(t), only its variance does; d loss^2 = 2 loss d loss, so
-    in the same backward each example's gradient is multiplied by twice its loss, known once `settle` is called.
+    in the same backward each example's gradient is multiplied by twice its loss, known once `settle` is called; per
+    dimension, so that its size depends on the data little.
     """
     factor: list[Tensor] = []
 
@@ -325,6 +337,6 @@ def _variance_gradient(scales: tuple[Time, Time], log_snr: Time, weight: Tensor)
         return value
 
     def settle(loss: PerExample) -> None:
-        factor.append(2 * loss / loss.mean().clamp(min=1e-12))
+        factor.append(2 * loss / dims)
 
     return (scaled(scales[0]), scaled(scales[1])), scaled(log_snr), scaled(weight), settle

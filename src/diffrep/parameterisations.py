@@ -88,6 +88,7 @@ class Marginal(Parameterisation):
 
     channels = 2
     rows, columns = 96, 2048
+    table: Tensor
 
     def __init__(self, data_channels: int, bins: int, histogram: Tensor | None = None):
         super().__init__()

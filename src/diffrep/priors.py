@@ -52,6 +52,9 @@ class StandardNormal(Prior):
 class FittedNormal(Prior):
     """N(mean, covariance) fitted to the codes of the training data, so that deterministic codes can be sampled."""
 
+    mean: Tensor
+    factor: Tensor
+
     def __init__(self, dim: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))

@@ -18,13 +18,23 @@ from diffrep.data import Examples, Splits, Stream
 from diffrep.errors import UserError
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.model import Model
-from diffrep.recipes import Facts, build, method
+from diffrep.parts import Facts
+from diffrep.priors import Prior
+from diffrep.recipes import build, method
 from diffrep.shapes import Shape
 from diffrep.training import TrainingResult
 
 SETTINGS, DATA, WEIGHTS, METRICS = "config.json", "data.json", "model.safetensors", "metrics.json"
 PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
-FREE = ("budget", "log_every", "checkpoint_every", "workers", "device", "compile", "trackers")  # may change on continuing
+FREE = (
+    "budget",
+    "log_every",
+    "checkpoint_every",
+    "workers",
+    "device",
+    "compile",
+    "trackers",
+)  # may change on continuing
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,10 @@ class Run:
 
     def scaling(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation that the columns of a table were standardised with; None for other data."""
-        return None if self.card.scaling is None else tuple(torch.tensor(part) for part in self.card.scaling)
+        if self.card.scaling is None:
+            return None
+        mean, std = self.card.scaling
+        return torch.tensor(mean), torch.tensor(std)
 
 
 def splits_of(settings: Settings) -> Splits:
@@ -137,7 +150,7 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
     )
     facts = load_weights(model, directory / WEIGHTS)
     if model.prior is not None and here.main:
-        _fit_prior(model, examples)
+        _fit_prior(model, model.prior, examples)
         save_tensors(directory / WEIGHTS, model.state_dict(), facts)
     return Run(directory, settings, card, model, result)
 
@@ -149,7 +162,9 @@ def load(directory: str | Path, device: str = "auto") -> Run:
         raise UserError(f"{directory} is not a run: it has no {SETTINGS}. Train one with `diffrep train --out`.")
     settings, card = config.load(directory / SETTINGS), read_card(directory)
     if not (directory / WEIGHTS).is_file():
-        raise UserError(f"{directory} has no {WEIGHTS} yet: its training did not end. Continue it with `diffrep train`.")
+        raise UserError(
+            f"{directory} has no {WEIGHTS} yet: its training did not end. Continue it with `diffrep train`."
+        )
     model = build(settings, Facts(card.shape, card.bins))
     load_weights(model, directory / WEIGHTS)
     return Run(directory, settings, card, model.to(training.place(device).device).eval())
@@ -223,12 +238,12 @@ def _remove_run(directory: Path) -> None:
 
 
 @torch.no_grad()
-def _fit_prior(model: Model, examples: Examples) -> None:
+def _fit_prior(model: Model, prior: Prior, examples: Examples) -> None:
     """Fit a prior that is fitted after training; one that was trained, or has nothing to fit, stays as it is."""
     index = torch.linspace(0, len(examples) - 1, min(len(examples), PRIOR_EXAMPLES)).long()
     with evaluating(model) as device:
         codes = [model.encode(chunk.x).mean.cpu() for chunk in batches(examples.subset(index), 250, 0, device)]
-    model.prior.fit(torch.cat(codes))
+    prior.fit(torch.cat(codes))
 
 
 def _json(content: dict) -> bytes:

@@ -89,6 +89,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def random(self) -> Draws:
+        """Its random numbers; ValueError where nobody gave it any."""
+        if self.draws is None:
+            raise ValueError("this batch has no random numbers; set draws=Draws.of(seed)")
+        return self.draws
+
     def to(self, device: torch.device | str) -> Batch:
         label = None if self.label is None else self.label.to(device)
         return replace(self, x=self.x.to(device), index=self.index.to(device), label=label)

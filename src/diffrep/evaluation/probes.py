@@ -20,7 +20,7 @@ def linear(
     test: tuple[np.ndarray, np.ndarray],
     most: int = 20_000,
 ) -> dict[str, float | int | str]:
-    """Multinomial logistic regression on features (N, d) with labels (N,); -1 is no label. Accuracy with standard error.
+    """Multinomial logistic regression on features (N, d) with labels (N,); -1 is no label. Accuracy and its error.
 
     The strength of the L2 penalty is chosen on the validation split alone; the test split is used once, whole. At most
     `most` training examples (the first ones) are fitted. UserError where a split has no label or train one class.
@@ -30,7 +30,9 @@ def linear(
     if len(np.unique(y)) < 2:
         raise UserError(f"a probe needs labels of two classes at least in the training split, got {len(np.unique(y))}")
     if not len(y_valid) or not len(y_test):
-        raise UserError("a probe needs labelled examples in the validation and the test split; give them a larger share")
+        raise UserError(
+            "a probe needs labelled examples in the validation and the test split; give them a larger share"
+        )
     scaler = StandardScaler().fit(x)
     x, x_valid, x_test = (scaler.transform(part) for part in (x, x_valid, x_test))
     fits = [LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in STRENGTHS]

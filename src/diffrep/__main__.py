@@ -1,0 +1,5 @@
+"""python -m diffrep."""
+
+from diffrep.cli import main
+
+main()

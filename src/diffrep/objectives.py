@@ -1,0 +1,58 @@
+"""Terms as a model's step sees them: each takes what it needs of a `Noised` step."""
+
+from __future__ import annotations
+
+import torch
+
+from diffrep import terms
+from diffrep.model import Noised, Term
+from diffrep.shapes import PerExample
+
+
+def denoise(step: Noised) -> PerExample:
+    return terms.denoising(step.eps, step.prediction, step.weight)
+
+
+def prior(step: Noised) -> PerExample:
+    return step.model.noise.prior_loss(step.x)
+
+
+def rate(step: Noised) -> PerExample:
+    code, z = step.coded()
+    assert step.model.prior is not None, "a rate needs a prior"
+    return step.model.prior.rate(code, z)
+
+
+def l1(step: Noised) -> PerExample:
+    return terms.l1(step.coded()[0])
+
+
+def slice_score(step: Noised) -> PerExample:
+    """Sliced score matching at noise level t, in units of the noise: sigma^2 (v' grad s v + 1/2 |s|^2)."""
+    v = step.draws.normal(*step.x.shape)
+    nats = terms.sliced_score(lambda x_t: step.model.denoiser(x_t, step.t, step.z).score, step.x_t, v)
+    return step.weight * step.prediction.sigma**2 * nats
+
+
+def fool(step: Noised) -> PerExample:
+    assert step.model.critic is not None, "there is no critic to fool"
+    return terms.fool(step.model.critic(step.prediction.x))
+
+
+def reconstruct(step: Noised) -> PerExample:
+    x, zero = step.x, torch.zeros_like(step.t)
+    alpha, sigma = step.model.noise.scales(zero)
+    x_0 = step.model.noise.add(x, step.draws.normal(*x.shape), zero)
+    if step.model.bins is None:
+        return terms.density(x, x_0, alpha, sigma)
+    return terms.reconstruction(x, x_0, alpha, sigma, step.model.bins)
+
+
+def in_steps(steps: int) -> Term:
+    """The diffusion loss of a chain of finite length, for times on its grid."""
+
+    def term(step: Noised) -> PerExample:
+        gamma_s = -step.model.noise.log_snr(step.t - 1 / steps)
+        return terms.diffusion_in_steps(step.eps, step.prediction, -step.log_snr, gamma_s, steps)
+
+    return term

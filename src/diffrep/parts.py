@@ -1,0 +1,170 @@
+"""Parts from settings: the networks, noise, codes and weights that recipes choose from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from diffrep import noise as noises
+from diffrep import parameterisations
+from diffrep.codes import Deterministic, Gaussian, Posterior
+from diffrep.config import Settings
+from diffrep.control import Constant, FreeBits, TargetRate, WarmUp, Weight
+from diffrep.denoiser import Denoiser
+from diffrep.errors import UserError, unknown
+from diffrep.levels import Density, Levels, band, high_noise, likelihood, low_noise, uniform
+from diffrep.nets.decoders import Generator, MLPDecoder, MLPGenerator, UNet
+from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT, WideResNet
+from diffrep.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model must know of its data: the shape of an example, its grey levels (None: continuous), their counts."""
+
+    shape: Shape
+    bins: int | None
+    histogram: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that recipes choose from, made from settings and from what the data is."""
+
+    settings: Settings
+    facts: Facts
+
+    def denoiser(self, noise: str, code: bool = False) -> Denoiser:
+        """`noise`: the process that the method's paper uses, taken where the settings leave it open."""
+        process, parameterisation = self.noise(noise), self.parameterisation()
+        decoder, shape = self.settings.decoder, self.facts.shape
+        code_dim = self.settings.code.dim if code else 0
+        extra = parameterisation.channels * shape[0]
+        network: nn.Module
+        if _choose(decoder.kind, "mlp" if len(shape) == 1 else "unet") == "mlp":
+            network = MLPDecoder(
+                shape,
+                width=8 * decoder.width,
+                blocks=decoder.blocks + 1,
+                code_dim=code_dim,
+                fourier=decoder.fourier,
+                dropout=decoder.dropout,
+                extra_channels=extra,
+            )
+        else:
+            network = UNet(
+                shape,
+                width=decoder.width,
+                multipliers=decoder.multipliers,
+                blocks=decoder.blocks,
+                code_dim=code_dim,
+                fourier=decoder.fourier,
+                attention=tuple(level for level, attends in enumerate(decoder.attention) if attends),
+                bottleneck_code=decoder.bottleneck_code and code,
+                dropout=decoder.dropout,
+                extra_channels=extra,
+            )
+        return Denoiser(network, process, parameterisation)
+
+    def noise(self, own: str) -> noises.Noise:
+        s = self.settings.noise
+        gamma_0 = self.gamma_0() if s.gamma_0 is None else s.gamma_0
+        make: dict[str, Callable[[], noises.Noise]] = {
+            "ve": lambda: noises.VE(s.sigma_min, s.sigma_max),
+            "vp": lambda: noises.VP(s.beta_min, s.beta_max),
+            "subvp": lambda: noises.SubVP(s.beta_min, s.beta_max),
+            "cosine": lambda: noises.Cosine(-15.0, -gamma_0),
+            "linear": lambda: noises.LinearGamma(gamma_0, s.gamma_1),
+            "learned-ends": lambda: noises.LinearGamma(gamma_0, s.gamma_1, learned=True),
+            "learned": lambda: noises.LearnedGamma(gamma_0, s.gamma_1),
+        }
+        return make[_choose(s.kind, own)]()
+
+    def gamma_0(self) -> float:
+        """sigma_0 a sixth of a grey level, which for 256 levels is VDM's -13.3; -13.3 for continuous data too."""
+        return -13.3 if self.facts.bins is None else 2 * math.log(2 / self.facts.bins / 6)
+
+    def parameterisation(self) -> parameterisations.Parameterisation:
+        channels, bins = self.facts.shape[0], self.facts.bins
+        name = _choose(self.settings.predicts, "edm" if bins is None else "marginal")
+        if name == "marginal":
+            if bins is None:
+                raise UserError("predicts=marginal needs grey levels and this data is continuous; use predicts=edm")
+            return parameterisations.Marginal(channels, bins, self.facts.histogram)
+        sd = 1.0 if len(self.facts.shape) == 1 else 0.5  # tables are standardised
+        make: dict[str, Callable[[], parameterisations.Parameterisation]] = {
+            "eps": parameterisations.Eps,
+            "x": parameterisations.X,
+            "v": parameterisations.V,
+            "score": parameterisations.Score,
+            "edm": lambda: parameterisations.EDM(sd),
+        }
+        return make[name]()
+
+    def encoder(self, time: bool = False) -> Encoder:
+        e, shape = self.settings.encoder, self.facts.shape
+        kind = _choose(e.kind, "mlp" if len(shape) == 1 else "conv")
+        make: dict[str, Callable[[], Encoder]] = {
+            "conv": lambda: ConvEncoder(shape, width=e.width, time=time),
+            "wideresnet": lambda: WideResNet(shape, depth=e.depth, widen=e.widen, time=time),
+            "vit": lambda: ViT(shape, patch=e.patch, width=4 * e.width, depth=e.depth, time=time),
+            "mlp": lambda: MLPEncoder(shape, width=8 * e.width, depth=e.depth, time=time),
+        }
+        return make[kind]()
+
+    def gaussian(self, time: bool = False) -> Posterior:
+        return Gaussian(self.encoder(time), self.settings.code.dim, time)
+
+    def deterministic(self, time: bool = False) -> Posterior:
+        return Deterministic(self.encoder(time), self.settings.code.dim, time)
+
+    def generator(self) -> nn.Module:
+        shape, dim, width = self.facts.shape, self.settings.code.dim, self.settings.decoder.width
+        return MLPGenerator(shape, dim, width=8 * width) if len(shape) == 1 else Generator(shape, dim, width=width)
+
+    def critic(self) -> nn.Module:
+        return Critic(self.facts.shape, width=self.settings.decoder.width)
+
+    def levels(self, own: Density) -> Levels:
+        """The level of detail that the settings name; the method's own where they leave it open."""
+        name = self.settings.detail
+        if name == "auto":
+            return Levels(own)
+        if name.startswith("band:"):
+            try:
+                low, high = (float(number) for number in name.split(":")[1:])
+                density = band(low, high)
+            except ValueError as error:
+                raise UserError(f"expected detail=band:low:high with low < high in log-SNR, got {name!r}") from error
+            return Levels(density, draws=density)
+        if name not in DETAILS:
+            raise unknown("level of detail", name, [*DETAILS, "band:low:high"])
+        return Levels(DETAILS[name], draws=DETAILS[name])
+
+    def rate_weight(self, rate: float | None = None) -> Weight:
+        """How the rate is priced: the settings' beta (with warm-up or free bits), else a target rate in nats."""
+        code = self.settings.code
+        if code.rate is not None and code.beta is not None:
+            raise UserError("code.rate and code.beta both set the price of the rate; give one of them")
+        target = code.rate if code.rate is not None else rate
+        if code.beta is None and target is not None:
+            return TargetRate(target)
+        beta = 1.0 if code.beta is None else code.beta
+        if code.warmup:
+            return WarmUp(beta, code.warmup)
+        return FreeBits(code.free_bits, beta) if code.free_bits else Constant(beta)
+
+
+DETAILS: dict[str, Density] = {
+    "uniform": uniform,
+    "likelihood": likelihood,
+    "high-noise": high_noise,
+    "low-noise": low_noise,
+}
+
+
+def _choose(setting: str, own: str) -> str:
+    return own if setting == "auto" else setting
