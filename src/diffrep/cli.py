@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from diffrep.console import Count, err, out, progress, show_metrics
 from diffrep.errors import UserError
 
 app = typer.Typer(
@@ -24,7 +21,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-out, err = Console(), Console(stderr=True)
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, as made by `diffrep train --out`")]
 DataSource = Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")]
@@ -112,9 +108,9 @@ def evaluate(
 
     loaded = runs.load(run, device)
     splits = loaded.splits()
-    with _progress(len(splits.test)) as update:
+    with progress(len(splits.test)) as update:
         metrics = measure(loaded, splits, levels, progress=lambda what, done, of: update(what, done, of))
-    print(json.dumps(metrics)) if as_json else _show_metrics(metrics)
+    print(json.dumps(metrics)) if as_json else show_metrics(metrics)
 
 
 @app.command(epilog="Example: diffrep encode runs/a photos/ -o codes.parquet")
@@ -131,16 +127,17 @@ def encode(
     """Write the code of every example of a data set to Parquet, one row each; processes write a shard each."""
     from diffrep import runs, training
     from diffrep.embed import embed
+    from diffrep.inputs import examples_of
 
     loaded, here = runs.load(run, device), training.place(device)
-    examples = _examples(loaded, data, skip_bad)
+    examples = examples_of(loaded, data, skip_bad)
     if t is not None and t_grid is not None:
         raise UserError("--t and --t-grid both choose noise levels; give one of them.")
     times: tuple[float, ...] = () if t is None else (t,)
     if t_grid is not None:
         times = tuple((i + 0.5) / t_grid for i in range(t_grid))
-    with _progress(len(examples)) as update:
-        done = _Count("encode", len(examples), update)
+    with progress(len(examples)) as update:
+        done = Count("encode", len(examples), update)
         path = embed(loaded.model, examples, output, times, here.part, here.parts, progress=done)
     facts = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
     print(json.dumps(facts)) if as_json else out.print(f"{done.count:,} codes in {path}", highlight=False)
@@ -164,14 +161,15 @@ def reconstruct(
 
     from diffrep import runs
     from diffrep.gallery import save_grid
+    from diffrep.inputs import examples_of
     from diffrep.shapes import Draws
 
     loaded = runs.load(run, device)
-    examples = _examples(loaded, data)
+    examples = examples_of(loaded, data)
     index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
-    where = training_device(loaded.model)
+    where = loaded.device
     x, draws = examples.batch(index).x.to(where), Draws.of(seed, where)
-    with _progress(1) as update:
+    with progress(1) as update:
         update("reconstruct", 0, 1)
         if exact:
             rows = [x, loaded.model.reconstruct_exactly(x, draws, steps)]
@@ -198,16 +196,17 @@ def sample(
     """Draw new examples: a code from the prior (or from a file), then the decoder."""
     from diffrep import runs
     from diffrep.gallery import save_grid
+    from diffrep.inputs import read_codes
     from diffrep.shapes import Draws
 
     loaded = runs.load(run, device)
-    where = training_device(loaded.model)
-    with _progress(1) as update:
+    where = loaded.device
+    with progress(1) as update:
         update("sample", 0, 1)
         if codes is None:
             x = loaded.model.sample(n, Draws.of(seed, where), sampler, steps)
         else:
-            z = _read_codes(codes).to(where)
+            z = read_codes(codes).to(where)
             x = loaded.model.decode(z, len(z), Draws.of(seed, where), sampler, steps)
     save_grid(x, output)
     out.print(f"{len(x)} samples in {output}", highlight=False)
@@ -230,12 +229,13 @@ def interpolate(
 
     from diffrep import runs
     from diffrep.gallery import save_grid
+    from diffrep.inputs import one_example
     from diffrep.shapes import Draws
 
     loaded = runs.load(run, device)
-    where = training_device(loaded.model)
-    from_a, from_b = (_one_example(loaded, end).to(where) for end in (a, b))
-    with _progress(1) as update:
+    where = loaded.device
+    from_a, from_b = (one_example(loaded, end).to(where) for end in (a, b))
+    with progress(1) as update:
         update("interpolate", 0, 1)
         x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampler, steps)
     save_grid(torch.cat([from_a[None], x, from_b[None]]), output, columns=points + 2)
@@ -305,126 +305,3 @@ def main() -> None:
     except UserError as mistake:
         print(f"diffrep: {mistake}", file=sys.stderr)
         sys.exit(2)
-
-
-def training_device(model):
-    """Where a model's weights are."""
-    return next(model.parameters()).device
-
-
-class _Count:
-    def __init__(self, what: str, total: int, update):
-        self.what, self.total, self.update, self.count = what, total, update, 0
-
-    def __call__(self, more: int) -> None:
-        self.count += more
-        self.update(self.what, self.count, self.total)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator:
-    """A progress bar with time left on a terminal, nothing elsewhere; shown once two seconds have passed."""
-    import time
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
-    tasks: dict[str, TaskID] = {}
-    began, started = time.monotonic(), False
-
-    def update(what: str, done: int, of: int) -> None:
-        nonlocal started
-        if not started and time.monotonic() - began > 2:
-            bar.start()
-            started = True
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=of)
-        bar.update(tasks[what], completed=done, total=of)
-
-    try:
-        yield update
-    finally:
-        if started:
-            bar.stop()
-
-
-def _show_metrics(metrics: dict) -> None:
-    """The parts add up, an error bar, the number of examples and the protocol."""
-    table = Table(show_header=False, box=None)
-    bound = metrics["bound"]
-    if bound is None:
-        table.add_row("bound", f"none: {metrics['no_bound']}")
-        for name, value in (metrics.get("denoising") or {}).items():
-            table.add_row(name.replace("_", " "), f"{value:.4f} bits/dim of denoising, not a bound")
-    else:
-        parts = "  ".join(f"{name} {bound[name]:.4f}" for name in ("diffusion", "prior", "reconstruction", "rate"))
-        table.add_row(
-            bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}   {parts}"
-        )
-        if metrics["active_units"] is not None:
-            table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
-    if "linear" in metrics["probes"]:
-        p = metrics["probes"]
-        table.add_row(
-            "linear probe", f"{p['linear']:.4f} +- {p['linear_se']:.4f}   ({p['linear_protocol']['protocol']})"
-        )
-    table.add_row(
-        "measured on",
-        f"{metrics['examples']:,} test examples, {metrics['levels']} noise levels each, EMA weights,"
-        f" {metrics['protocol']}",
-    )
-    out.print(table)
-
-
-def _examples(run, source: str, skip_bad: bool = False):
-    """All examples of a source, prepared as the run's data was; UserError where their shape is another."""
-    from diffrep import data
-
-    examples = data.whole(source, skip_bad=skip_bad, scaling=run.scaling())
-    if (examples.shape, examples.bins) != (run.card.shape, run.card.bins):
-        form = "x".join(map(str, run.card.shape))
-        came = "x".join(map(str, examples.shape))
-        raise UserError(
-            f"{run.directory} was trained on {form} data and {source} is {came}; pick data of the same shape and"
-            " levels."
-        )
-    if examples.prepared != run.card.prepared:
-        raise UserError(
-            f"{run.directory} was trained on a table ({run.card.prepared or 'plain numbers'}) and {source} is another"
-            f" kind ({examples.prepared or 'plain numbers'}); give a table like the one it was trained on."
-        )
-    return examples
-
-
-def _one_example(run, end: str):
-    import torch
-
-    if not end.lstrip("-").isdigit():
-        return _examples(run, end).batch(torch.tensor([0])).x[0]
-    test, position = run.splits().test, int(end)
-    if not 0 <= position < len(test):
-        raise UserError(f"the test split has positions 0 to {len(test) - 1}, got {position}.")
-    return test.batch(torch.tensor([position])).x[0]
-
-
-def _read_codes(path: Path):
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    import torch
-
-    try:
-        if path.suffix == ".npy":
-            return torch.from_numpy(np.load(path, allow_pickle=False)).float()
-        column = pq.read_table(path, columns=["code"]).column("code").combine_chunks()
-        return torch.from_numpy(np.stack(column.to_numpy(zero_copy_only=False))).float()
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} holds no codes ({error}); give a .npy array (n, d) or a file of `diffrep encode`."
-        ) from error

@@ -85,6 +85,11 @@ class Run:
         _same_data(self.card, DataCard.of(splits), self.directory)
         return splits
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return next(self.model.parameters()).device
+
     def scaling(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation that the columns of a table were standardised with; None for other data."""
         if self.card.scaling is None:
@@ -207,13 +212,13 @@ def _existing(directory: Path, settings: Settings) -> DataCard | None:
 def _same_data(was: DataCard, now: DataCard, directory: Path) -> None:
     if (was.shape, was.bins) != (now.shape, now.bins):
         raise UserError(
-            f"{directory} was trained on {_form(was)} data and {now.source} is {_form(now)}; train a new run with --out,"
-            " or pick data of the same shape."
+            f"{directory} was trained on {_form(was)} data and {now.source} is {_form(now)}; train a new run with"
+            " --out, or pick data of the same shape."
         )
     if was.fingerprints != now.fingerprints:
         raise UserError(
-            f"{directory} was trained on other data: the fingerprint of {was.source} was {was.fingerprints['train']} and"
-            f" is {now.fingerprints['train']}; train a new run with --out, or begin anew with --restart."
+            f"{directory} was trained on other data: the fingerprint of {was.source} was {was.fingerprints['train']}"
+            f" and is {now.fingerprints['train']}; train a new run with --out, or begin anew with --restart."
         )
 
 

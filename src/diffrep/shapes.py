@@ -18,7 +18,7 @@ Data = Float[Tensor, "batch channels *spatial"]  # images (B, C, H, W), volumes,
 Time = Float[Tensor, " batch"]  # one time, or one log-SNR, for each example
 PerExample = Float[Tensor, " batch"]  # one number for each example, in nats where it is a loss
 CodeVector = Float[Tensor, "batch dim"]  # a code z
-FeatureMap = Float[Tensor, "batch width *spatial"]  # inside a network
+FeatureMap = Float[Tensor, "batch _ ..."]  # inside a network, where width and resolution change from block to block
 
 Terms = dict[str, PerExample]  # the named terms of a loss, nats for each example; their sum is what is minimised
 Shape = tuple[int, ...]  # of one example, without the batch: (C, H, W), (C, L), (F,)

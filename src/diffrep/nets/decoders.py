@@ -51,7 +51,7 @@ class Decoder(nn.Module, ABC):
             self.code = nn.Sequential(nn.Linear(code_dim, condition_width), nn.SiLU())
 
     @abstractmethod
-    def body(self, h: Data, conditions: Conditions, z: CodeVector | None) -> Data:
+    def body(self, h: FeatureMap, conditions: Conditions, z: CodeVector | None) -> Data:
         """The input (B, inputs, *spatial), the vectors that modulate the blocks, and the code -> like x_t."""
 
     def forward(
@@ -59,7 +59,7 @@ class Decoder(nn.Module, ABC):
         x_t: Data,
         log_snr: Time,
         z: CodeVector | None = None,
-        extra: Data | None = None,
+        extra: FeatureMap | None = None,
         drop: Tensor | None = None,
     ) -> Data:
         """The network's output, like x_t. z = None: the null code for all; drop (B,), bool: the null code where True.
@@ -77,7 +77,7 @@ class Decoder(nn.Module, ABC):
         z = z if drop is None else torch.where(drop[:, None], self.null, z)
         return self.body(h, (level, self.code(z)), z)
 
-    def _check(self, x_t: Data, z: CodeVector | None, extra: Data | None, drop: Tensor | None) -> None:
+    def _check(self, x_t: Data, z: CodeVector | None, extra: FeatureMap | None, drop: Tensor | None) -> None:
         if x_t.shape[1:] != self.shape:
             raise UserError(f"expected data of shape (B, *{self.shape}), got {tuple(x_t.shape)}")
         if not self.code_dim and (z is not None or drop is not None):
@@ -152,7 +152,7 @@ class UNet(Decoder):
         self.coarse = (channels[-1], *(n // 2 ** (levels - 1) for n in self.padding.padded))
         self.map = nn.Linear(code_dim, math.prod(self.coarse)) if bottleneck_code else None
 
-    def body(self, h: Data, conditions: Conditions, z: CodeVector | None) -> Data:
+    def body(self, h: FeatureMap, conditions: Conditions, z: CodeVector | None) -> Data:
         h = self.stem(self.padding.pad(h))
         skips: list[FeatureMap] = []
         for row, attend in zip(self.down, self.attend, strict=True):
@@ -193,7 +193,7 @@ class MLPDecoder(Decoder):
         self.norm = nn.LayerNorm(width)
         self.out = damped(nn.Linear(width, math.prod(shape)))
 
-    def body(self, h: Data, conditions: Conditions, z: CodeVector | None) -> Data:
+    def body(self, h: FeatureMap, conditions: Conditions, z: CodeVector | None) -> Data:
         h = self.stem(h.flatten(1))
         for block in self.blocks:
             h = block(h, conditions)

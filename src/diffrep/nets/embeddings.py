@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from diffrep.shapes import Data, Time
+from diffrep.shapes import Data, FeatureMap, Time
 
 
 class NoiseLevel(nn.Module):
@@ -42,6 +42,6 @@ class Fourier(nn.Module):
         """How many channels come out when `channels` go in."""
         return channels * (1 + 2 * len(self.exponents))
 
-    def forward(self, x: Data) -> Data:
+    def forward(self, x: Data) -> FeatureMap:
         angles = [2.0**n * math.pi * x for n in self.exponents]
         return torch.cat([x, *(a.sin() for a in angles), *(a.cos() for a in angles)], dim=1) if angles else x
