@@ -11,11 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffrep.codes import Code, Posterior
 from diffrep.denoiser import Prediction
+from diffrep.examples import Examples
 from diffrep.noise import Noise
+from diffrep.stores import Grid, InMemory
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,128 @@ def gaussian_kl(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_cova
 def entropy(covariance: Tensor) -> Tensor:
     """Differential entropy of a Gaussian with that covariance, nats; ()."""
     return 0.5 * torch.linalg.slogdet(2 * math.pi * math.e * covariance)[1]
+
+
+class ByLogSnr:
+    """Signal and noise scale of a variance-preserving x_t, indexed by its log-SNR: what a network is told."""
+
+    def scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+
+
+class ExactNetwork(nn.Module):
+    """The network of an ideal denoiser of Gaussian data, for the parameterisation X: its output is E[x | x_t].
+
+    Every process shows a network x_t in units of its own scale, which is variance preserving. `answer` (a parameter,
+    one) multiplies the output; another value than one makes a denoiser that is wrong in a known way.
+    """
+
+    def __init__(self, gaussian: Gaussian, answer: float = 1.0):
+        super().__init__()
+        self.ideal = gaussian.denoiser(ByLogSnr())
+        self.answer = nn.Parameter(torch.tensor(answer))
+
+    def forward(self, x_t, log_snr, z=None, extra=None, drop=None):
+        return self.answer * self.ideal(x_t, log_snr).x
+
+
+def diffusion_nats(gaussian: Gaussian, gamma_0: float, gamma_1: float) -> float:
+    """The continuous diffusion loss of the ideal denoiser: the mean error of eps along an axis of variance v is
+    SNR v / (1 + SNR v), whose half integral over log-SNR is 1/2 log((1 + SNR_0 v) / (1 + SNR_1 v)); nats."""
+    v = gaussian.spectrum[0]
+    return float((torch.log1p(math.exp(-gamma_0) * v) - torch.log1p(math.exp(-gamma_1) * v)).sum() / 2)
+
+
+def bound_nats(gaussian: Gaussian, gamma_0: float, gamma_1: float) -> float:
+    """What the ideal denoiser's bound costs beyond -log p(x), on average: at the data end the density is that of
+    x + sigma_0/alpha_0 noise, at the noise end KL(q(x_1) || N(0, I)); nats."""
+    values, basis = gaussian.spectrum
+    alpha2, sigma2 = 1 / (1 + math.exp(gamma_1)), 1 / (1 + math.exp(-gamma_1))
+    start = torch.log1p(math.exp(gamma_0) / values).sum() / 2
+    variance, mean2 = alpha2 * values + sigma2, alpha2 * (basis.T @ gaussian.mean) ** 2
+    return float(start + (variance + mean2 - 1 - variance.log()).sum() / 2)
+
+
+@dataclass(frozen=True)
+class LinearGaussian:
+    """Codes z ~ N(0, I) and data x = W z + noise n; W (D, d) has orthogonal columns, so that q(z | x) is diagonal."""
+
+    weights: Tensor
+    noise: float
+
+    @classmethod
+    def of(cls, dims: int, codes: int, noise: float = 0.3, seed: int = 0) -> LinearGaussian:
+        generator = torch.Generator().manual_seed(seed)
+        basis = torch.linalg.qr(torch.randn(dims, codes, generator=generator, dtype=torch.float64))[0]
+        return cls(basis * torch.linspace(0.5, 1, codes, dtype=torch.float64), noise)
+
+    @property
+    def data(self) -> Gaussian:
+        dims = len(self.weights)
+        covariance = self.weights @ self.weights.T + self.noise**2 * torch.eye(dims, dtype=torch.float64)
+        return Gaussian(torch.zeros(dims, dtype=torch.float64), covariance, (dims,))
+
+    @property
+    def given_code(self) -> Gaussian:
+        """x - W z, whatever z is."""
+        dims = len(self.weights)
+        return Gaussian(
+            torch.zeros(dims, dtype=torch.float64), self.noise**2 * torch.eye(dims, dtype=torch.float64), (dims,)
+        )
+
+    @property
+    def posterior(self) -> tuple[Tensor, Tensor]:
+        """q(z | x) = N(A x, diag(spread^2)): A (d, D) and spread (d,), from the precision I + W'W / n^2."""
+        variance = 1 / (1 + (self.weights**2).sum(0) / self.noise**2)
+        return variance[:, None] * self.weights.T / self.noise**2, variance.sqrt()
+
+    @property
+    def information(self) -> float:
+        """I(x; z) = 1/2 log det(I + W'W / n^2), nats: also the mean rate of the exact posterior."""
+        return float(torch.log1p((self.weights**2).sum(0) / self.noise**2).sum() / 2)
+
+
+class ExactConditional(nn.Module):
+    """The network of the ideal denoiser that knows the code: E[x | x_t, z] = W z + E[x - W z | x_t - alpha W z].
+
+    Without a code it is the ideal denoiser of the data.
+    """
+
+    def __init__(self, truth: LinearGaussian):
+        super().__init__()
+        self.register_buffer("weights", truth.weights.float())
+        self.given, self.alone = truth.given_code.denoiser(ByLogSnr()), truth.data.denoiser(ByLogSnr())
+        self.answer = nn.Parameter(torch.ones(()))
+
+    def forward(self, x_t, log_snr, z=None, extra=None, drop=None):
+        if z is None:
+            return self.answer * self.alone(x_t, log_snr).x
+        part = z @ self.weights.T
+        alpha, _ = ByLogSnr().scales(log_snr)
+        return self.answer * (part + self.given(x_t - alpha[:, None] * part, log_snr).x)
+
+
+class ExactPosterior(Posterior):
+    """q(z | x) of a `LinearGaussian`."""
+
+    deterministic, timed = False, False
+
+    def __init__(self, truth: LinearGaussian):
+        super().__init__()
+        matrix, spread = truth.posterior
+        self.dim = len(spread)
+        self.register_buffer("matrix", matrix.float())
+        self.register_buffer("spread", spread.float())
+
+    def forward(self, x: Tensor, log_snr: Tensor | None = None) -> Code:
+        return Code(x @ self.matrix.T, self.spread.expand(len(x), -1))
+
+
+def examples_of(values: np.ndarray, bins: int | None = None, labels: Tensor | None = None) -> Examples:
+    """An in-memory split of raw values (N, *shape), as `Examples`."""
+    digests = np.arange(len(values) * 32).reshape(len(values), 32).astype(np.uint8)
+    store = InMemory(Grid(bins).store(values))
+    return Examples("made", "test", values.shape[1:], bins, labels, None, None, {}, "0" * 16, store, digests)
 
 
 @dataclass(frozen=True)
