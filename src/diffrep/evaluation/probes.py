@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-
 from diffrep.errors import UserError
 
 LINEAR = "linear-1"  # standardised by train; C chosen on validation; refitted on train alone; full test split
@@ -25,6 +22,9 @@ def linear(
     The strength of the L2 penalty is chosen on the validation split alone; the test split is used once, whole. At most
     `most` training examples (the first ones) are fitted. UserError where a split has no label or train one class.
     """
+    from sklearn.linear_model import LogisticRegression  # here, since it takes a second to import
+    from sklearn.preprocessing import StandardScaler
+
     (x, y), (x_valid, y_valid), (x_test, y_test) = (_labelled(*part) for part in (train, valid, test))
     x, y = x[:most], y[:most]
     if len(np.unique(y)) < 2:

@@ -1,0 +1,44 @@
+"""The library in a few calls, for Python: what the command line does, on arrays too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffrep import config, runs
+from diffrep import data as sources
+from diffrep.config import Settings
+from diffrep.runs import Run
+
+
+def settings(*changes: str, file: str | Path | None = None) -> Settings:
+    """Settings from a TOML or JSON file (or the defaults) with changes such as "train.lr=1e-3".
+
+    UserError: a name that does not exist (the nearest one is named), a value out of range.
+    """
+    return config.override(Settings(), changes) if file is None else config.load(file, changes)
+
+
+def train(
+    data: object,
+    out: str | Path,
+    method: str = "vae-vdm",
+    budget: str = "60s",
+    changes: Sequence[str] = (),
+    restart: bool = False,
+) -> Run:
+    """Train a method on data into the run directory `out`, or continue the run that is there to its budget.
+
+    data: whatever `diffrep.load_data` takes: a name, a path, an array, or a pair (x, labels). budget: "120s",
+    "20000ex" or "3epochs". changes: settings, such as "code.dim=64". The run's model holds the averaged weights, and
+    encodes, decodes, reconstructs, samples and interpolates. UserError for any mistake in the arguments.
+    """
+    named = isinstance(data, (str, Path))
+    chosen = settings(
+        f"data.source={data if named else 'array'}", f"method={method}", f"train.budget={budget}", *changes
+    )
+    splits = None
+    if not named:
+        d = chosen.data
+        splits = sources.load(data, valid=d.valid, test=d.test, seed=chosen.seed, skip_bad=d.skip_bad)
+    return runs.train(chosen, out, restart, splits)
