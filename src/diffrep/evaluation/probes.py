@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from diffrep.errors import UserError
 
 LINEAR = "linear-1"  # standardised by train; C chosen on validation; refitted on train alone; full test split
