@@ -57,6 +57,8 @@ class Levels(nn.Module):
 
     def __init__(self, looks: Density = uniform, draws: Density = uniform, steps: int | None = None):
         super().__init__()
+        if steps is not None and draws is not uniform:
+            raise ValueError("a finite chain draws its steps uniformly: each belongs to the bound once")
         self.looks, self.draws, self.steps = looks, draws, steps
 
     def draw(self, noise: Noise, draws: Draws, batch: int) -> Time:
