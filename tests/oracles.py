@@ -245,7 +245,7 @@ class ExactPosterior(Posterior):
     def __init__(self, truth: LinearGaussian):
         super().__init__()
         matrix, spread = truth.posterior
-        self.dim = len(spread)
+        self.dim, self.encoder = len(spread), nn.Identity()
         self.register_buffer("matrix", matrix.float())
         self.register_buffer("spread", spread.float())
 
