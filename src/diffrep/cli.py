@@ -172,7 +172,7 @@ def reconstruct(
     with progress(1) as update:
         update("reconstruct", 0, 1)
         if exact:
-            rows = [x, loaded.model.reconstruct_exactly(x, draws, steps)]
+            rows = [x, loaded.model.reconstruct_exactly(x, steps)]
         else:
             again = loaded.model.reconstruct(x, draws, sampler, steps, per_code)
             rows = [x, *again.unflatten(0, (len(x), per_code)).transpose(0, 1)]
@@ -253,6 +253,21 @@ def methods(as_json: Json = False) -> None:
     table = Table("method", "what it is", "paper", box=None)
     for name, m in METHODS.items():
         table.add_row(name, m.summary, m.paper)
+    out.print(table)
+
+
+@app.command(epilog="Example: diffrep settings | grep code")
+def settings(as_json: Json = False) -> None:
+    """List every setting of `train --set` and `--config` with its default and its meaning."""
+    from diffrep import config
+
+    flat = {name: (config.value(config.Settings(), name), meaning) for name, meaning in config.names().items()}
+    if as_json:
+        print(json.dumps([{"name": n, "default": d, "meaning": m} for n, (d, m) in flat.items()]))
+        return
+    table = Table("setting", "default", "meaning", box=None)
+    for name, (default, meaning) in flat.items():
+        table.add_row(name, "none" if default is None else str(default), meaning)
     out.print(table)
 
 

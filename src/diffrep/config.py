@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Literal, get_args
 
 from pydantic import (
@@ -194,6 +195,14 @@ def names(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str]
     return found
 
 
+def value(settings: Settings, name: str) -> object:
+    """The value of a dotted name."""
+    found: object = settings
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def _changed(raw: dict, changes: Sequence[str]) -> dict:
     raw = json.loads(json.dumps(raw, default=str))  # plain values: TOML dates become text
     for change in changes:
@@ -217,7 +226,7 @@ def _value(name: str, text: str) -> object:
     for part in path:
         model = _section(model.model_fields[part].annotation) or model
     annotation = model.model_fields[last].annotation
-    kinds = (annotation, *get_args(annotation))
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     if text in ("none", "None", "null") and type(None) in kinds:
         return None
     try:

@@ -45,6 +45,10 @@ class Model(nn.Module, ABC):
         """The bound on -log p(x) at weight one, (B,) nats each; a model that has none raises a UserError."""
 
     @abstractmethod
+    def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
+        """(B, levels) the diffusion loss at weight one by noise level, nats; UserError where no noise is removed."""
+
+    @abstractmethod
     def encode(self, x: Data, t: float | Time | None = None) -> Code:
         """x (B, *shape) -> its code; t in [0, 1], one or (B,), for a time-conditioned code (1/2 if left out).
 
@@ -94,30 +98,40 @@ class Model(nn.Module, ABC):
         }
 
     @torch.no_grad()
-    def sample(self, n: int, draws: Draws, sampler: str = "dpm", steps: int = 50) -> Data:
+    def sample(self, n: int, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50) -> Data:
         """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder."""
+        draws = draws or self._draws()
         z = None if self.prior is None else self.prior.sample(n, draws)
         return self.decode(z, n, draws, sampler, steps)
 
     @torch.no_grad()
-    def reconstruct(self, x: Data, draws: Draws, sampler: str = "dpm", steps: int = 50, per_code: int = 1) -> Data:
+    def reconstruct(
+        self, x: Data, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50, per_code: int = 1
+    ) -> Data:
         """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise."""
         x = x.repeat_interleave(per_code, 0)
-        return self.decode(self.code_path(x), len(x), draws, sampler, steps)
+        return self.decode(self.code_path(x), len(x), draws or self._draws(), sampler, steps)
 
     @torch.no_grad()
-    def reconstruct_exactly(self, x: Data, draws: Draws, steps: int = 100) -> Data:
+    def reconstruct_exactly(self, x: Data, steps: int = 100) -> Data:
         """Like x: decoded from its code, if it has one, and its own noise; off by the error of the steps alone."""
         path = self.code_path(x) if self.has_code else None
-        return self.decode(path, len(x), draws, "heun", steps, x_1=self.invert(x, steps))
+        return self.decode(path, len(x), self._draws(), "heun", steps, x_1=self.invert(x, steps))
 
     @torch.no_grad()
-    def interpolate(self, a: Data, b: Data, points: int, draws: Draws, sampler: str = "dpm", steps: int = 50) -> Data:
+    def interpolate(
+        self, a: Data, b: Data, points: int = 8, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50
+    ) -> Data:
         """(points, *shape): decoded from codes on the straight line between those of a and b, all from one x_1."""
+        draws = draws or self._draws()
         share = torch.linspace(0, 1, points, device=a.device)[:, None]
         from_a, from_b = (self.code_path(x.expand(points, *self.shape)) for x in (a, b))
         x_1 = draws.normal(1, *self.shape).expand(points, *self.shape)
         return self.decode(lambda t: torch.lerp(from_a(t), from_b(t), share), points, draws, sampler, steps, x_1=x_1)
+
+    def _draws(self) -> Draws:
+        """The random numbers of a call that was given none: always the same."""
+        return Draws.of(0, next(self.parameters()).device)
 
     def code_path(self, x: Data) -> CodePath:
         """The mean code of x (B, *shape) as a function of t; constant unless the code is time-conditioned."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffrep import config, data, training
 from diffrep.budget import Budget
-from diffrep.checkpoints import load_tensors, load_weights, save_tensors, write_bytes
+from diffrep.checkpoints import load_tensors, load_weights, save_tensors, write_bytes, writing
 from diffrep.config import Settings
 from diffrep.data import Examples, Splits, Stream
 from diffrep.errors import UserError
@@ -25,6 +25,7 @@ from diffrep.shapes import Shape
 from diffrep.training import TrainingResult
 
 SETTINGS, DATA, WEIGHTS, METRICS = "config.json", "data.json", "model.safetensors", "metrics.json"
+BEGUN = (DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # all that a run holds which was killed before its first step
 PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
 FREE = (
     "budget",
@@ -78,9 +79,12 @@ class Run:
     card: DataCard
     model: Model
     result: TrainingResult | None = None
+    data: Splits | None = None
 
     def splits(self) -> Splits:
         """The data that the run was trained on, cut as it was then; UserError if it has changed."""
+        if self.data is not None:
+            return self.data
         splits = splits_of(self.settings)
         _same_data(self.card, DataCard.of(splits), self.directory)
         return splits
@@ -116,17 +120,18 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
     directory = Path(directory)
     method(settings.method)
     here = training.place(settings.train.device)
-    known = None if restart else _existing(directory, settings)
+    known = _existing(directory, None if restart else settings)
     splits = splits or splits_of(settings)
     card = DataCard.of(splits)
     if known is not None:
         _same_data(known, card, directory)
     model = build(settings, Facts(card.shape, card.bins, splits.train.histogram()))
-    if here.main:
+
+    def begin() -> None:
         if restart:
             _remove_run(directory)
-        write_bytes(directory / DATA, _json(asdict(card)))
-        write_bytes(directory / SETTINGS, (settings.model_dump_json(indent=2) + "\n").encode())
+        _describe(directory, card, settings)
+
     examples = splits.train.to(here.device)
     t = settings.train
     result = training.train(
@@ -152,12 +157,14 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
         log_every=t.log_every,
         checkpoint_every=t.checkpoint_every,
         trackers=t.trackers,
+        anew=restart,
+        begin=begin,
     )
     facts = load_weights(model, directory / WEIGHTS)
     if model.prior is not None and here.main:
         _fit_prior(model, model.prior, examples)
         save_tensors(directory / WEIGHTS, model.state_dict(), facts)
-    return Run(directory, settings, card, model, result)
+    return Run(directory, settings, card, model, result, splits)
 
 
 def load(directory: str | Path, device: str = "auto") -> Run:
@@ -181,7 +188,8 @@ def read_card(directory: Path) -> DataCard:
         raw = json.loads((directory / DATA).read_text(encoding="utf-8"))
         return DataCard(**{**raw, "shape": tuple(raw["shape"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{directory / DATA} cannot be read ({error}); train the run again with --restart.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{directory / DATA} cannot be read ({reason}); train the run again with --restart.") from error
 
 
 def facts_of(directory: str | Path) -> dict:
@@ -189,15 +197,20 @@ def facts_of(directory: str | Path) -> dict:
     return load_tensors(Path(directory) / WEIGHTS)[1]
 
 
-def _existing(directory: Path, settings: Settings) -> DataCard | None:
-    """The card of the run that is there, None where there is nothing; UserError where it does not fit the settings."""
+def _existing(directory: Path, settings: Settings | None) -> DataCard | None:
+    """The card of the run that is there, None where there is nothing, or it is not to be continued (no settings).
+
+    UserError where the directory is something else than a run, or a run that does not fit the settings.
+    """
     if not directory.exists():
         return None
     if not directory.is_dir():
         raise UserError(f"{directory} is a file; name a directory for the run with --out.")
     if not (directory / SETTINGS).is_file():
-        if any(directory.iterdir()):
+        if any(file.name not in BEGUN for file in directory.iterdir()):
             raise UserError(f"{directory} is not empty and not a run; name a new directory with --out.")
+        return None
+    if settings is None:
         return None
     was, now = (_flat(s.model_dump(mode="json")) for s in (config.load(directory / SETTINGS), settings))
     for name in sorted(now):
@@ -212,8 +225,8 @@ def _existing(directory: Path, settings: Settings) -> DataCard | None:
 def _same_data(was: DataCard, now: DataCard, directory: Path) -> None:
     if (was.shape, was.bins) != (now.shape, now.bins):
         raise UserError(
-            f"{directory} was trained on {_form(was)} data and {now.source} is {_form(now)}; train a new run with"
-            " --out, or pick data of the same shape."
+            f"{directory} was trained on {form(was.shape, was.bins)} data and {now.source} is"
+            f" {form(now.shape, now.bins)}; train a new run with --out, or pick data of the same shape."
         )
     if was.fingerprints != now.fingerprints:
         raise UserError(
@@ -222,8 +235,9 @@ def _same_data(was: DataCard, now: DataCard, directory: Path) -> None:
         )
 
 
-def _form(card: DataCard) -> str:
-    return "x".join(map(str, card.shape)) + (f" {card.bins}-level" if card.bins else " continuous")
+def form(shape: Shape, bins: int | None) -> str:
+    """Shape and levels of data in words, such as "1x28x28 256-level"."""
+    return "x".join(map(str, shape)) + (f" {bins}-level" if bins else " continuous")
 
 
 def _flat(settings: dict, prefix: str = "") -> dict:
@@ -233,13 +247,28 @@ def _flat(settings: dict, prefix: str = "") -> dict:
     return flat
 
 
+def _describe(directory: Path, card: DataCard, settings: Settings) -> None:
+    """Write what a run is made of; where that fails in a new directory, nothing is left of it."""
+    new = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        write_bytes(directory / DATA, _json(asdict(card)))
+        write_bytes(directory / SETTINGS, (settings.model_dump_json(indent=2) + "\n").encode())
+    except UserError:
+        if new:
+            (directory / DATA).unlink(missing_ok=True)
+        for path in new:
+            if path.exists():
+                path.rmdir()
+        raise
+
+
 def _remove_run(directory: Path) -> None:
-    """Remove the files of a run, and those alone."""
-    if directory.exists() and any(directory.iterdir()) and not (directory / SETTINGS).is_file():
-        raise UserError(f"{directory} is not empty and not a run; name a new directory with --out.")
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-    for name in (SETTINGS, DATA, WEIGHTS, METRICS, "metrics.jsonl", "timings.jsonl"):
-        (directory / name).unlink(missing_ok=True)
+    """Remove what a run has learned, and that alone; its settings stay, to be replaced, so that it is still a run."""
+    with writing(directory):
+        if (directory / "checkpoints").exists():
+            shutil.rmtree(directory / "checkpoints")
+        for name in (WEIGHTS, METRICS, "metrics.jsonl", "timings.jsonl"):
+            (directory / name).unlink(missing_ok=True)
 
 
 @torch.no_grad()
