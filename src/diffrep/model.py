@@ -107,7 +107,7 @@ class Model(nn.Module, ABC):
     @torch.no_grad()
     def reconstruct(
         self, x: Data, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50, per_code: int = 1
-    ) -> Data:
+    ) -> Tensor:
         """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise."""
         x = x.repeat_interleave(per_code, 0)
         return self.decode(self.code_path(x), len(x), draws or self._draws(), sampler, steps)
@@ -121,7 +121,7 @@ class Model(nn.Module, ABC):
     @torch.no_grad()
     def interpolate(
         self, a: Data, b: Data, points: int = 8, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50
-    ) -> Data:
+    ) -> Tensor:
         """(points, *shape): decoded from codes on the straight line between those of a and b, all from one x_1."""
         draws = draws or self._draws()
         share = torch.linspace(0, 1, points, device=a.device)[:, None]
@@ -328,6 +328,9 @@ class DiffusionModel(Model):
     @torch.no_grad()
     def _observe(self, step: Noised, values: Terms) -> None:
         self.health = {}
+        lost = ~sum(values.values()).isfinite()
+        if lost.any():
+            self.health["log_snr_not_finite"] = step.log_snr[lost][0]
         if step.code is not None:
             self.health["active_units"] = (step.code.mean.var(0) > 0.01).sum()
             if "rate" in values:

@@ -1,0 +1,206 @@
+"""Every method on an image, a signal and a vector: it trains, and does all that it can; what it cannot, it says."""
+
+import pytest
+import torch
+
+from diffrep import config
+from diffrep.errors import UserError
+from diffrep.recipes import METHODS, build, method
+from diffrep.parts import Facts
+from diffrep.shapes import Batch, Draws
+
+SMALL = (
+    "decoder.width=4",
+    "decoder.multipliers=[1, 2]",
+    "encoder.width=4",
+    "encoder.depth=1",
+    "code.dim=3",
+    "code.drop=0.5",
+)
+KINDS = {"image": ((1, 6, 5), 4), "signal": ((2, 9), None), "vector": ((5,), None)}
+AUTOENCODERS = {"ae", "dae", "vae"}
+CODELESS = {"ddpm", "dsm", "ssm", "vdm", "adversarial"}
+TIMED = {"tdrl", "tvdrl"}
+BOUNDED = {"ddpm", "dsm", "ssm", "vdm", "adversarial", "vdrl", "vae-vdm", "vae"}
+CRITIC = {"adversarial", "adversarial-drl"}
+
+
+def data(kind: str, size: int = 16) -> Batch:
+    shape, bins = KINDS[kind]
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(size, *shape, generator=generator)
+    if bins:
+        x = (2 * torch.randint(0, bins, x.shape, generator=generator) + 1) / bins - 1
+    return Batch(x, torch.arange(size), draws=Draws.of(0))
+
+
+def made(name: str, kind: str, *changes: str):
+    shape, bins = KINDS[kind]
+    histogram = None if bins is None else torch.ones(shape[0], bins)
+    settings = config.override(config.Settings(method=name), [*SMALL, *changes])
+    return build(settings, Facts(shape, bins, histogram))
+
+
+def every(names=METHODS):
+    return [pytest.param(name, kind, id=f"{name}-{kind}") for name in names for kind in KINDS]
+
+
+def test_the_sets_of_this_file_cover_the_table():
+    """A new method must be placed in the lists above, or its tests would not say what it can do."""
+    assert AUTOENCODERS | CODELESS | TIMED | BOUNDED | CRITIC | {"drl"} == set(METHODS)
+
+
+@pytest.mark.parametrize("name, kind", every())
+def test_every_parameter_learns_from_the_first_step(name, kind):
+    """Each player's parameters all get a finite gradient, the encoder's a nonzero one: a code that is not heard at the
+    first step is often never heard (trap: a zero-initialised layer between code and loss)."""
+    model = made(name, kind)
+    assert set(model.players()) == ({"model", "critic"} if name in CRITIC else {"model"})
+    for player, groups in model.players().items():
+        model.zero_grad(set_to_none=True)
+        loss = sum(model.loss(data(kind), player).values())
+        assert loss.shape == (16,) and loss.isfinite().all()
+        loss.mean().backward()
+        for group, parameters in groups.items():
+            assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters), group
+            assert sum(float(p.grad.abs().sum()) for p in parameters) > 0, group
+    owned = [id(p) for groups in model.players().values() for parameters in groups.values() for p in parameters]
+    assert sorted(owned) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS - AUTOENCODERS))
+def test_the_data_alone_reaches_the_encoder(name):
+    """Without its price, the code's gradient is that of denoising: it is not zero at the first step for any method."""
+    model = made(name, "image", "code.drop=0.0")
+    terms = model.loss(data("image"))
+    next(terms[term] for term in ("denoising", "diffusion") if term in terms).mean().backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in model.posterior.parameters() if p.ndim > 1)
+
+
+@pytest.mark.parametrize("name, kind", every())
+def test_what_a_method_can_do(name, kind):
+    """Encode, reconstruct, sample, invert, bound: of the shape of the data, finite, or a UserError that says why not."""
+    model, batch = made(name, kind).eval(), data(kind, 4)
+    x, shape = batch.x, batch.x.shape
+    options = {"steps": 3}
+
+    def holds(y: torch.Tensor, size: int = 4) -> None:
+        assert y.shape == (size, *shape[1:]) and y.isfinite().all()
+        assert KINDS[kind][1] is None or float(y.abs().max()) <= 1
+
+    holds(model.sample(4, Draws.of(0), **options))
+    if name in CODELESS:
+        assert not model.has_code
+        for ask in (lambda: model.encode(x), lambda: model.reconstruct(x, Draws.of(0), **options)):
+            with pytest.raises(UserError, match="no code"):
+                ask()
+    else:
+        code = model.encode(x)
+        assert code.mean.shape == (4, 3) and code.mean.isfinite().all()
+        holds(model.reconstruct(x, Draws.of(0), per_code=2, **options), 8)
+        holds(model.interpolate(x[:1], x[1:2], 5, Draws.of(0), **options), 5)
+        assert model.timed == (name in TIMED)
+    if name in AUTOENCODERS:
+        with pytest.raises(UserError, match="without noise"):
+            model.invert(x)
+    else:
+        assert model.invert(x, steps=3).shape == shape
+        assert model.reconstruct_exactly(x, steps=3).shape == shape
+    if name in BOUNDED:
+        bound = model.elbo(batch, levels=2)
+        assert sum(bound.values()).shape == (4,) and sum(bound.values()).isfinite().all()
+        assert ("rate" in bound) == model.has_code
+    else:
+        with pytest.raises(UserError, match="no finite rate"):
+            model.elbo(batch)
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS))
+def test_reconstructions_start_from_the_code(name):
+    """Two examples with one noise decode apart, one code with one noise alike."""
+    model, x = made(name, "vector").eval(), data("vector", 2).x
+    same = x[:1].expand(2, -1)
+    path = model.code_path(torch.cat([same, x]))
+    noise = torch.randn(1, 5).expand(4, -1)
+    y = model.decode(path, 4, Draws.of(0), "heun", 4, x_1=noise)
+    torch.testing.assert_close(y[0], y[1])
+    assert (y[2] - y[3]).abs().max() > 1e-6
+
+
+def test_the_seed_names_the_weights():
+    """The same settings make the same model whatever was drawn before, another seed another; drawing goes on as if
+    nothing had been built."""
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one = made("vae-vdm", "vector").state_dict()
+    assert torch.equal(torch.rand(1), expected)
+    again, other = made("vae-vdm", "vector").state_dict(), made("vae-vdm", "vector", "seed=1").state_dict()
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_clean_end_follows_the_levels():
+    """Where the settings leave gamma_0 open, sigma_0 / alpha_0 is a sixth of the distance of two grey levels."""
+    for bins in (2, 16, 256, 65536):
+        facts = Facts((1, 6, 5), bins, torch.ones(1, bins))
+        model = build(config.override(config.Settings(method="vdm"), [*SMALL, "predicts=eps"]), facts)
+        alpha, sigma = model.noise.scales(torch.zeros(1))
+        assert float(sigma) == pytest.approx(2 / bins / 6, rel=0.03)  # sigma, of which alpha = 1 nearly
+        assert float(alpha) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("noise", ["ve", "vp", "subvp", "cosine", "linear", "learned-ends", "learned"])
+@pytest.mark.parametrize("predicts", ["eps", "x", "v", "score", "edm", "marginal"])
+def test_noises_and_predictions_combine(noise, predicts):
+    """Any of one with any of the other trains: a finite loss, and a finite gradient for all."""
+    model = made("drl", "image", f"noise.kind={noise}", f"predicts={predicts}")
+    loss = sum(model.loss(data("image")).values())
+    loss.mean().backward()
+    assert loss.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("detail", ["uniform", "likelihood", "high-noise", "low-noise", "band:-2:3"])
+def test_levels_of_detail_by_name(detail):
+    """Each name makes a loss."""
+    assert sum(made("drl", "vector", f"detail={detail}").loss(data("vector")).values()).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name, kind, changes, said",
+    [
+        ("vae_vdm", "vector", (), "Did you mean 'vae-vdm'"),
+        ("drl", "vector", ("detail=high",), "unknown level of detail"),
+        ("drl", "vector", ("detail=band:3:1",), "low < high"),
+        ("drl", "vector", ("detail=band:3",), "band:low:high"),
+        ("drl", "vector", ("predicts=marginal",), "predicts=edm"),
+        ("vdrl", "vector", ("code.rate=5.0", "code.beta=1.0"), "one of them"),
+        ("drl", "image", ("encoder.kind=wideresnet", "encoder.depth=11"), "11"),
+    ],
+)
+def test_mistakes_in_settings(name, kind, changes, said):
+    """One sentence with what came and what would do."""
+    with pytest.raises(UserError, match=said):
+        made(name, kind, *changes)
+    with pytest.raises(UserError, match="lists all"):
+        method("nothing")
+
+
+def test_the_price_of_a_code():
+    """Given beta it is a factor; left open, a Gaussian code is held at a rate, and only by its weight in the loss."""
+    batch = data("vector")
+    plain, dear = (made("vdrl", "vector", f"code.beta={beta}").loss(batch_) for beta, batch_ in [(1.0, batch), (50.0, data("vector"))])
+    torch.testing.assert_close(50 * plain["rate"], dear["rate"])
+    torch.testing.assert_close(plain["denoising"], dear["denoising"])
+    free = made("vdrl", "vector", "code.beta=1.0", "code.free_bits=100.0").loss(data("vector"))
+    assert float(free["rate"].sum()) == 0
+    warm = made("vdrl", "vector", "code.beta=1.0", "code.warmup=10").loss(data("vector"))
+    torch.testing.assert_close(warm["rate"], plain["rate"] / 10)
+
+
+def test_l1_of_a_deterministic_code():
+    """Weighted by the settings, for drl."""
+    model = made("drl", "vector", "code.l1=0.1")
+    loss = model.loss(data("vector"))
+    torch.testing.assert_close(loss["l1"], 0.1 * model.encode(data("vector").x).mean.abs().sum(1))
