@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.table import Table
 
-from diffrep.console import Count, err, out, progress, show_metrics
+from diffrep.console import Count, out, progress, say, show_metrics
 from diffrep.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +22,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
+
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not name it
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, as made by `diffrep train --out`")]
 DataSource = Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")]
@@ -45,11 +50,17 @@ def train(
     seed: Annotated[int | None, typer.Option(help="names the random numbers of the run")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     skip_bad: SkipBad = False,
-    restart: Annotated[bool, typer.Option("--restart", help="begin anew: removes the run that is there")] = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="begin anew: removes the run that is there (whose settings stay without --data)"
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a method on data into a run directory."""
     from diffrep import config, runs
+    from diffrep.training import main_process
 
     words = {
         "data.source": data,
@@ -64,7 +75,7 @@ def train(
     known = out_ / runs.SETTINGS
     if config_ is not None:
         settings = config.load(config_, changes)
-    elif known.is_file() and not restart:
+    elif known.is_file() and not (restart and data):
         settings = config.load(known, changes)
     else:
         settings = config.override(config.Settings(), changes)
@@ -81,18 +92,20 @@ def train(
         "skipped_files": run.card.skipped,
         "interrupted": result.interrupted,
     }
-    if as_json:
+    if as_json and main_process():
         print(json.dumps(facts))
-        return
-    if run.card.skipped:
-        err.print(f"{run.card.skipped} files could not be read and were skipped")
-    speed = result.examples / max(result.seconds, 1e-9)
-    out.print(
-        f"{settings.method} on {run.card.source}: {result.examples:,} examples in {result.step:,} steps, "
-        f"{result.seconds:.0f} s ({speed:,.0f} examples/s). `diffrep evaluate {out_}` measures it.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    elif main_process() and not result.interrupted:
+        if run.card.skipped:
+            say(f"{run.card.skipped} files could not be read and were skipped.")
+        if result.step == result.resumed:
+            say(f"Nothing is left to do: {out_} has had its budget of {settings.train.budget}; give a larger --budget.")
+        speed = result.examples / max(result.seconds, 1e-9)
+        say(
+            f"{settings.method} on {run.card.source}: {result.examples:,} examples in {result.step:,} steps, "
+            f"{result.seconds:.0f} s ({speed:,.0f} examples/s). `diffrep evaluate {out_}` measures it."
+        )
+    if result.interrupted:
+        sys.exit(INTERRUPTED)
 
 
 @app.command(epilog="Example: diffrep evaluate runs/a")
@@ -108,8 +121,8 @@ def evaluate(
 
     loaded = runs.load(run, device)
     splits = loaded.splits()
-    with progress(len(splits.test)) as update:
-        metrics = measure(loaded, splits, levels, progress=lambda what, done, of: update(what, done, of))
+    with progress() as update:
+        metrics = measure(loaded, splits, levels, progress=update)
     print(json.dumps(metrics)) if as_json else show_metrics(metrics)
 
 
@@ -127,20 +140,22 @@ def encode(
     """Write the code of every example of a data set to Parquet, one row each; processes write a shard each."""
     from diffrep import runs, training
     from diffrep.embed import embed
+    from diffrep.gallery import check_place
     from diffrep.inputs import examples_of
 
-    loaded, here = runs.load(run, device), training.place(device)
-    examples = examples_of(loaded, data, skip_bad)
     if t is not None and t_grid is not None:
         raise UserError("--t and --t-grid both choose noise levels; give one of them.")
+    check_place(output, ".parquet")
+    loaded, here = runs.load(run, device), training.place(device)
+    examples = examples_of(loaded, data, skip_bad)
     times: tuple[float, ...] = () if t is None else (t,)
     if t_grid is not None:
         times = tuple((i + 0.5) / t_grid for i in range(t_grid))
-    with progress(len(examples)) as update:
+    with progress() as update:
         done = Count("encode", len(examples), update)
         path = embed(loaded.model, examples, output, times, here.part, here.parts, progress=done)
     facts = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
-    print(json.dumps(facts)) if as_json else out.print(f"{done.count:,} codes in {path}", highlight=False)
+    print(json.dumps(facts)) if as_json else say(f"{done.count:,} codes in {path}")
 
 
 @app.command(epilog="Example: diffrep reconstruct runs/a digits -o out.png")
@@ -149,9 +164,13 @@ def reconstruct(
     data: DataSource,
     output: Output,
     n: Annotated[int, typer.Option("-n", min=1, help="examples, spread over the data")] = 8,
-    per_code: Annotated[int, typer.Option(min=1, help="decodings of each code, each from other noise")] = 3,
-    exact: Annotated[bool, typer.Option("--exact", help="from the example's own noise, found by inversion")] = False,
-    sampler: Sampler = "dpm",
+    per_code: Annotated[
+        int | None, typer.Option(min=1, help="decodings of each code, each from other noise (3)")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="from the example's own noise, found by inversion with heun")
+    ] = False,
+    sampler: Annotated[str | None, typer.Option(help="ancestral, ddim, dpm, heun or pc (dpm)")] = None,
     steps: Steps = 50,
     seed: Seed = 0,
     device: Device = "auto",
@@ -160,56 +179,67 @@ def reconstruct(
     import torch
 
     from diffrep import runs
-    from diffrep.gallery import save_grid
+    from diffrep.gallery import check_place, save_grid
     from diffrep.inputs import examples_of
+    from diffrep.sample import step_named
     from diffrep.shapes import Draws
 
+    if exact and (per_code is not None or sampler is not None):
+        raise UserError("--exact walks back from the one noise of each example: leave out --per-code and --sampler.")
+    check_place(output, ".png")
+    step_named(sampler or "dpm")
     loaded = runs.load(run, device)
     examples = examples_of(loaded, data)
     index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
     where = loaded.device
     x, draws = examples.batch(index).x.to(where), Draws.of(seed, where)
-    with progress(1) as update:
-        update("reconstruct", 0, 1)
+    with progress() as update:
+        update("reconstruct", 0, None)
         if exact:
             rows = [x, loaded.model.reconstruct_exactly(x, steps)]
         else:
-            again = loaded.model.reconstruct(x, draws, sampler, steps, per_code)
-            rows = [x, *again.unflatten(0, (len(x), per_code)).transpose(0, 1)]
+            times = per_code or 3
+            again = loaded.model.reconstruct(x, draws, sampler or "dpm", steps, times)
+            rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
     save_grid(torch.cat(rows), output, columns=len(x))
-    out.print(f"{len(x)} examples and their reconstructions in {output}", highlight=False)
+    say(f"{len(x)} examples and their reconstructions in {output}")
 
 
 @app.command(epilog="Example: diffrep sample runs/a -n 64 -o out.png")
 def sample(
     run: RunPath,
     output: Output,
-    n: Annotated[int, typer.Option("-n", min=1, help="how many")] = 64,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="how many (64)")] = None,
     sampler: Sampler = "dpm",
     steps: Steps = 50,
     codes: Annotated[
-        Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior")
+        Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior: one example each")
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Draw new examples: a code from the prior (or from a file), then the decoder."""
     from diffrep import runs
-    from diffrep.gallery import save_grid
+    from diffrep.gallery import check_place, save_grid
     from diffrep.inputs import read_codes
+    from diffrep.sample import step_named
     from diffrep.shapes import Draws
 
+    if codes is not None and n is not None:
+        raise UserError("--codes gives one example for each code: leave out -n.")
+    check_place(output, ".png")
+    step_named(sampler)
     loaded = runs.load(run, device)
     where = loaded.device
-    with progress(1) as update:
-        update("sample", 0, 1)
+    with progress() as update:
+        update("sample", 0, None)
         if codes is None:
-            x = loaded.model.sample(n, Draws.of(seed, where), sampler, steps)
+            x = loaded.model.sample(n or 64, Draws.of(seed, where), sampler, steps)
         else:
             z = read_codes(codes).to(where)
             x = loaded.model.decode(z, len(z), Draws.of(seed, where), sampler, steps)
     save_grid(x, output)
-    out.print(f"{len(x)} samples in {output}", highlight=False)
+    say(f"{len(x)} samples in {output}")
 
 
 @app.command(epilog="Example: diffrep interpolate runs/a 0 7 -o out.png")
@@ -228,18 +258,21 @@ def interpolate(
     import torch
 
     from diffrep import runs
-    from diffrep.gallery import save_grid
+    from diffrep.gallery import check_place, save_grid
     from diffrep.inputs import one_example
+    from diffrep.sample import step_named
     from diffrep.shapes import Draws
 
+    check_place(output, ".png")
+    step_named(sampler)
     loaded = runs.load(run, device)
     where = loaded.device
     from_a, from_b = (one_example(loaded, end).to(where) for end in (a, b))
-    with progress(1) as update:
-        update("interpolate", 0, 1)
+    with progress() as update:
+        update("interpolate", 0, None)
         x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampler, steps)
     save_grid(torch.cat([from_a[None], x, from_b[None]]), output, columns=points + 2)
-    out.print(f"A, {points} points from its code to B's, and B, in {output}", highlight=False)
+    say(f"A, {points} points from its code to B's, and B, in {output}")
 
 
 @app.command(epilog="Example: diffrep methods --json")
@@ -314,9 +347,29 @@ def doctor(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """The entry point: a user's mistake is one sentence and exit code 2."""
+    """The entry point: a user's mistake is one sentence and exit code 2, Ctrl-C one and 130."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as mistake:
-        print(f"diffrep: {mistake}", file=sys.stderr)
-        sys.exit(2)
+        _leave(str(mistake))
+    except UsageError as mistake:
+        _leave(usage(mistake))
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        _leave(f"{error.filename or 'a file'} cannot be written ({error.strerror}): free some space or pick another.")
+    if code == INTERRUPTED:  # so typer reports Ctrl-C
+        _leave("interrupted; files are whole or absent.", INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def usage(mistake: Exception) -> str:
+    """One sentence about words on the command line that do not fit; empty where there were none."""
+    context, text = getattr(mistake, "ctx", None), mistake.format_message()  # type: ignore[attr-defined]
+    text = " ".join(text.split()).rstrip(".")
+    return f"{text}; see `{context.command_path if context else 'diffrep'} --help`."
+
+
+def _leave(sentence: str, code: int = 2) -> NoReturn:
+    print(f"diffrep: {sentence}".replace("\n", " "), file=sys.stderr)
+    sys.exit(code)

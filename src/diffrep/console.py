@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,10 +13,20 @@ from rich.table import Table
 out, err = Console(), Console(stderr=True)
 
 
+PATIENCE = 2.0  # seconds before a bar appears
+
+Update = Callable[[str, int, int | None], None]  # what is done, how many are done, of how many (None: not known)
+
+
+def say(text: str) -> None:
+    """A line on stdout, as it is: paths keep their brackets and are not broken."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Count:
     """Adds up examples done and shows them."""
 
-    def __init__(self, what: str, total: int, update):
+    def __init__(self, what: str, total: int, update: Update):
         self.what, self.total, self.update, self.count = what, total, update, 0
 
     def __call__(self, more: int) -> None:
@@ -25,8 +35,11 @@ class Count:
 
 
 @contextmanager
-def progress(total: int) -> Iterator:
+def progress() -> Iterator[Update]:
     """A progress bar with time left on a terminal, nothing elsewhere; shown once two seconds have passed."""
+    if not err.is_terminal:
+        yield lambda what, done, of: None
+        return
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -34,25 +47,23 @@ def progress(total: int) -> Iterator:
         TimeRemainingColumn(),
         console=err,
         transient=True,
-        disable=not err.is_terminal,
     )
     tasks: dict[str, TaskID] = {}
-    began, started = time.monotonic(), False
 
-    def update(what: str, done: int, of: int) -> None:
-        nonlocal started
-        if not started and time.monotonic() - began > 2:
-            bar.start()
-            started = True
+    def update(what: str, done: int, of: int | None) -> None:
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=of)
         bar.update(tasks[what], completed=done, total=of)
 
+    patience = threading.Timer(PATIENCE, bar.start)  # a timer, since one call may take longer
+    patience.daemon = True
+    patience.start()
     try:
         yield update
     finally:
-        if started:
-            bar.stop()
+        patience.cancel()
+        patience.join()
+        bar.stop()
 
 
 def show_metrics(metrics: dict) -> None:
@@ -61,8 +72,9 @@ def show_metrics(metrics: dict) -> None:
     bound = metrics["bound"]
     if bound is None:
         table.add_row("bound", f"none: {metrics['no_bound']}")
-        for name, value in (metrics.get("denoising") or {}).items():
-            table.add_row(name.replace("_", " "), f"{value:.4f} bits/dim of denoising, not a bound")
+        for name, value in (metrics["denoising"] or {}).items():
+            if value is not None:
+                table.add_row(f"denoising {name.replace('_', ' ')}", f"{value:.4f} nats/dim, which is not a bound")
     else:
         parts = "  ".join(f"{name} {bound[name]:.4f}" for name in ("diffusion", "prior", "reconstruction", "rate"))
         table.add_row(
@@ -75,6 +87,8 @@ def show_metrics(metrics: dict) -> None:
         table.add_row(
             "linear probe", f"{p['linear']:.4f} +- {p['linear_se']:.4f}   ({p['linear_protocol']['protocol']})"
         )
+    elif "no_probe" in metrics:
+        table.add_row("linear probe", f"none: {metrics['no_probe']}")
     table.add_row(
         "measured on",
         f"{metrics['examples']:,} test examples, {metrics['levels']} noise levels each, EMA weights,"

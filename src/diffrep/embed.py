@@ -12,6 +12,7 @@ import torch
 
 from diffrep.checkpoints import writing
 from diffrep.data import Examples
+from diffrep.errors import UserError
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.model import Model
 
@@ -34,6 +35,10 @@ def embed(
     or absent.
     """
     path = Path(path)
+    if len(examples) < parts:
+        raise UserError(f"{len(examples)} examples are too few for {parts} processes: start fewer of them.")
+    for t in times or (None,):
+        model.encode(examples.batch(torch.tensor([0])).x.to(next(model.parameters()).device), t)  # or it says why not
     if parts > 1:
         path = path.with_name(f"{path.stem}-{part:05d}-of-{parts:05d}{path.suffix or '.parquet'}")
     mine = torch.arange(len(examples)).tensor_split(parts)[part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,7 +18,8 @@ from diffrep.evaluation.bound import batches, evaluating
 from diffrep.model import Model
 from diffrep.runs import METRICS, Run, facts_of
 
-Progress = Callable[[str, int, int], None]  # what is measured, examples done, examples in all
+Progress = Callable[[str, int, int | None], None]  # what is measured, examples done, examples in all
+BATCH = 250
 
 
 def evaluate(
@@ -29,7 +31,9 @@ def evaluate(
 ) -> dict:
     """Bound, rate, active units and probes on the whole test split; written to RUN/metrics.json and returned.
 
-    levels: noise levels for each example in the bound. A model without a bound says why under "no_bound".
+    levels: noise levels for each example in the bound. A model without a bound says why under "no_bound"; what
+    removing noise costs it, with the code and without, stands under "denoising" in nats/dim, apart from any bound.
+    Where codes cannot be probed, "no_probe" says why.
     """
     splits = splits or run.splits()
     metrics = {
@@ -41,8 +45,8 @@ def evaluate(
         "levels": levels,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "trained": facts_of(run.directory),
-        **_bound(run.model, splits.test, levels, progress),
-        "probes": _probes(run.model, splits, probe_examples, progress),
+        **_bound(run.model, splits.test, levels, run.settings.code.drop > 0, progress),
+        **_probes(run.model, splits, probe_examples, progress),
     }
     write_bytes(run.directory / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
     return metrics
@@ -65,11 +69,12 @@ def codes(
     return np.concatenate(means)
 
 
-def _bound(model: Model, test: Examples, levels: int, progress: Progress) -> dict:
+def _bound(model: Model, test: Examples, levels: int, dropped: bool, progress: Progress) -> dict:
     try:
         result = bounds.bound(model, test, levels, progress=_counting("bound", len(test), progress))
     except UserError as no_bound:
-        return {"bound": None, "no_bound": str(no_bound), "rate_nats": None, "active_units": None}
+        none = {"bound": None, "no_bound": str(no_bound), "rate_nats": None, "active_units": None}
+        return {**none, "denoising": _denoising(model, test, levels, dropped, progress)}
     unit = "bits/dim" if test.bins else "bits/dim of a density (continuous data)"
     return {
         "bound": {**result.summary(), "unit": unit},
@@ -78,17 +83,44 @@ def _bound(model: Model, test: Examples, levels: int, progress: Progress) -> dic
     }
 
 
+@torch.no_grad()
+def _denoising(model: Model, test: Examples, levels: int, dropped: bool, progress: Progress) -> dict | None:
+    """The diffusion loss at weight one in nats/dim, with the code and, where codes were dropped in training, without.
+
+    Both meet the same noise. None for a model that removes none.
+    """
+    losses: dict[str, float | None] = {"with_code": None, "without_code": None}
+    dims = math.prod(test.shape) * len(test)
+    try:
+        with evaluating(model) as device:
+            for name in ("with_code", "without_code") if dropped else ("with_code",):
+                count, nats = _counting(f"denoising {name.replace('_', ' ')}", len(test), progress), 0.0
+                for chunk in batches(test, BATCH, 0, device):
+                    by_level = model.denoising_by_level(chunk, levels, with_code=name == "with_code")
+                    nats += float(by_level.double().mean(1).sum())
+                    count(len(chunk))
+                losses[name] = nats / dims
+    except UserError:
+        return None
+    return losses
+
+
 def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict:
-    """The linear probe on codes; empty where there are no codes or no labels."""
-    parts = (splits.train, splits.valid, splits.test)
-    if not model.has_code or any(part.labels is None for part in parts):
-        return {}
-    train = splits.train if len(splits.train) <= most else splits.train.subset(_spread(len(splits.train), most))
-    seen = [(codes(model, part), part.require_labels().cpu().numpy()) for part in (train, splits.valid, splits.test)]
-    progress("linear probe", 0, 1)
-    result = probes.linear(seen[0], seen[1], seen[2], most)
-    progress("linear probe", 1, 1)
-    return {"linear": result["accuracy"], "linear_se": result["se"], "linear_protocol": result}
+    """The linear probe on codes (of t = 1/2, where they depend on t); why there is none where it cannot be."""
+    parts = [splits.train, splits.valid, splits.test]
+    if not model.has_code:
+        return {"probes": {}, "no_probe": "this method has no code"}
+    if len(splits.train) > most:
+        parts[0] = splits.train.subset(_spread(len(splits.train), most))
+    try:
+        labels = [part.require_labels().cpu().numpy() for part in parts]
+        count = _counting("codes", sum(map(len, parts)), progress)
+        train, valid, test = ((codes(model, part, progress=count), y) for part, y in zip(parts, labels, strict=True))
+        progress("linear probe", 0, None)
+        result = probes.linear(train, valid, test, most)
+    except UserError as no_probe:
+        return {"probes": {}, "no_probe": str(no_probe)}
+    return {"probes": {"linear": result["accuracy"], "linear_se": result["se"], "linear_protocol": result}}
 
 
 def _spread(total: int, count: int) -> torch.Tensor:

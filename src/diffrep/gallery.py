@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from diffrep.checkpoints import write_bytes
 from diffrep.errors import UserError
 from diffrep.shapes import Data
 
@@ -16,18 +19,25 @@ def save_grid(x: Data, path: str | Path, columns: int = 8) -> None:
     """Write examples x (N, *shape) as one PNG, row by row; images by their pixels, all else as lines.
 
     Images (1, 3 or 4 channels) are scaled up by a whole factor until a tile has at least 56 pixels. UserError: the
-    file cannot be written.
+    file cannot be written; what was there before is intact.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if x.ndim == 4 and x.shape[1] in (1, 3, 4):
-            Image.fromarray(grid(x, columns)).save(path)
-        else:
-            _lines(x, path, columns)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"the picture {path} cannot be written ({reason}); give a place for a .png file.") from error
+    picture = io.BytesIO()
+    if x.ndim == 4 and x.shape[1] in (1, 3, 4):
+        Image.fromarray(grid(x, columns)).save(picture, "PNG")
+    else:
+        _lines(x, picture, columns)
+    write_bytes(Path(path), picture.getvalue())
+
+
+def check_place(path: Path, suffix: str) -> None:
+    """UserError, before any work is done, where a file with this suffix could not be written to `path`."""
+    if path.suffix.lower() != suffix or path.is_dir():
+        raise UserError(f"{path} is no place for the output: name a {suffix} file with -o.")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(
+            f"{path} cannot be written, since {parent} is no directory that may be written to: pick another."
+        )
 
 
 def grid(x: Data, columns: int) -> np.ndarray:
@@ -45,7 +55,7 @@ def grid(x: Data, columns: int) -> np.ndarray:
     return sheet[..., 0] if channels == 1 else sheet
 
 
-def _lines(x: Data, path: Path, columns: int) -> None:
+def _lines(x: Data, file: io.BytesIO, columns: int) -> None:
     from matplotlib.figure import Figure
 
     rows = -(-len(x) // columns)
@@ -56,7 +66,7 @@ def _lines(x: Data, path: Path, columns: int) -> None:
             axes.plot(line.numpy(), linewidth=0.6)
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.savefig(path, dpi=100)
+    figure.savefig(file, format="png", dpi=100)
 
 
 def _channels(example: Tensor) -> Tensor:

@@ -13,18 +13,16 @@ from torch import Tensor
 from diffrep import data
 from diffrep.data import Examples
 from diffrep.errors import UserError
-from diffrep.runs import Run
+from diffrep.runs import Run, form
 
 
 def examples_of(run: Run, source: str, skip_bad: bool = False) -> Examples:
     """All examples of a source, prepared as the run's data was; UserError where their shape is another."""
     examples = data.whole(source, skip_bad=skip_bad, scaling=run.scaling())
     if (examples.shape, examples.bins) != (run.card.shape, run.card.bins):
-        form = "x".join(map(str, run.card.shape))
-        came = "x".join(map(str, examples.shape))
         raise UserError(
-            f"{run.directory} was trained on {form} data and {source} is {came}; pick data of the same shape and"
-            " levels."
+            f"{run.directory} was trained on {form(run.card.shape, run.card.bins)} data and {source} is"
+            f" {form(examples.shape, examples.bins)}; pick data of the same shape and levels."
         )
     if examples.prepared != run.card.prepared:
         raise UserError(
@@ -45,14 +43,18 @@ def one_example(run: Run, end: str) -> Tensor:
 
 
 def read_codes(path: Path) -> Tensor:
-
-    """Codes (n, d) of a .npy array, or of the column `code` of a Parquet file."""
+    """Codes (n, d) of a .npy array, or of the column `code` of a Parquet file; UserError where they are not finite."""
+    fix = "give a .npy array (n, d) or a file of `diffrep encode`."
     try:
         if path.suffix == ".npy":
-            return torch.from_numpy(np.load(path, allow_pickle=False)).float()
-        column = pq.read_table(path, columns=["code"]).column("code").combine_chunks()
-        return torch.from_numpy(np.stack(column.to_numpy(zero_copy_only=False))).float()
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} holds no codes ({error}); give a .npy array (n, d) or a file of `diffrep encode`."
-        ) from error
+            codes = np.load(path, allow_pickle=False)
+        else:
+            codes = np.stack(pq.ParquetFile(path).read(columns=["code"]).column("code").to_numpy())
+    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path} holds no codes ({reason}); {fix}") from error
+    if codes.ndim != 2 or codes.dtype.kind not in "iuf" or len(codes) == 0:
+        raise UserError(f"{path} holds {codes.dtype} of shape {codes.shape}, which are no codes; {fix}")
+    if not np.isfinite(codes).all():
+        raise UserError(f"{path} holds codes that are NaN or infinite; remove them.")
+    return torch.from_numpy(codes.astype(np.float32))

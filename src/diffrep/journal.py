@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diffrep.checkpoints import write_bytes, writing
+from diffrep.errors import UserError
 
 _PATIENCE = 2.0  # seconds before a bar appears
 
@@ -118,7 +119,10 @@ def warning(line: dict, turns: dict[str, Turn]) -> str:
 
 def _kept(path: Path, step: int) -> bytes:
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return b"".join(line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step)
+    try:
+        return b"".join(line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} was changed by hand and is no log any more: repair it, or move it away.") from error
 
 
 def _plain(value):

@@ -328,7 +328,7 @@ class DiffusionModel(Model):
     @torch.no_grad()
     def _observe(self, step: Noised, values: Terms) -> None:
         self.health = {}
-        lost = ~sum(values.values()).isfinite()
+        lost = ~torch.stack([*values.values()]).isfinite().all(0)
         if lost.any():
             self.health["log_snr_not_finite"] = step.log_snr[lost][0]
         if step.code is not None:

@@ -69,13 +69,17 @@ class Position:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where training stopped: steps, examples seen, seconds of training, steps skipped, whether it was interrupted."""
+    """Where training stopped: steps, examples seen, seconds of training, steps skipped, whether it was interrupted.
+
+    resumed: the step that it went on from, 0 for a new run.
+    """
 
     step: int
     examples: int
     seconds: float
     skipped: int
     interrupted: bool
+    resumed: int = 0
 
 
 def mix(*numbers: int) -> int:
@@ -96,6 +100,11 @@ def place(device: str = "auto") -> Place:
         atexit.unregister(_leave)
         atexit.register(_leave)
     return Place(state.process_index, state.num_processes, state.device)
+
+
+def main_process() -> bool:
+    """Is this the process that speaks: the first, or the only one?"""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _leave() -> None:
@@ -128,14 +137,17 @@ def train(
     log_every: int,
     checkpoint_every: int,
     trackers: Sequence[str] = (),
+    anew: bool = False,
+    begin: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
-    """Train a model to its budget, from the newest checkpoint in `directory` where there is one.
+    """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
 
     model: `forward(batch, player)` -> Terms, `players()` -> {player: {group: parameters}}, `watch()` -> {name: float}.
     batch: examples of a step, over all processes and micro-batches; the stream yields micro-batches of
     batch / accumulate, cut in consecutive parts for the processes. warmup: share of the budget. clip: largest norm of
     each group's gradient. log_every, checkpoint_every: steps. For a budget in examples the same seed gives the same
     weights, killed and continued or not; the last step counts just the examples that are left.
+    begin: called once all of this is known to be good and nothing is written yet.
 
     Writes checkpoints/, metrics.jsonl, timings.jsonl and model.safetensors (EMA weights). Ctrl-C and SIGTERM end it
     after the step at hand. UserError: a file cannot be written, no checkpoint fits; TrainingDiverged.
@@ -147,12 +159,15 @@ def train(
             f" multiple of {accumulate * here.parts}."
         )
     directory = Path(directory)
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
     engine = _Engine(model, here, directory, precision, channels_last, trackers)
     engine.prepare(lr, beta1, beta2, weight_decay, clip, ema, compile)
     bar = Bar(active=here.main)
-    at = engine.restore(bar.say)
+    resumed = at = Position() if anew else engine.restore(bar.say)
+    if here.main:
+        begin()
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+    engine.open_trackers()
     journal = Journal(directory, active=here.main, step=at.step)
     progress = budget.progress(examples=at.examples, seconds=at.seconds)
     source, in_a_row, saved = stream.batches(at.examples), 0, at.step
@@ -192,7 +207,7 @@ def train(
         interrupted = signals.came and progress < 1
         if interrupted:
             bar.say(f"stopped at step {at.step}, {progress:.0%} of the budget, and saved: the same command continues.")
-    return TrainingResult(**asdict(at), interrupted=interrupted)
+    return TrainingResult(**asdict(at), interrupted=interrupted, resumed=resumed.step)
 
 
 class _Engine:
@@ -225,7 +240,11 @@ class _Engine:
             project_dir=directory,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        if trackers:
+        self.tracked = bool(trackers)
+
+    def open_trackers(self) -> None:
+        """Start the trackers, which make files of their own."""
+        if self.tracked:
             self.accelerator.init_trackers("trackers")
 
     def prepare(
