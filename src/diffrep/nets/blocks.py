@@ -53,7 +53,8 @@ def thinned(h: FeatureMap, stride: int) -> FeatureMap:
     Apart from it, because PyTorch 2.13 on the CPU writes outside of its memory in the backward pass of a strided 1x1
     convolution in channels_last layout (seen with 8 channels at 64x64; it ends the process).
     """
-    return h if stride == 1 else h[(..., *[slice(None, None, stride)] * (h.ndim - 2))]
+    spaced = (slice(None), slice(None), *[slice(None, None, stride)] * (h.ndim - 2))
+    return h if stride == 1 else h[spaced]
 
 
 def damped(layer: nn.Linear | Convolution, scale: float = 0.1) -> nn.Module:
