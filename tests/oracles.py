@@ -217,13 +217,70 @@ class LinearGaussian:
         return float(torch.log1p((self.weights**2).sum(0) / self.noise**2).sum() / 2)
 
 
+@dataclass(frozen=True)
+class LinearCode:
+    """Any Gaussian code z = A x + spread n of data x ~ N(0, S), good or bad; matrix A (d, D), spread (d,).
+
+    Where the codes have covariance V = A S A' + spread^2: E[x | z] = S A' V^-1 z, and all that a code is worth follows.
+    """
+
+    data: Gaussian
+    matrix: Tensor
+    spread: Tensor
+
+    @property
+    def posterior(self) -> tuple[Tensor, Tensor]:
+        return self.matrix, self.spread
+
+    @property
+    def aggregate(self) -> Tensor:
+        """V (d, d), the covariance of q(z) = N(0, V)."""
+        return self.matrix @ self.data.covariance @ self.matrix.T + (self.spread**2).diag()
+
+    @property
+    def weights(self) -> Tensor:
+        """W (D, d) of E[x | z] = W z."""
+        return torch.linalg.solve(self.aggregate, self.matrix @ self.data.covariance).T
+
+    @property
+    def given_code(self) -> Gaussian:
+        """x - W z, whatever z is."""
+        rest = self.data.covariance - self.weights @ self.aggregate @ self.weights.T
+        return Gaussian(torch.zeros_like(self.data.mean), rest, self.data.shape)
+
+    @property
+    def information(self) -> float:
+        """I(x; z) = h(z) - h(z | x), nats."""
+        return float(entropy(self.aggregate) - entropy((self.spread**2).diag()))
+
+    @property
+    def gap(self) -> float:
+        """KL(q(z) || N(0, I)), nats."""
+        zero = torch.zeros_like(self.spread)
+        return float(gaussian_kl(zero, self.aggregate, zero, torch.eye(len(zero)).double()))
+
+    @property
+    def rate(self) -> float:
+        """The mean over x of KL(N(A x, spread^2) || N(0, I)), nats."""
+        variance = self.spread**2
+        return float((self.aggregate.diagonal() - 1 - variance.log()).sum() / 2)
+
+
+def profile_nats(data: Gaussian, given_code: Gaussian, log_snr: Tensor) -> Tensor:
+    """The ideal information profile at log_snr (K,): half the difference of the mean errors of eps, each axis of
+    variance v being off by SNR v / (1 + SNR v); nats per unit of log-SNR."""
+    snr = log_snr.exp()[:, None]
+    alone, given = (snr * g.spectrum[0] / (1 + snr * g.spectrum[0]) for g in (data, given_code))
+    return (alone.sum(1) - given.sum(1)) / 2
+
+
 class ExactConditional(nn.Module):
     """The network of the ideal denoiser that knows the code: E[x | x_t, z] = W z + E[x - W z | x_t - alpha W z].
 
     Without a code it is the ideal denoiser of the data.
     """
 
-    def __init__(self, truth: LinearGaussian):
+    def __init__(self, truth: LinearGaussian | LinearCode):
         super().__init__()
         self.register_buffer("weights", truth.weights.float())
         self.given, self.alone = truth.given_code.denoiser(ByLogSnr()), truth.data.denoiser(ByLogSnr())
@@ -238,11 +295,11 @@ class ExactConditional(nn.Module):
 
 
 class ExactPosterior(Posterior):
-    """q(z | x) of a `LinearGaussian`."""
+    """q(z | x) of a `LinearGaussian` or a `LinearCode`."""
 
     deterministic, timed = False, False
 
-    def __init__(self, truth: LinearGaussian):
+    def __init__(self, truth: LinearGaussian | LinearCode):
         super().__init__()
         matrix, spread = truth.posterior
         self.dim, self.encoder = len(spread), nn.Identity()

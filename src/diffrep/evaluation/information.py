@@ -1,0 +1,252 @@
+"""The information profile: how many nats a code saves its decoder at each noise level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from diffrep import terms
+from diffrep.codes import Code
+from diffrep.data import Examples
+from diffrep.errors import UserError
+from diffrep.evaluation import mutual
+from diffrep.evaluation.bound import active_units, batches, evaluating
+from diffrep.evaluation.mutual import Information, mean_and_error
+from diffrep.model import DiffusionModel, Model
+from diffrep.shapes import Batch, Data, Draws, PerExample, Time
+
+PROTOCOL = "profile-1"  # whole split, stratified log-SNRs, evaluation weights, both branches on the same x_t
+
+CodeAt = Callable[[Time], Code]  # t (B,) -> the code that a batch shows its decoder at t
+Progress = Callable[[int], None]  # examples done
+
+
+@dataclass(frozen=True)
+class Profile:
+    """I-MMSE: I(x; z) = 1/2 E int |eps - eps_hat(x_t)|^2 - |eps - eps_hat(x_t, z)|^2 d log_snr (Guo et al. 2005).
+
+    gains (N, K): the integrand for each example in K equal cells of log-SNR, nats per unit of log-SNR; negative where
+    the code misleads. log_snr (K,): centres of the cells, from noise to data. width: of a cell. rates (N,): nats paid
+    for each code, None where the rate is not finite (a deterministic or a time-conditioned code).
+
+    With ideal denoisers the integral is I(x; z), less what lies beyond the ends of the process. With a trained one it
+    is what this decoder saves by the code against its own null-code branch, so a branch that saw too few examples
+    without a code makes the code look better than it is.
+    """
+
+    log_snr: Tensor
+    gains: Tensor
+    width: float
+    rates: PerExample | None
+    active_units: int | None
+
+    @property
+    def nats_per_log_snr(self) -> Tensor:
+        """(K,) mean over the examples."""
+        return self.gains.double().mean(0)
+
+    @property
+    def se(self) -> Tensor:
+        """(K,) standard errors of the means."""
+        return self.gains.double().std(0) / math.sqrt(len(self.gains))
+
+    @property
+    def carried(self) -> PerExample:
+        """(N,) nats that the code of each example carries: the integral of its gains."""
+        return self.gains.double().sum(1) * self.width
+
+    def integral(self) -> tuple[float, float]:
+        """Nats that the code carries as this decoder uses it, and the standard error."""
+        return mean_and_error(self.carried)
+
+    @property
+    def rate_nats(self) -> float:
+        """Mean rate; infinite where it is not finite."""
+        return math.inf if self.rates is None else mean_and_error(self.rates)[0]
+
+    def used_share(self) -> tuple[float, float]:
+        """integral / rate, which share of the nats paid for is used, and its standard error (delta method)."""
+        if self.rates is None:
+            return 0.0, 0.0
+        share = self.integral()[0] / self.rate_nats
+        return share, mean_and_error(self.carried - share * self.rates.double())[1] / self.rate_nats
+
+    @property
+    def peak(self) -> float:
+        """The log-SNR of the cell where the code carries most."""
+        return float(self.log_snr[self.nats_per_log_snr.argmax()])
+
+
+@torch.no_grad()
+def profile(
+    model: Model,
+    examples: Examples,
+    levels: int = 32,
+    batch: int = 250,
+    seed: int = 0,
+    progress: Progress = lambda done: None,
+) -> Profile:
+    """The information profile over a split: each example sees each of `levels` cells once, all with other noise.
+
+    A time-conditioned code is taken at the time of each level. UserError: no code, no diffusion decoder, or a model
+    trained without code dropout, whose null-code branch means nothing.
+    """
+    decoder = profiled(model)
+    gains, rates, means = [], [], []
+    with evaluating(decoder) as device:
+        for chunk in batches(examples, batch, seed, device):
+            code_at = _own_code(decoder, chunk.x)
+            gains.append(_gains(decoder, chunk, levels, [code_at])[0].cpu())
+            if not decoder.timed:
+                code = code_at(torch.zeros(len(chunk), device=device))
+                means.append(code.mean.cpu())
+                if _has_rate(decoder):
+                    assert decoder.prior is not None
+                    z = code.sample(chunk.random.normal(*code.mean.shape))
+                    rates.append(decoder.prior.rate(code, z).cpu())
+            progress(len(chunk))
+    return _profile(decoder, gains, rates, active_units(torch.cat(means)) if means else None)
+
+
+@torch.no_grad()
+def profile_over_times(
+    model: Model,
+    examples: Examples,
+    times: Sequence[float],
+    levels: int = 32,
+    batch: int = 250,
+    seed: int = 0,
+    progress: Progress = lambda done: None,
+) -> list[Profile]:
+    """One profile for each of `times`: a time-conditioned code of that t, shown to the decoder at every noise level.
+
+    All see the same x_t. The decoder was trained with the code of its own level, so far from it a code may mislead.
+    UserError as for `profile`, and for a code that does not depend on t.
+    """
+    decoder = profiled(model)
+    if not decoder.timed:
+        raise UserError("this code is the same at all t: `profile` shows it; train tdrl or tvdrl for one that sees t.")
+    gains: list[list[Tensor]] = [[] for _ in times]
+    with evaluating(decoder) as device:
+        for chunk in batches(examples, batch, seed, device):
+            codes = [_code_of(decoder, chunk.x, float(t)) for t in times]
+            for kept, gain in zip(gains, _gains(decoder, chunk, levels, codes), strict=True):
+                kept.append(gain.cpu())
+            progress(len(chunk))
+    return [_profile(decoder, of_time, [], None) for of_time in gains]
+
+
+@torch.no_grad()
+def mutual_information(
+    model: Model,
+    examples: Examples,
+    codes_per_example: int = 1,
+    t: float | None = None,
+    batch: int = 500,
+    seed: int = 0,
+) -> Information:
+    """Bounds of I(x; z) over a split, from the code alone (`mutual.mutual_information`); t for a time-conditioned code.
+
+    UserError where there is no code, or the code is deterministic, so that I(x; z) is not finite.
+    """
+    codes = []
+    with evaluating(model) as device:
+        for chunk in batches(examples, batch, seed, device):
+            codes.append(model.encode(chunk.x, t))
+    spreads = [code.spread for code in codes if code.spread is not None]
+    mean, spread = torch.cat([code.mean for code in codes]), torch.cat(spreads) if spreads else None
+    return mutual.mutual_information(
+        replace(codes[0], mean=mean, spread=spread), Draws.of(seed, mean.device), codes_per_example
+    )
+
+
+@torch.no_grad()
+def denoisings(model: Model, x: Data, log_snr: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    """x_t, x_hat(x_t, null) and x_hat(x_t, z) of x (B, *shape) at K log-SNRs, (K, B, *shape) each; z the mean code.
+
+    One eps for all levels; x_t as the network sees it, divided by sqrt(alpha^2 + sigma^2).
+    """
+    decoder = profiled(model)
+    with evaluating(decoder):
+        eps, code_at = draws.normal(*x.shape), _own_code(decoder, x)
+        shown: list[tuple[Tensor, Tensor, Tensor]] = []
+        for level in log_snr.to(x):
+            t = decoder.noise.time(level.expand(len(x)))
+            x_t = decoder.noise.add(x, eps, t)
+            alpha, sigma = (float(scale[0]) for scale in decoder.noise.scales(t))
+            without, given = (decoder.denoiser(x_t, t, z).x for z in (None, code_at(t).mean))
+            shown.append((x_t / math.hypot(alpha, sigma), without, given))
+    x_t, without, given = (torch.stack(kind) for kind in zip(*shown, strict=True))
+    return x_t, without, given
+
+
+def profiled(model: Model) -> DiffusionModel:
+    """The model, known to denoise with and without a code; UserError where it cannot."""
+    if not model.has_code:
+        raise UserError("this method has no code to profile; train one that has (`diffrep methods` lists them).")
+    if getattr(model, "denoiser", None) is None:
+        raise UserError("this method has no noise levels to profile; train a diffusion decoder, such as vae-vdm.")
+    decoder = cast(DiffusionModel, model)
+    if not decoder.drop:
+        raise UserError(
+            "this model never learned to denoise without its code, which a profile compares with: it was trained with "
+            "code.drop=0; train again with --set code.drop=0.1."
+        )
+    return decoder
+
+
+def _has_rate(model: DiffusionModel) -> bool:
+    return model.prior is not None and model.posterior is not None and not model.posterior.deterministic
+
+
+def _own_code(model: DiffusionModel, x: Data) -> CodeAt:
+    """The code that the model was trained to show at t; encoded once where it is the same at all t."""
+    if model.timed:
+        return lambda t: model.encode(x, t)
+    code = model.encode(x)
+    return lambda t: code
+
+
+def _code_of(model: DiffusionModel, x: Data, t: float) -> CodeAt:
+    code = model.encode(x, t)
+    return lambda level: code
+
+
+def _gains(model: DiffusionModel, batch: Batch, levels: int, codes: Sequence[CodeAt]) -> Tensor:
+    """(codes, B, levels) 1/2 |eps - eps_hat(x_t)|^2 - 1/2 |eps - eps_hat(x_t, z)|^2, nats per unit of log-SNR.
+
+    Both branches (and all codes) see the same x_t and eps, so what noise does to both cancels. Cells from noise to
+    data; within its cell, each example has its own log-SNR.
+    """
+    x, draws = batch.x, batch.random
+    low, high = _ends(model)
+    gains = []
+    for k in range(levels):
+        t = model.noise.time(low + (high - low) * (k + draws.stratified(len(x))) / levels)
+        eps = draws.normal(*x.shape)
+        x_t, one = model.noise.add(x, eps, t), torch.ones_like(t)
+        without = terms.denoising(eps, model.denoiser(x_t, t), one)
+        given = [code_at(t) for code_at in codes]
+        noise = draws.normal(*given[0].mean.shape)
+        seen = (model.denoiser(x_t, t, code.sample(noise)) for code in given)
+        gains.append(torch.stack([without - terms.denoising(eps, prediction, one) for prediction in seen]))
+    return torch.stack(gains, -1)
+
+
+def _ends(model: DiffusionModel) -> Tensor:
+    """The log-SNR at noise and at data, (2,)."""
+    device = next(model.parameters()).device
+    return model.noise.log_snr(torch.tensor([1.0, 0.0], device=device)).detach()
+
+
+def _profile(model: DiffusionModel, gains: list[Tensor], rates: list[Tensor], units: int | None) -> Profile:
+    whole = torch.cat(gains)
+    low, high = _ends(model).cpu().double()
+    width = (high - low) / whole.shape[1]
+    centres = low + width * (torch.arange(whole.shape[1]) + 0.5)
+    return Profile(centres, whole, float(width), torch.cat(rates) if rates else None, units)
