@@ -129,12 +129,16 @@ class Checkpoints:
 
     def newest(self, warn: Callable[[str], None]) -> tuple[Tensors, dict] | None:
         """The newest checkpoint that is whole, None where there is none; broken ones are reported and passed over."""
-        paths = self.paths()
+        paths, broken = self.paths(), []
         for path in reversed(paths):
             try:
-                return load_tensors(path)
+                found = load_tensors(path)
             except BrokenFile as error:
+                broken.append(error)
+                continue
+            for error in broken:
                 warn(f"{error} It is passed over.")
+            return found
         if paths:
             raise UserError(
                 f"every checkpoint in {self.directory} is broken ({', '.join(p.name for p in paths)}): restart the run,"

@@ -353,7 +353,8 @@ def main() -> None:
     except UserError as mistake:
         _leave(str(mistake))
     except UsageError as mistake:
-        _leave(usage(mistake))
+        text = usage(mistake)
+        sys.exit(2) if text is None else _leave(text)
     except OSError as error:
         if error.errno not in NO_PLACE:
             raise
@@ -363,11 +364,11 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def usage(mistake: Exception) -> str:
-    """One sentence about words on the command line that do not fit; empty where there were none."""
+def usage(mistake: Exception) -> str | None:
+    """One sentence about words on the command line that do not fit; None where there were none, and help was shown."""
     context, text = getattr(mistake, "ctx", None), mistake.format_message()  # type: ignore[attr-defined]
     text = " ".join(text.split()).rstrip(".")
-    return f"{text}; see `{context.command_path if context else 'diffrep'} --help`."
+    return f"{text}; see `{context.command_path if context else 'diffrep'} --help`." if text else None
 
 
 def _leave(sentence: str, code: int = 2) -> NoReturn:

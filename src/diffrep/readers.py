@@ -38,6 +38,8 @@ def read(source: object, *, label_column: str | None, skip_bad: bool) -> tuple[s
 def _read_name(name: str, label_column: str | None, skip_bad: bool) -> Raw:
     path = Path(name).expanduser()
     if name == "digits":
+        if label_column is not None:
+            raise UserError(f"digits has labels of its own and no column {label_column!r}: leave label_column out.")
         return _digits()
     if path.is_dir():
         return _read_folder(path, label_column, skip_bad)

@@ -254,10 +254,9 @@ def _describe(directory: Path, card: DataCard, settings: Settings) -> None:
         write_bytes(directory / DATA, _json(asdict(card)))
         write_bytes(directory / SETTINGS, (settings.model_dump_json(indent=2) + "\n").encode())
     except UserError:
-        if new:
-            (directory / DATA).unlink(missing_ok=True)
         for path in new:
-            if path.exists():
+            if path.is_dir():
+                (path / DATA).unlink(missing_ok=True)
                 path.rmdir()
         raise
 
