@@ -17,9 +17,9 @@ from diffrep.levels import Levels, high_noise, likelihood
 from diffrep.model import DiffusionModel
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.noise import LearnedGamma, LinearGamma
+from diffrep.objectives import denoise, rate
 from diffrep.parameterisations import X
 from diffrep.priors import StandardNormal
-from diffrep.objectives import denoise, rate
 from diffrep.shapes import Batch, Draws
 from oracles import (
     ExactConditional,
@@ -149,7 +149,8 @@ def test_every_example_counts_once():
     examples = examples_of(x.numpy())
     said = bound(vdm(gaussian), examples, batch=3)
     assert said.total.shape == (7,)
-    assert torch.equal(torch.cat([part.index for part in batches(examples, 3, 0, torch.device("cpu"))]), torch.arange(7))
+    seen = torch.cat([part.index for part in batches(examples, 3, 0, torch.device("cpu"))])
+    assert torch.equal(seen, torch.arange(7))
     whole = bound(vdm(gaussian), examples, batch=7)
     torch.testing.assert_close(said.parts["prior"], whole.parts["prior"])
     progress = []

@@ -1,4 +1,4 @@
-"""The diffusion model as a whole: whose gradient goes where, what low precision may touch, what a dropped code means."""
+"""The diffusion model as a whole: whose gradient goes where, what low precision may touch, what dropping means."""
 
 from copy import deepcopy
 
@@ -19,7 +19,8 @@ from diffrep.objectives import denoise, fool, in_steps, prior, rate, reconstruct
 from diffrep.parameterisations import EDM, X
 from diffrep.priors import StandardNormal
 from diffrep.shapes import Batch, Draws
-from oracles import ExactNetwork, Gaussian as GaussianData, bound_nats
+from oracles import ExactNetwork, bound_nats
+from oracles import Gaussian as GaussianData
 
 ENDS = (-7.0, 4.0)
 
@@ -137,7 +138,7 @@ def test_parts_of_a_batch_make_the_same_loss():
     """A step cut in two sees the times, the noise and the codes of the whole: its losses, one after the other."""
     tried, whole = model(drop=0.3), batch(12)
     halves = [
-        Batch(whole.x[part * 6 : part * 6 + 6], torch.arange(6), draws=Draws.of(0, part=part, parts=2)) for part in (0, 1)
+        Batch(x, torch.arange(6), draws=Draws.of(0, part=part, parts=2)) for part, x in enumerate(whole.x.split(6))
     ]
     expected = tried.loss(whole)
     parts = [tried.loss(half) for half in halves]

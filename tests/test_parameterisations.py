@@ -5,7 +5,7 @@ import torch
 
 from diffrep.denoiser import Denoiser, Prediction
 from diffrep.noise import VE, VP, Cosine, LinearGamma
-from diffrep.parameterisations import EDM, V, X, Eps, Marginal, Score
+from diffrep.parameterisations import EDM, Eps, Marginal, Score, V, X
 from oracles import ExactNetwork, Gaussian, LinearGaussian
 
 BINS = 9
@@ -177,8 +177,8 @@ def test_a_loaded_table_is_the_made_one():
     empty = Marginal(2, BINS)
     empty.load_state_dict(KINDS["marginal"].state_dict())
     y = torch.randn(7, 2)
-    for ours, theirs in zip(empty.moments(y, torch.ones(7, 1)), KINDS["marginal"].moments(y, torch.ones(7, 1)), strict=True):
-        assert torch.equal(ours, theirs)
+    loaded, made = (marginal.moments(y, torch.ones(7, 1)) for marginal in (empty, KINDS["marginal"]))
+    assert torch.equal(loaded[0], made[0]) and torch.equal(loaded[1], made[1])
 
 
 def test_the_network_sees_the_moments_of_the_marginal():

@@ -5,8 +5,8 @@ import torch
 
 from diffrep import config
 from diffrep.errors import UserError
-from diffrep.recipes import METHODS, build, method
 from diffrep.parts import Facts
+from diffrep.recipes import METHODS, build, method
 from diffrep.shapes import Batch, Draws
 
 SMALL = (
@@ -79,7 +79,7 @@ def test_the_data_alone_reaches_the_encoder(name):
 
 @pytest.mark.parametrize("name, kind", every())
 def test_what_a_method_can_do(name, kind):
-    """Encode, reconstruct, sample, invert, bound: of the shape of the data, finite, or a UserError that says why not."""
+    """Encode, reconstruct, sample, invert, bound: of the shape of the data, finite; or a UserError says why not."""
     model, batch = made(name, kind).eval(), data(kind, 4)
     x, shape = batch.x, batch.x.shape
     options = {"steps": 3}
@@ -189,8 +189,7 @@ def test_mistakes_in_settings(name, kind, changes, said):
 
 def test_the_price_of_a_code():
     """Given beta it is a factor; left open, a Gaussian code is held at a rate, and only by its weight in the loss."""
-    batch = data("vector")
-    plain, dear = (made("vdrl", "vector", f"code.beta={beta}").loss(batch_) for beta, batch_ in [(1.0, batch), (50.0, data("vector"))])
+    plain, dear = (made("vdrl", "vector", f"code.beta={beta}").loss(data("vector")) for beta in (1.0, 50.0))
     torch.testing.assert_close(50 * plain["rate"], dear["rate"])
     torch.testing.assert_close(plain["denoising"], dear["denoising"])
     free = made("vdrl", "vector", "code.beta=1.0", "code.free_bits=100.0").loss(data("vector"))

@@ -144,7 +144,7 @@ def test_discretised_likelihood_sums_to_one(bins):
 
 
 def test_the_window_does_not_grow_with_the_levels():
-    """At noise of a sixth of a level, 65536 levels take no longer than 256 (a full sum would take 256 times as long)."""
+    """At noise of a sixth of a level, 65536 levels take no longer than 256; a full sum would take 256 times as long."""
 
     def seconds(bins: int) -> float:
         x = torch.zeros(64, 1000) + 1 / bins
@@ -168,7 +168,8 @@ def test_density_is_a_gaussian():
 
 def surprise(x, mean, spread: float, bins: int | None) -> torch.Tensor:
     """-log p(x | z) of an autoencoder whose generator says `mean`; (B,)."""
-    model = Autoencoder((1,), bins, Deterministic(MLPEncoder((1,), width=4), 1), MLPGenerator((1,), 1), StandardNormal(1))
+    posterior = Deterministic(MLPEncoder((1,), width=4), 1)
+    model = Autoencoder((1,), bins, posterior, MLPGenerator((1,), 1), StandardNormal(1))
     model.log_spread.data.fill_(math.log(spread))
     return model.surprise(x, mean)
 
