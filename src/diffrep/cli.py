@@ -126,6 +126,32 @@ def evaluate(
     print(json.dumps(metrics)) if as_json else show_metrics(metrics)
 
 
+@app.command(epilog="Example: diffrep profile runs/a")
+def profile(
+    run: RunPath,
+    levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example")] = 32,
+    n: Annotated[int | None, typer.Option("-n", min=2, help="so many test examples, not the whole split")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show what the code carries at each noise level, in nats -> RUN/profile.json and RUN/profile.png."""
+    from diffrep import runs
+    from diffrep.profile import profile as measure
+    from diffrep.profile import sentences, table
+
+    loaded = runs.load(run, device)
+    with progress() as update:
+        facts = measure(loaded, levels=levels, most=n, progress=update)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    shown = Table(show_header=False, box=None)
+    for row in table(facts):
+        shown.add_row(*row)
+    out.print(shown)
+    say(" ".join(sentences(facts)))
+
+
 @app.command(epilog="Example: diffrep encode runs/a photos/ -o codes.parquet")
 def encode(
     run: RunPath,
