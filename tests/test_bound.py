@@ -158,6 +158,13 @@ def test_every_example_counts_once():
     assert progress == [3, 3, 1]
 
 
+def test_batches_do_not_share_their_noise():
+    """The same examples in the next batch meet other random numbers, or the error bar would be too small."""
+    gaussian = Gaussian.of(4)
+    said = bound(vdm(gaussian), examples_of(gaussian.draw(5).repeat(2, 1).numpy()), batch=5)
+    assert not torch.isclose(said.total[:5], said.total[5:]).any()
+
+
 def test_the_size_of_a_batch_is_only_noise():
     """Other random numbers, the same bound: two sizes differ by no more than their estimates do."""
     gaussian = Gaussian.of(4)
