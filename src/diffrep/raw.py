@@ -69,6 +69,8 @@ def keep(raw: Raw, kept: np.ndarray, total: int) -> Raw:
 def label_column_of(columns: Iterable[str], wanted: str | None) -> str | None:
     """The column that holds the labels: the one asked for, or the first of the usual names; None without one."""
     columns = list(columns)
+    if wanted is not None and not columns:
+        raise UserError(f"there is no label column {wanted!r}, and no column at all beside the examples: leave it out.")
     if wanted is not None and wanted not in columns:
         raise unknown("label column", wanted, columns)
     return wanted or next((name for name in LABELS if name in columns), None)

@@ -29,13 +29,14 @@ def diffusion_in_steps(eps: Data, prediction: Prediction, gamma_t: Time, gamma_s
 def reconstruction(x: Data, x_0: Data, alpha: Time, sigma: Time, bins: int, reach: float = 4.0) -> PerExample:
     """-log p(x | x_0), p = softmax over the grey levels of -1/2 (alpha/sigma)^2 (x_0/alpha - level)^2 (VDM, Eq. 8).
 
-    Only levels within `reach` + 1/2 noise widths of the one nearest to x_0/alpha can matter beside x's own, so the sum runs over a window
-    that follows the noise: its size, and so the memory, does not grow with `bins`. reach=4 leaves 1e-5 nats.
+    Only levels within `reach` + 1/2 noise widths of the one nearest to x_0/alpha can matter beside x's own, so the sum
+    runs over a window that follows the noise: its size, and so the memory, does not grow with `bins`. reach=4 leaves
+    1e-5 nats.
     """
     step = 2 / bins
     y = (x_0 / expand(alpha, x_0)).float()
     s = expand(sigma / alpha, x_0).float()
-    half = int(min(bins, math.ceil(reach * float(s.max()) / step) + 1))
+    half = int(min(bins, math.ceil(reach * float(s.detach().max()) / step) + 1))
     nearest = torch.round((y + 1) / step - 0.5).clamp(0, bins - 1)
     own = -0.5 * ((x - y) / s) ** 2
     total = own

@@ -95,7 +95,8 @@ def place(device: str = "auto") -> Place:
         raise UserError("the device 'cuda' was asked for and none is there: use device 'cpu' or 'auto'.")
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     AcceleratorState._reset_state(reset_partial_state=alone)  # a second run may ask for another device or precision
-    state = PartialState(cpu=device == "cpu")
+    # accelerate joins processes without a GPU only when it is told that there is none
+    state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
     if state.num_processes > 1:
         atexit.unregister(_leave)
         atexit.register(_leave)
@@ -375,7 +376,7 @@ class _Engine:
         """Processes average the buffers that their parts of the batch have moved, such as running means."""
         floating = [buffer for buffer in self.bare.buffers() if buffer.is_floating_point()]
         if self.here.parts > 1 and floating:
-            mean = self.accelerator.reduce(nn.utils.parameters_to_vector(floating), "mean")
+            mean = self.accelerator.reduce(torch.cat([buffer.reshape(-1) for buffer in floating]), "mean")
             for buffer, value in zip(floating, mean.split([buffer.numel() for buffer in floating]), strict=True):
                 buffer.copy_(value.view_as(buffer))
 

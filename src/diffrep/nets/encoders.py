@@ -65,11 +65,10 @@ class ConvEncoder(Encoder):
     """
 
     def __init__(self, shape: Shape, width: int = 32, time: bool = False):
-        strides = halvings(shape[1:])
+        dims, strides = dimensions(shape), halvings(shape[1:])
         channels = [width, *(width * min(2**i, 4) for i in range(strides))]
         positions = math.prod(-(-n // 2**strides) for n in shape[1:])
         super().__init__(shape, channels[-1] * positions, 4 * width, time)
-        dims = dimensions(shape)
         self.stem = convolution(dims, shape[0], width)
         self.blocks = nn.ModuleList(
             ResidualBlock(dims, inputs, outputs, int(time), 4 * width, stride=2)
