@@ -1,4 +1,4 @@
-"""Codes q(z | x, t): a point, or a Gaussian."""
+"""Codes q(z | x, t): a point, a Gaussian, or a few categorical variables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,51 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffrep.errors import UserError
 from diffrep.nets.encoders import Encoder
-from diffrep.shapes import CodeVector, Data, Time
+from diffrep.shapes import CodeVector, Data, PerExample, Time
+
+
+class Family(ABC):
+    """How z is drawn where its mean and its spread, (B, d) each, are known, and how probable a draw is."""
+
+    @abstractmethod
+    def draw(self, mean: CodeVector, spread: CodeVector, noise: Tensor) -> CodeVector:
+        """z (B, d) from standard normal numbers `noise` (B, d), differentiable in mean and spread."""
+
+    @abstractmethod
+    def log_prob(self, mean: CodeVector, spread: CodeVector, z: CodeVector) -> PerExample:
+        """(B,) log q(z | x), nats."""
+
+
+@dataclass(frozen=True)
+class Normal(Family):
+    """z = mean + spread * noise."""
+
+    def draw(self, mean: CodeVector, spread: CodeVector, noise: Tensor) -> CodeVector:
+        return mean + spread * noise
+
+    def log_prob(self, mean: CodeVector, spread: CodeVector, z: CodeVector) -> PerExample:
+        return torch.distributions.Normal(mean, spread).log_prob(z).sum(-1)
+
+
+@dataclass(frozen=True)
+class OneHot(Family):
+    """z is d / classes variables side by side, each one-hot; its mean is their probabilities.
+
+    The gradient of a draw is that of the Gumbel-softmax at `temperature` (Jang et al. 2017, straight through).
+    """
+
+    classes: int
+    temperature: float = 1.0
+
+    def draw(self, mean: CodeVector, spread: CodeVector, noise: Tensor) -> CodeVector:
+        scores = _log(mean) + gumbel(noise)
+        soft = torch.softmax(scores.unflatten(-1, (-1, self.classes)) / self.temperature, -1).flatten(-2)
+        return largest(scores, self.classes) + (soft - soft.detach())
+
+    def log_prob(self, mean: CodeVector, spread: CodeVector, z: CodeVector) -> PerExample:
+        return (z * _log(mean)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -19,15 +62,16 @@ class Code:
 
     mean: CodeVector
     spread: CodeVector | None = None
+    family: Family = Normal()
 
     def sample(self, noise: Tensor) -> CodeVector:
-        """z = mean + spread * noise; a code without spread is its mean."""
-        return self.mean if self.spread is None else self.mean + self.spread * noise
+        """z from standard normal numbers (B, d); a code without spread is its mean."""
+        return self.mean if self.spread is None else self.family.draw(self.mean, self.spread, noise)
 
-    def log_prob(self, z: CodeVector) -> Tensor:
+    def log_prob(self, z: CodeVector) -> PerExample:
         """(B,) log q(z | x), nats; needs a spread."""
         assert self.spread is not None
-        return torch.distributions.Normal(self.mean, self.spread).log_prob(z).sum(-1)
+        return self.family.log_prob(self.mean, self.spread, z)
 
 
 class Posterior(nn.Module, ABC):
@@ -69,3 +113,39 @@ class Gaussian(Posterior):
     def forward(self, x: Data, log_snr: Time | None = None) -> Code:
         mean, raw = self.heads(self.encoder(x, log_snr if self.timed else None)).float().chunk(2, -1)
         return Code(mean, F.softplus(raw - 0.5) + self.least_spread)
+
+
+class Categorical(Posterior):
+    """z: dim / classes independent categorical variables of `classes` values each, one-hot and side by side.
+
+    The mean of a code is its probabilities, its spread the standard deviation sqrt(p (1 - p)) of the one-hot numbers.
+    """
+
+    deterministic = False
+
+    def __init__(self, encoder: Encoder, dim: int, classes: int, timed: bool = False):
+        super().__init__()
+        if classes < 2 or dim % classes:
+            raise UserError(f"a categorical code expects dim to be a multiple of classes >= 2, got {dim} and {classes}")
+        self.encoder, self.dim, self.timed, self.family = encoder, dim, timed, OneHot(classes)
+        self.scores = nn.Linear(encoder.features, dim)
+
+    def forward(self, x: Data, log_snr: Time | None = None) -> Code:
+        scores = self.scores(self.encoder(x, log_snr if self.timed else None)).float()
+        p = torch.softmax(scores.unflatten(-1, (-1, self.family.classes)), -1).flatten(-2)
+        return Code(p, (p * (1 - p)).clamp(min=1e-12).sqrt(), self.family)
+
+
+def gumbel(noise: Tensor) -> Tensor:
+    """Standard normal numbers -> standard Gumbel numbers, -log(-log Phi(noise))."""
+    return -torch.log(-torch.special.log_ndtr(noise))
+
+
+def largest(scores: Tensor, classes: int) -> Tensor:
+    """(B, n classes) -> one-hot where each run of `classes` numbers is largest, like scores."""
+    runs = scores.unflatten(-1, (-1, classes))
+    return F.one_hot(runs.argmax(-1), classes).to(scores).flatten(-2)
+
+
+def _log(probability: Tensor) -> Tensor:
+    return probability.clamp(min=1e-12).log()

@@ -80,7 +80,11 @@ class EncoderSettings(_Frozen):
 class CodeSettings(_Frozen):
     """The code z, and what it costs."""
 
+    kind: Literal["auto", "gaussian", "categorical"] = Field(
+        default="auto", description="how a random code is drawn; auto: gaussian"
+    )
     dim: PositiveInt = Field(default=32, description="numbers in a code")
+    classes: int = Field(default=8, ge=2, description="values of each of the dim / classes variables of a categorical")
     drop: Share = Field(default=0.1, description="share of examples whose code is dropped in training")
     rate: PositiveFloat | None = Field(default=None, description="nats that a multiplier holds in training")
     beta: NonNegativeFloat | None = Field(
@@ -89,6 +93,43 @@ class CodeSettings(_Frozen):
     l1: NonNegativeFloat = Field(default=0.0, description="weight of the L1 norm of the code")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate that cost nothing in training")
     warmup: int = Field(default=0, ge=0, description="steps over which beta rises from 0")
+    cycle: int = Field(default=0, ge=0, description="steps of a cycle in whose first half beta rises from 0")
+
+    @model_validator(mode="after")
+    def _one_price(self) -> CodeSettings:
+        set_ = [name for name in ("rate", "free_bits", "warmup", "cycle") if getattr(self, name)]
+        if len(set_) > 1 or (self.rate is not None and self.beta is not None):
+            raise ValueError(
+                f"expected one way to price the rate, got {' and '.join(set_ if len(set_) > 1 else ['rate', 'beta'])}."
+            )
+        return self
+
+
+class PriorSettings(_Frozen):
+    """The distribution of codes: trained with a random code, fitted after training to a deterministic one."""
+
+    kind: Literal["auto", "normal", "mixture", "flow", "diffusion"] = Field(
+        default="auto", description="family of distributions; auto: normal"
+    )
+    components: PositiveInt = Field(default=20, description="Gaussians of a mixture")
+
+
+class AnnealSettings(_Frozen):
+    """What the decoder's loss weighs at first, for a code to take hold; at the end it is the method's own."""
+
+    steps: int = Field(default=0, ge=0, description="steps over which factor goes to 1 and detail to the method's own")
+    factor: PositiveFloat = Field(default=1.0, description="factor on the decoder's loss at the start")
+    detail: str | None = Field(default=None, description="level of detail at the start: high-noise, band:a:b, ...")
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> AnnealSettings:
+        changes = self.factor != 1 or self.detail is not None
+        if changes != (self.steps > 0):
+            raise ValueError(
+                f"expected steps above 0 together with a factor or a detail to start from, got steps={self.steps},"
+                f" factor={self.factor}, detail={self.detail}."
+            )
+        return self
 
 
 class NoiseSettings(_Frozen):
@@ -150,6 +191,8 @@ class Settings(_Frozen):
     decoder: DecoderSettings = Field(default=DecoderSettings(), description="network that removes noise")
     encoder: EncoderSettings = Field(default=EncoderSettings(), description="network that reads a clean example")
     code: CodeSettings = Field(default=CodeSettings(), description="the code and its cost")
+    prior: PriorSettings = Field(default=PriorSettings(), description="distribution of codes")
+    anneal: AnnealSettings = Field(default=AnnealSettings(), description="weights that change early in training")
     noise: NoiseSettings = Field(default=NoiseSettings(), description="forward process")
     detail: str = Field(default="auto", description="level of detail: auto, uniform, high-noise, band:a:b, ...")
     predicts: Literal["auto", "eps", "x", "v", "score", "edm", "marginal"] = Field(

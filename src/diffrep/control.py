@@ -1,4 +1,4 @@
-"""Weights of a term that change while training: warm-up, free bits, a target held by a multiplier."""
+"""Weights that change while training: warm-up, cycles, free bits, a target held by a multiplier; what fades out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from diffrep.shapes import PerExample
+from diffrep.levels import Density
+from diffrep.noise import Noise
+from diffrep.shapes import PerExample, Time
 
 
 class Weight(nn.Module, ABC):
@@ -43,6 +45,69 @@ class WarmUp(Weight):
         if self.training:
             self.step += 1
         return self.weight * (self.step / self.steps).clamp(max=1) * term
+
+
+class Cyclic(Weight):
+    """weight * term, the weight rising from 0 over the first half of each cycle of `steps` (Fu et al. 2019, Eq. 6)."""
+
+    step: Tensor
+
+    def __init__(self, weight: float, steps: int, rise: float = 0.5):
+        super().__init__()
+        self.weight, self.steps, self.rise = weight, steps, rise
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, term: PerExample) -> PerExample:
+        place = self.step % self.steps / self.steps
+        if self.training:
+            self.step += 1
+        return self.weight * (place / self.rise).clamp(max=1) * term
+
+
+class Annealed(Weight):
+    """factor * term, the factor going linearly from `start` to 1 over the first `steps` forward passes of training.
+
+    On the decoder's loss, a start above one makes a code worth more than it costs until the decoder is good.
+    """
+
+    step: Tensor
+
+    def __init__(self, start: float, steps: int):
+        super().__init__()
+        self.start, self.steps = start, steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, term: PerExample) -> PerExample:
+        done = (self.step / self.steps).clamp(max=1)
+        if self.training:
+            self.step += 1
+        return (self.start + (1 - self.start) * done) * term
+
+
+class Fading(nn.Module):
+    """A level of detail that begins as `extra` and ends as `base`: the loss first looks where a code is of most use.
+
+    Over the first `steps` calls in training the share of `extra` falls linearly from 1 to 0. The two are mixed at
+    equal mass, that of `base`, so that the size of the loss does not depend on their units.
+    """
+
+    cells = 512
+    step: Tensor
+
+    def __init__(self, extra: Density, base: Density, steps: int):
+        super().__init__()
+        self.extra, self.base, self.steps = extra, base, steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, noise: Noise, t: Time) -> Tensor:
+        share = (1 - self.step / self.steps).clamp(min=0)
+        if self.training:
+            self.step += 1
+        if not share:
+            return self.base(noise, t)
+        grid = (torch.arange(self.cells, device=t.device) + 0.5) / self.cells
+        masses = [density(noise, grid).detach().mean() for density in (self.base, self.extra)]
+        return (1 - share) * self.base(noise, t) + share * (masses[0] / masses[1]) * self.extra(noise, t)
 
 
 class FreeBits(Weight):

@@ -10,14 +10,17 @@ from torch import Tensor, nn
 
 from diffrep import noise as noises
 from diffrep import parameterisations
-from diffrep.codes import Deterministic, Gaussian, Posterior
+from diffrep.codes import Categorical, Deterministic, Gaussian, Posterior
 from diffrep.config import Settings
-from diffrep.control import Constant, FreeBits, TargetRate, WarmUp, Weight
+from diffrep.control import Annealed, Constant, Cyclic, Fading, FreeBits, TargetRate, WarmUp, Weight
 from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError, unknown
+from diffrep.flow_prior import Flow
+from diffrep.latent_diffusion import LatentDiffusion
 from diffrep.levels import Density, Levels, band, high_noise, likelihood, low_noise, uniform
 from diffrep.nets.decoders import Generator, MLPDecoder, MLPGenerator, UNet
 from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT, WideResNet
+from diffrep.priors import Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal
 from diffrep.shapes import Shape
 
 
@@ -115,11 +118,43 @@ class Parts:
         }
         return make[kind]()
 
-    def gaussian(self, time: bool = False) -> Posterior:
-        return Gaussian(self.encoder(time), self.settings.code.dim, time)
+    def random(self, time: bool = False) -> Posterior:
+        """q(z | x): Gaussian, or the categorical variables that the settings ask for."""
+        code, encoder = self.settings.code, self.encoder(time)
+        if code.kind == "categorical":
+            return Categorical(encoder, code.dim, code.classes, time)
+        return Gaussian(encoder, code.dim, time)
 
     def deterministic(self, time: bool = False) -> Posterior:
+        if self.settings.code.kind != "auto":
+            raise UserError(
+                f"{self.settings.method} has a deterministic code, got code.kind={self.settings.code.kind}; leave it"
+                " out, or train vdrl, vae-vdm or vae"
+            )
         return Deterministic(self.encoder(time), self.settings.code.dim, time)
+
+    def prior(self) -> Prior:
+        """p(z) of a random code; where it has parameters the rate trains them."""
+        code, kind = self.settings.code, self.settings.prior.kind
+        if code.kind == "categorical":
+            if kind != "auto":
+                raise UserError(f"a categorical code has a prior of its own, got prior.kind={kind}; leave it out")
+            return Categories(code.dim // code.classes, code.classes)
+        return StandardNormal(code.dim) if kind in ("auto", "normal") else Joint(self._density(kind))
+
+    def prior_after(self) -> Prior:
+        """p(z) of a deterministic code, fitted after training."""
+        dim, kind = self.settings.code.dim, self.settings.prior.kind
+        return FittedNormal(dim) if kind in ("auto", "normal") else self._density(kind).requires_grad_(False)
+
+    def _density(self, kind: str) -> Prior:
+        dim = self.settings.code.dim
+        make: dict[str, Callable[[], Prior]] = {
+            "mixture": lambda: Mixture(dim, self.settings.prior.components),
+            "flow": lambda: Flow(dim),
+            "diffusion": lambda: LatentDiffusion(dim),
+        }
+        return make[kind]()
 
     def generator(self) -> nn.Module:
         shape, dim, width = self.facts.shape, self.settings.code.dim, self.settings.decoder.width
@@ -130,32 +165,43 @@ class Parts:
 
     def levels(self, own: Density) -> Levels:
         """The level of detail that the settings name; the method's own where they leave it open."""
-        name = self.settings.detail
-        if name == "auto":
-            return Levels(own)
-        if name.startswith("band:"):
-            try:
-                low, high = (float(number) for number in name.split(":")[1:])
-                density = band(low, high)
-            except ValueError as error:
-                raise UserError(f"expected detail=band:low:high with low < high in log-SNR, got {name!r}") from error
-            return Levels(density, draws=density)
-        if name not in DETAILS:
-            raise unknown("level of detail", name, [*DETAILS, "band:low:high"])
-        return Levels(DETAILS[name], draws=DETAILS[name])
+        name, anneal = self.settings.detail, self.settings.anneal
+        looks = own if name == "auto" else _detail(name)
+        if anneal.detail is not None:
+            return Levels(Fading(_detail(anneal.detail), looks, anneal.steps))
+        return Levels(looks) if name == "auto" else Levels(looks, draws=looks)
+
+    def decoder_weight(self) -> Weight | None:
+        """A factor on the decoder's loss that goes to one, where the settings ask for it."""
+        anneal = self.settings.anneal
+        return None if anneal.factor == 1 else Annealed(anneal.factor, anneal.steps)
 
     def rate_weight(self, rate: float | None = None) -> Weight:
-        """How the rate is priced: the settings' beta (with warm-up or free bits), else a target rate in nats."""
+        """How the rate is priced: as the settings say, else a target rate in nats, else at beta = 1."""
         code = self.settings.code
-        if code.rate is not None and code.beta is not None:
-            raise UserError("code.rate and code.beta both set the price of the rate; give one of them")
-        target = code.rate if code.rate is not None else rate
-        if code.beta is None and target is not None:
-            return TargetRate(target)
+        free = code.beta is None and not (code.warmup or code.cycle or code.free_bits)
+        target = rate if code.rate is None and free else code.rate
+        if target is not None:
+            return TargetRate(self._reachable(target))
         beta = 1.0 if code.beta is None else code.beta
         if code.warmup:
             return WarmUp(beta, code.warmup)
+        if code.cycle:
+            return Cyclic(beta, code.cycle)
         return FreeBits(code.free_bits, beta) if code.free_bits else Constant(beta)
+
+    def _reachable(self, nats: float) -> float:
+        """A target rate that the code can hold; the method's own gives way to a code that holds less."""
+        code = self.settings.code
+        if code.kind != "categorical":
+            return nats
+        most = code.dim // code.classes * math.log(code.classes)
+        if code.rate is not None and code.rate >= most:
+            raise UserError(
+                f"a categorical code of {code.dim // code.classes} variables of {code.classes} classes holds less than"
+                f" {most:.1f} nats, got code.rate={code.rate}; lower it, or raise code.dim or code.classes"
+            )
+        return min(nats, 0.8 * most) if code.rate is None else nats
 
 
 DETAILS: dict[str, Density] = {
@@ -164,6 +210,19 @@ DETAILS: dict[str, Density] = {
     "high-noise": high_noise,
     "low-noise": low_noise,
 }
+
+
+def _detail(name: str) -> Density:
+    """The density of that name, or of a band:low:high in log-SNR."""
+    if name.startswith("band:"):
+        try:
+            low, high = (float(number) for number in name.split(":")[1:])
+            return band(low, high)
+        except ValueError as error:
+            raise UserError(f"expected a band as band:low:high with low < high in log-SNR, got {name!r}") from error
+    if name not in DETAILS:
+        raise unknown("level of detail", name, [*DETAILS, "band:low:high"])
+    return DETAILS[name]
 
 
 def _choose(setting: str, own: str) -> str:

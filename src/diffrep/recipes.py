@@ -10,14 +10,14 @@ import torch
 from diffrep.baselines import Autoencoder
 from diffrep.codes import Posterior
 from diffrep.config import Settings
-from diffrep.control import Constant
+from diffrep.control import Constant, Weight
 from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError, unknown
 from diffrep.levels import Levels, likelihood, uniform
 from diffrep.model import DiffusionModel, Model, Term
 from diffrep.objectives import denoise, fool, l1, prior, rate, reconstruct, slice_score
 from diffrep.parts import Facts, Parts
-from diffrep.priors import FittedNormal, Prior, StandardNormal
+from diffrep.priors import Prior
 
 HELD = 12.0  # nats: the rate that methods with a Gaussian code hold where no price is given
 
@@ -42,7 +42,7 @@ def drl(parts: Parts, time: bool = False) -> Model:
         {"denoising": denoise} | ({"l1": l1} if code.l1 else {}),
         parts.levels(uniform),
         posterior=parts.deterministic(time),
-        prior=None if time else FittedNormal(code.dim),
+        prior=None if time else parts.prior_after(),
         weights={"l1": Constant(code.l1)} if code.l1 else {},
         drop=code.drop,
     )
@@ -58,8 +58,8 @@ def vdrl(parts: Parts, time: bool = False) -> Model:
         parts.denoiser("ve", code=True),
         {"denoising": denoise, "rate": rate},
         parts.levels(uniform),
-        posterior=parts.gaussian(time),
-        prior=StandardNormal(parts.settings.code.dim),
+        posterior=parts.random(time),
+        prior=parts.prior(),
         weights={"rate": parts.rate_weight(HELD)},
         drop=parts.settings.code.drop,
     )
@@ -81,8 +81,8 @@ def vae_vdm(parts: Parts) -> Model:
         denoiser,
         {**_bound_terms(denoiser), "rate": rate},
         parts.levels(likelihood),
-        posterior=parts.gaussian(),
-        prior=StandardNormal(parts.settings.code.dim),
+        posterior=parts.random(),
+        prior=parts.prior(),
         weights={"rate": parts.rate_weight(HELD)},
         drop=parts.settings.code.drop,
     )
@@ -100,27 +100,40 @@ def adversarial_drl(parts: Parts) -> Model:
         {"denoising": denoise, "fool": fool},
         parts.levels(uniform),
         posterior=parts.deterministic(),
-        prior=FittedNormal(parts.settings.code.dim),
+        prior=parts.prior_after(),
         drop=parts.settings.code.drop,
         critic=parts.critic(),
     )
 
 
 def ae(parts: Parts) -> Model:
-    return _autoencoder(parts, parts.deterministic(), FittedNormal(parts.settings.code.dim))
+    return _autoencoder(parts, parts.deterministic(), parts.prior_after())
 
 
 def dae(parts: Parts) -> Model:
-    return _autoencoder(parts, parts.deterministic(), FittedNormal(parts.settings.code.dim), corrupt=0.5)
+    return _autoencoder(parts, parts.deterministic(), parts.prior_after(), corrupt=0.5)
 
 
 def vae(parts: Parts) -> Model:
-    prior_ = StandardNormal(parts.settings.code.dim)
-    return _autoencoder(parts, parts.gaussian(), prior_, weights={"rate": parts.rate_weight()})
+    if (kind := parts.settings.prior.kind) not in ("auto", "normal"):
+        raise UserError(f"vae prices its code against N(0, I), got prior.kind={kind}; leave it out, or train vae-vdm")
+    return _autoencoder(parts, parts.random(), parts.prior(), weights={"rate": parts.rate_weight()})
 
 
-def _diffusion(parts: Parts, denoiser: Denoiser, terms_: Mapping[str, Term], levels: Levels, **rest) -> DiffusionModel:
-    return DiffusionModel(parts.facts.shape, parts.facts.bins, denoiser, terms_, levels, **rest)
+def _diffusion(
+    parts: Parts,
+    denoiser: Denoiser,
+    terms_: Mapping[str, Term],
+    levels: Levels,
+    weights: Mapping[str, Weight] | None = None,
+    **rest,
+) -> DiffusionModel:
+    """The model of these terms, the decoder's loss first among them."""
+    annealed = parts.decoder_weight()
+    first = {} if annealed is None else {next(iter(terms_)): annealed}
+    return DiffusionModel(
+        parts.facts.shape, parts.facts.bins, denoiser, terms_, levels, weights={**(weights or {}), **first}, **rest
+    )
 
 
 def _autoencoder(parts: Parts, posterior: Posterior, prior_: Prior, **rest) -> Autoencoder:

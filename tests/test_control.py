@@ -1,0 +1,134 @@
+"""Weights that change while training: values at known steps, state that is resumed, a report they do not touch."""
+
+import pytest
+import torch
+
+from diffrep.config import Settings, override
+from diffrep.control import Annealed, Constant, Cyclic, Fading, FreeBits, TargetRate, WarmUp
+from diffrep.errors import UserError
+from diffrep.levels import Levels, band, likelihood, uniform
+from diffrep.noise import VE, LinearGamma
+from diffrep.parts import Facts, Parts
+from diffrep.recipes import build
+from diffrep.shapes import Batch, Draws
+
+NATS = torch.tensor([1.0, 3.0])
+
+
+def weights(weight, steps: int) -> list[float]:
+    return [float(weight(NATS)[0]) for _ in range(steps)]
+
+
+def test_cycles_rise_and_hold():
+    """Cycles of 8 steps: from 0 to the weight in the first 4, then held, then again from 0."""
+    cycle = [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0]
+    assert weights(Cyclic(2.0, 8), 20) == pytest.approx(cycle * 2 + cycle[:4])
+
+
+def test_a_factor_ends_at_one_and_stays():
+    """From 1.5 to 1 in five steps of 0.1."""
+    assert weights(Annealed(1.5, 5), 8) == pytest.approx([1.5, 1.4, 1.3, 1.2, 1.1, 1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("make", [lambda: Cyclic(2.0, 8), lambda: Annealed(1.5, 5)])
+def test_weights_resume_and_evaluation_does_not_move_them(make):
+    """A weight with the state of another goes on as that one would; in evaluation mode it stands still."""
+    one, other = make(), make()
+    weights(one, 3)
+    other.load_state_dict(one.state_dict())
+    one.eval()
+    still = weights(one, 4)
+    assert still == [still[0]] * 4
+    one.train()
+    assert weights(one, 5) == weights(other, 5)
+
+
+def test_a_fading_detail_goes_from_one_measure_to_the_other_at_equal_mass():
+    """At the start only the band is looked at, half way both by half, at the end the likelihood alone."""
+    noise, inside = LinearGamma(-9.0, 5.0), band(-3, 2)
+    t = (torch.arange(4096) + 0.5) / 4096
+    fading = Fading(inside, likelihood, steps=4)
+    seen = [fading(noise, t) for _ in range(7)]
+    outside = inside(noise, t) == 0
+    assert (seen[0][outside] == 0).all()
+    for k, measure in enumerate(seen):
+        assert float(measure.mean()) == pytest.approx(14, rel=0.01)  # the fall of log-SNR from end to end
+        share = float(measure[outside].mean()) / 14
+        assert share == pytest.approx(min(k / 4, 1), abs=1e-4)
+    torch.testing.assert_close(seen[4], likelihood(noise, t), rtol=0, atol=0)
+    fading.eval()
+    resumed = Fading(inside, likelihood, steps=4)
+    resumed.load_state_dict(fading.state_dict())
+    torch.testing.assert_close(resumed(noise, t), seen[6], rtol=0, atol=0)
+
+
+def test_a_fading_detail_counts_steps_of_training_alone():
+    """Its state is part of the levels that hold it, one step for each weight that is asked for."""
+    noise, levels = VE(0.01, 50.0), Levels(Fading(band(-3, 2), uniform, steps=10))
+    t = levels.draw(noise, Draws.of(0), 5)
+    for _ in range(3):
+        levels.weight(noise, t)
+    levels.eval()
+    levels.weight(noise, t)
+    assert {name: int(value) for name, value in levels.state_dict().items()} == {"looks.step": 3}
+
+
+FACTS = Facts((1, 8, 8), 16, torch.ones(1, 16))
+SMALL = ["decoder.width=8", "encoder.width=8", "code.dim=8"]
+STARTS = ["anneal.steps=5", "anneal.factor=1.5", "anneal.detail=band:-3:2"]
+
+
+def test_no_weight_touches_the_report():
+    """The same weights of the network: the loss differs as the settings say, and the bound does not."""
+    x = (torch.randint(16, (8, 1, 8, 8), generator=torch.Generator().manual_seed(0)) + 0.5) / 8 - 1
+    plain = build(override(Settings(), [*SMALL, "code.beta=1"]), FACTS)
+    controlled = build(override(Settings(), [*SMALL, *STARTS, "code.cycle=6"]), FACTS)
+    losses, bounds = [], []
+    for model in (plain, controlled):
+        losses.append(model.loss(Batch(x, torch.arange(8), draws=Draws.of(1))))
+        bounds.append(model.elbo(Batch(x, torch.arange(8), draws=Draws.of(2)), levels=2))
+    assert float(losses[0]["rate"].mean()) > 0 and float(losses[1]["rate"].mean()) == 0  # the cycle starts at zero
+    assert not torch.allclose(losses[0]["diffusion"], losses[1]["diffusion"])
+    for name, value in bounds[0].items():
+        torch.testing.assert_close(bounds[1][name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "changes, kind",
+    [
+        ([], TargetRate),
+        (["code.rate=4"], TargetRate),
+        (["code.beta=1"], Constant),
+        (["code.warmup=9"], WarmUp),
+        (["code.cycle=9"], Cyclic),
+        (["code.free_bits=2", "code.beta=0.5"], FreeBits),
+    ],
+)
+def test_settings_name_one_price(changes, kind):
+    """What is set is what is used: a schedule alone implies beta = 1, never the method's own target."""
+    parts = Parts(override(Settings(), changes), FACTS)
+    assert type(parts.rate_weight(12.0)) is kind
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["code.rate=4", "code.beta=1"],
+        ["code.warmup=9", "code.cycle=9"],
+        ["code.rate=4", "code.free_bits=1"],
+        ["anneal.steps=5"],
+        ["anneal.factor=1.5"],
+        ["anneal.detail=high-noise"],
+    ],
+)
+def test_two_prices_or_half_a_start_are_refused(changes):
+    """Otherwise one of them would be ignored."""
+    with pytest.raises(UserError, match="expected"):
+        override(Settings(), changes)
+
+
+def test_a_start_from_an_unknown_detail_is_named():
+    """Like every level of detail."""
+    settings = override(Settings(), [*SMALL, "anneal.steps=5", "anneal.detail=hihg-noise"])
+    with pytest.raises(UserError, match="high-noise"):
+        build(settings, FACTS)
