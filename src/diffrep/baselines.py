@@ -80,6 +80,9 @@ class Autoencoder(Model):
         rate = self.prior.rate(code, code.sample(draws.normal(*code.mean.shape)))
         return {"diffusion": zero, "prior": zero, "reconstruction": nats, "rate": rate}
 
+    def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
+        raise UserError("an autoencoder has no probability flow; `diffrep evaluate` gives the bound of a vae")
+
     def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
         raise UserError("an autoencoder removes no noise; compare its reconstruction error")
 

@@ -112,18 +112,21 @@ def train(
 def evaluate(
     run: RunPath,
     levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example")] = 8,
+    flow: Annotated[int, typer.Option(min=0, help="also the flow's likelihood on so many examples (no code)")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure a run on its whole test split: the bound, the rate, active units, probes -> RUN/metrics.json."""
     from diffrep import runs
     from diffrep.evaluate import evaluate as measure
+    from diffrep.training import main_process
 
     loaded = runs.load(run, device)
     splits = loaded.splits()
     with progress() as update:
-        metrics = measure(loaded, splits, levels, progress=update)
-    print(json.dumps(metrics)) if as_json else show_metrics(metrics)
+        metrics = measure(loaded, splits, levels, flow=flow, progress=update)
+    if main_process():
+        print(json.dumps(metrics)) if as_json else show_metrics(metrics)
 
 
 @app.command(epilog="Example: diffrep profile runs/a")

@@ -82,6 +82,13 @@ def show_metrics(metrics: dict) -> None:
         )
         if metrics["active_units"] is not None:
             table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
+    if "flow" in metrics:
+        f = metrics["flow"]
+        table.add_row(
+            "probability flow",
+            f"{f['bits_per_dim']:.4f} +- {f['bits_per_dim_se']:.4f} bits/dim on {f['examples']:,} examples, {f['steps']}"
+            f" steps, dequantisation: {f['dequantisation']}",
+        )
     if "linear" in metrics["probes"]:
         p = metrics["probes"]
         table.add_row(

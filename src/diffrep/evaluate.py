@@ -27,15 +27,18 @@ def evaluate(
     splits: Splits | None = None,
     levels: int = 8,
     probe_examples: int = 20_000,
+    flow: int = 0,
     progress: Progress = lambda what, done, of: None,
 ) -> dict:
     """Bound, rate, active units and probes on the whole test split; written to RUN/metrics.json and returned.
 
     levels: noise levels for each example in the bound. A model without a bound says why under "no_bound"; what
     removing noise costs it, with the code and without, stands under "denoising" in nats/dim, apart from any bound.
-    Where codes cannot be probed, "no_probe" says why.
+    Where codes cannot be probed, "no_probe" says why. flow: also the likelihood along the probability flow, on so many
+    test examples; UserError for a model with a code.
     """
     splits = splits or run.splits()
+    flowed = {"flow": _flow(run.model, splits.test, flow, progress)} if flow else {}  # first: it may refuse
     metrics = {
         "method": run.settings.method,
         "data": run.card.source,
@@ -46,6 +49,7 @@ def evaluate(
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "trained": facts_of(run.directory),
         **_bound(run.model, splits.test, levels, run.settings.code.drop > 0, progress),
+        **flowed,
         **_probes(run.model, splits, probe_examples, progress),
     }
     write_bytes(run.directory / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
@@ -103,6 +107,24 @@ def _denoising(model: Model, test: Examples, levels: int, dropped: bool, progres
     except UserError:
         return None
     return losses
+
+
+def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: int = 50) -> dict:
+    """-log p(x) along the probability flow in bits/dim, on evenly spread examples of the split."""
+    part = test.subset(_spread(len(test), min(most, len(test))))
+    count, nats = _counting("flow likelihood", len(part), progress), []
+    with evaluating(model) as device:
+        for chunk in batches(part, BATCH, 0, device):
+            nats.append(model.flow_bound(chunk, steps).cpu())
+            count(len(chunk))
+    result = bounds.Bound({"flow": torch.cat(nats)}, test.shape, steps, None).summary()
+    return {
+        "bits_per_dim": result["bits_per_dim"],
+        "bits_per_dim_se": result["bits_per_dim_se"],
+        "examples": len(part),
+        "steps": steps,
+        "dequantisation": "uniform" if test.bins else "none (continuous data)",
+    }
 
 
 def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict:

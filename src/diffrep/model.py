@@ -15,7 +15,7 @@ from diffrep.codes import Code, Posterior
 from diffrep.control import Weight
 from diffrep.denoiser import Denoiser, Prediction
 from diffrep.errors import UserError
-from diffrep.flow import invert
+from diffrep.flow import dequantised_log_likelihood, flow_log_likelihood, invert
 from diffrep.levels import Levels
 from diffrep.priors import Prior
 from diffrep.sample import sample, start, step_named, times
@@ -47,6 +47,13 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
         """(B, levels) the diffusion loss at weight one by noise level, nats; UserError where no noise is removed."""
+
+    @abstractmethod
+    def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
+        """-log p(x) by the probability flow, (B,) nats; UserError for a model with a code, or without noise.
+
+        Grey levels are dequantised uniformly, which makes it a bound; continuous data give the density itself.
+        """
 
     @abstractmethod
     def encode(self, x: Data, t: float | Time | None = None) -> Code:
@@ -258,6 +265,17 @@ class DiffusionModel(Model):
             code = self.posterior(x)
             bound["rate"] = self.prior.rate(code, code.sample(draws.normal(*code.mean.shape)))
         return bound
+
+    def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
+        if self.has_code:
+            raise UserError("the flow's likelihood is for models without a code; a code has a bound with its rate")
+        denoise, draws = self.conditioned(None, len(batch)), batch.random
+        if self.bins is not None:
+            return -dequantised_log_likelihood(denoise, self.noise, batch.x, steps, draws, bins=self.bins)
+        log_alpha, _ = self.noise.log_scales(torch.zeros(len(batch), device=batch.x.device))
+        x_0 = expand(log_alpha.exp(), batch.x) * batch.x
+        log_p = flow_log_likelihood(denoise, self.noise, x_0, steps, draws)
+        return -(log_p + math.prod(self.shape) * log_alpha)
 
     @torch.no_grad()
     def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
