@@ -49,7 +49,7 @@ def picture(
         "title": 0.35 + 0.22 * len(title) + 0.18 * len(note),
         "curve": CURVE,
         "axis": 0.6,
-        "heat": HEAT + 0.75 if over_times else 0.0,
+        "heat": HEAT + 1.1 if over_times else 0.0,
         "tiles": rows * TILE + 0.45 + GAP * rows / 3 if rows else 0.0,
     }
     total = sum(heights.values())
@@ -66,11 +66,11 @@ def picture(
     curve = place(LEFT, top - CURVE, width, CURVE)
     _draw_curve(curve, profile)
     top -= CURVE + heights["axis"]
-    if over_times:
-        _draw_heat(figure, place(LEFT, top - HEAT, width, HEAT), over_times)
-        top -= heights["heat"]
     if shown is not None:
         _draw_tiles(figure, curve, place, shown, top)
+        top -= heights["tiles"]
+    if over_times:
+        _draw_heat(figure, place(LEFT, top - 0.5 - HEAT, width, HEAT), over_times)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
@@ -99,7 +99,7 @@ def _draw_curve(axes, profile: Profile) -> None:
 
 
 def _draw_heat(figure, axes, over_times: Sequence[tuple[float, Profile]]) -> None:
-    """Rows: the noise level whose code is used; columns: where it is used. Dots: each code at its own level."""
+    """Rows: the noise level whose code is used; columns: where it is used. Dotted: each code at its own level."""
     rows = sorted(over_times, key=lambda row: row[0])
     of = [log_snr for log_snr, _ in rows]
     values = torch.stack([profile.nats_per_log_snr for _, profile in rows])
@@ -111,10 +111,12 @@ def _draw_heat(figure, axes, over_times: Sequence[tuple[float, Profile]]) -> Non
     mesh = axes.pcolormesh(edges, ends, values.numpy(), cmap="RdBu", vmin=-reach, vmax=reach)
     axes.plot([edges[0], edges[-1]], [edges[0], edges[-1]], color=QUIET, linewidth=0.8, linestyle=":")
     axes.set_ylabel("log-SNR that the\ncode was made for")
-    axes.set_xlabel("log-SNR of x_t")
-    bar = figure.colorbar(mesh, cax=axes.inset_axes((1.01, 0, 0.012, 1)), extend="both")
-    bar.ax.tick_params(labelsize=7)
-    axes.text(1, 1.03, "nats per unit of log-SNR", transform=axes.transAxes, ha="right", fontsize=8, color=QUIET)
+    axes.set_xlabel("log-SNR of $x_t$, where the code is used")
+    bar = figure.colorbar(mesh, cax=axes.inset_axes((0.74, 1.05, 0.26, 0.04)), orientation="horizontal", extend="both")
+    bar.ax.xaxis.set_ticks_position("top")
+    bar.ax.tick_params(labelsize=7, pad=1)
+    words = "nats carried per unit of log-SNR (below zero the code misleads)"
+    axes.text(0.72, 1.07, words, transform=axes.transAxes, ha="right", va="center", fontsize=8, color=QUIET)
 
 
 def _draw_tiles(figure, curve, place, shown: Denoisings, top: float) -> None:

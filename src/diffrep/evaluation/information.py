@@ -70,8 +70,11 @@ class Profile:
         return math.inf if self.rates is None else mean_and_error(self.rates)[0]
 
     def used_share(self) -> tuple[float, float]:
-        """integral / rate, which share of the nats paid for is used, and its standard error (delta method)."""
-        if self.rates is None:
+        """integral / rate, the share of the nats paid for that is used, and its standard error (delta method).
+
+        0 where nothing is paid, or more than any number.
+        """
+        if self.rates is None or self.rate_nats == 0:
             return 0.0, 0.0
         share = self.integral()[0] / self.rate_nats
         return share, mean_and_error(self.carried - share * self.rates.double())[1] / self.rate_nats
