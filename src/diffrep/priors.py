@@ -192,13 +192,13 @@ def descend(
     surprise: codes (B, d) -> nats (B,). smooth: standard deviation of the noise that is added to codes, since points
     on a thin sheet have no density. A tenth of the codes is held out. The same codes give the same fit.
     """
-    frozen = {name for name, p in prior.named_parameters() if not p.requires_grad}
+    frozen, mode = {name for name, p in prior.named_parameters() if not p.requires_grad}, prior.training
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(codes), generator=generator).to(codes.device)
     held, seen = codes[order[: len(codes) // 10]], codes[order[len(codes) // 10 :]]
     held = held if len(held) else seen
     best, least = {name: p.detach().clone() for name, p in prior.named_parameters()}, math.inf
-    prior.requires_grad_(True)
+    prior.train().requires_grad_(True)
     optimizer = torch.optim.Adam(prior.parameters(), lr=lr)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad():
@@ -215,6 +215,7 @@ def descend(
                     cost = float(surprise(held).mean())
                 if cost < least:
                     best, least = {name: p.detach().clone() for name, p in prior.named_parameters()}, cost
+    prior.train(mode)
     with torch.no_grad():
         for name, parameter in prior.named_parameters():
             parameter.copy_(best[name])
