@@ -59,11 +59,13 @@ def _lines(x: Data, file: io.BytesIO, columns: int) -> None:
     from matplotlib.figure import Figure
 
     rows = -(-len(x) // columns)
+    limits = float(x.min()) - 0.05, float(x.max()) + 0.05  # one scale, so that a reconstruction can be compared
     figure = Figure(figsize=(1.6 * columns, 1.2 * rows), layout="constrained")
     for i, example in enumerate(x.float().cpu()):
         axes = figure.add_subplot(rows, columns, i + 1)
         for line in _channels(example):
             axes.plot(line.numpy(), linewidth=0.6)
+        axes.set_ylim(*limits)
         axes.set_xticks([])
         axes.set_yticks([])
     figure.savefig(file, format="png", dpi=100)
