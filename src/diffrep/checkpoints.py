@@ -136,8 +136,8 @@ class Checkpoints:
             except BrokenFile as error:
                 broken.append(error)
                 continue
-            for error in broken:
-                warn(f"{error} It is passed over.")
+            for reason in broken:
+                warn(f"{reason} It is passed over.")
             return found
         if paths:
             raise UserError(
