@@ -20,7 +20,7 @@ from diffrep.latent_diffusion import LatentDiffusion
 from diffrep.levels import Density, Levels, band, high_noise, likelihood, low_noise, uniform
 from diffrep.nets.decoders import Generator, MLPDecoder, MLPGenerator, UNet
 from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT, WideResNet
-from diffrep.priors import Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal
+from diffrep.priors import Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal, Whitened
 from diffrep.shapes import Shape
 
 
@@ -145,7 +145,9 @@ class Parts:
     def prior_after(self) -> Prior:
         """p(z) of a deterministic code, fitted after training."""
         dim, kind = self.settings.code.dim, self.settings.prior.kind
-        return FittedNormal(dim) if kind in ("auto", "normal") else self._density(kind).requires_grad_(False)
+        if kind in ("auto", "normal"):
+            return FittedNormal(dim)
+        return Whitened(dim, self._density(kind)).requires_grad_(False)
 
     def _density(self, kind: str) -> Prior:
         dim = self.settings.code.dim

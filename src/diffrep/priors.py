@@ -96,15 +96,48 @@ class FittedNormal(Prior):
         centred = codes - codes.mean(0)
         covariance = centred.T @ centred / max(len(codes) - 1, 1)
         ridge = 1e-4 * covariance.diagonal().mean() + 1e-12
-        factor = torch.linalg.cholesky(covariance + ridge * torch.eye(codes.shape[1], dtype=codes.dtype))
+        factor = torch.linalg.cholesky(covariance + ridge * torch.eye(codes.shape[1]).to(codes))
         self.mean.copy_(codes.mean(0))
         self.factor.copy_(factor)
 
+    def white(self, z: CodeVector) -> CodeVector:
+        """Codes in the coordinates in which this normal is N(0, I)."""
+        return torch.linalg.solve_triangular(self.factor, (z - self.mean).T, upper=False).T
+
+    def coloured(self, white: CodeVector) -> CodeVector:
+        """The way back."""
+        return self.mean + white @ self.factor.T
+
     def sample(self, n: int, draws: Draws) -> CodeVector:
-        return self.mean + draws.normal(n, len(self.mean)) @ self.factor.T
+        return self.coloured(draws.normal(n, len(self.mean)))
 
     def log_prob(self, z: CodeVector) -> PerExample:
         return torch.distributions.MultivariateNormal(self.mean, scale_tril=self.factor).log_prob(z)
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        return code.log_prob(z) - self.log_prob(z)
+
+
+class Whitened(Prior):
+    """Another prior, in the coordinates in which the codes that it is fitted to have mean zero and covariance one.
+
+    Codes that nothing holds at N(0, I) come at any scale, and close to a few directions.
+    """
+
+    def __init__(self, dim: int, prior: Prior):
+        super().__init__()
+        self.normal, self.prior = FittedNormal(dim), prior
+
+    def fit(self, codes: Tensor) -> None:
+        codes = codes.to(self.normal.mean)
+        self.normal.fit(codes)
+        self.prior.fit(self.normal.white(codes))
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        return self.normal.coloured(self.prior.sample(n, draws))
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        return self.prior.log_prob(self.normal.white(z)) - self.normal.factor.diagonal().log().sum()
 
     def rate(self, code: Code, z: CodeVector) -> PerExample:
         return code.log_prob(z) - self.log_prob(z)
@@ -121,21 +154,17 @@ class Mixture(Prior):
 
     @torch.no_grad()
     def fit(self, codes: Tensor) -> None:
-        """codes (N, d): expectation maximisation on codes of unit variance, from one seeded start.
+        """codes (N, d) of about unit variance: expectation maximisation from one seeded start.
 
         Fewer than two codes for a component leave the last components without weight.
         """
-        shift, scale = standard(codes)
         count = max(1, min(len(self.scores), len(codes) // 2))
-        mixture = GaussianMixture(count, covariance_type="diag", reg_covar=1e-4, max_iter=300, tol=1e-4, random_state=0)
-        mixture.fit(((codes - shift) / scale).double().cpu().numpy())
-        weights, means, variances = (
-            torch.from_numpy(part) for part in (mixture.weights_, mixture.means_, mixture.covariances_)
-        )
+        found = GaussianMixture(count, covariance_type="diag", reg_covar=1e-4, max_iter=300, tol=1e-4, random_state=0)
+        found.fit(codes.double().cpu().numpy())
         self.scores.fill_(-torch.inf)
-        self.scores[:count] = weights.log().to(self.scores)
-        self.means[:count] = (shift + scale * means.to(scale)).to(self.means)
-        self.log_spreads[:count] = (scale.log() + variances.to(scale).log() / 2).to(self.log_spreads)
+        self.scores[:count] = torch.from_numpy(found.weights_).log()
+        self.means[:count] = torch.from_numpy(found.means_)
+        self.log_spreads[:count] = torch.from_numpy(found.covariances_).log() / 2
 
     def sample(self, n: int, draws: Draws) -> CodeVector:
         chosen = (self.scores + gumbel(draws.normal(n, len(self.scores)))).argmax(1)
@@ -174,14 +203,6 @@ class Categories(Prior):
         """Exact: sum p (log p - log prior) over variables and classes; z has no part in it."""
         p = code.mean
         return torch.xlogy(p, p.clamp(min=1e-12)).sum(-1) - self.log_prob(p)
-
-
-def standard(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of codes (N, d), (d,) each; one where a number does not move."""
-    if len(codes) < 2:
-        return codes.mean(0), torch.ones_like(codes[0])
-    spread = codes.std(0)
-    return codes.mean(0), torch.where(spread > 1e-6, spread, torch.ones_like(spread))
 
 
 def descend(
