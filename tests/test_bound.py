@@ -101,9 +101,11 @@ def test_the_code_carries_its_information():
     gap = model.denoising_by_level(batch, 8, with_code=False).mean(1)
     batch = Batch(x, torch.arange(len(x)), draws=Draws.of(0))  # the same levels and noise
     gap = (gap - model.denoising_by_level(batch, 8).mean(1)).double()
-    lost = truth.information - float(
-        0.5 * torch.log1p((truth.weights**2).sum(0) / (truth.noise**2 + math.exp(ENDS[0]))).sum()
-    ) + float(0.5 * torch.log1p((truth.weights**2).sum(0) / (truth.noise**2 + math.exp(ENDS[1]))).sum())
+    lost = (
+        truth.information
+        - float(0.5 * torch.log1p((truth.weights**2).sum(0) / (truth.noise**2 + math.exp(ENDS[0]))).sum())
+        + float(0.5 * torch.log1p((truth.weights**2).sum(0) / (truth.noise**2 + math.exp(ENDS[1]))).sum())
+    )
     assert abs(float(gap.mean()) - (truth.information - lost)) < 3 * float(gap.std()) / math.sqrt(len(gap))
     assert lost < 0.1 * truth.information
 

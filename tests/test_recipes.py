@@ -203,3 +203,20 @@ def test_l1_of_a_deterministic_code():
     model = made("drl", "vector", "code.l1=0.1")
     loss = model.loss(data("vector"))
     torch.testing.assert_close(loss["l1"], 0.1 * model.encode(data("vector").x).mean.abs().sum(1))
+
+
+@pytest.mark.parametrize(
+    "method, change",
+    [
+        ("ddpm", "code.dim=4"),
+        ("drl", "code.rate=4"),
+        ("vae", "noise.gamma_1=6"),
+        ("vdm", "noise.sigma_max=9"),
+        ("ae", "detail=uniform"),
+    ],
+)
+def test_mistakes_of_settings_without_effect(method, change):
+    """A setting that the method never reads would be accepted and ignored: it is refused, by name."""
+    settings = override(Settings(), [f"method={method}", change])
+    with pytest.raises(UserError, match=change.split("=")[0]):
+        build(settings, Facts((1, 8, 8), 17, torch.ones(1, 17)))

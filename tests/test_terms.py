@@ -237,6 +237,7 @@ def test_sliced_score_matching_is_exact_for_a_fixed_direction():
 
 def test_mmd_is_unbiased():
     """Its mean over draws from one distribution is zero; from two it is the population value, by pairs of its own."""
+
     def estimates(shift: float) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
         pairs = [torch.randn(2, 20, 3, generator=generator) for _ in range(400)]

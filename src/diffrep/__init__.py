@@ -8,8 +8,8 @@ from diffrep.api import settings, train
 from diffrep.config import Settings
 from diffrep.data import load as load_data
 from diffrep.errors import UserError
-from diffrep.evaluate import codes, evaluate
 from diffrep.evaluation.bound import bound
+from diffrep.measures import evaluate
 from diffrep.model import Model
 from diffrep.parts import Facts
 from diffrep.recipes import METHODS, build
@@ -27,7 +27,6 @@ __all__ = [
     "UserError",
     "bound",
     "build",
-    "codes",
     "evaluate",
     "load",
     "load_data",

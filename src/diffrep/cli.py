@@ -118,7 +118,7 @@ def evaluate(
 ) -> None:
     """Measure a run on its whole test split: the bound, the rate, active units, probes -> RUN/metrics.json."""
     from diffrep import runs
-    from diffrep.evaluate import evaluate as measure
+    from diffrep.measures import evaluate as measure
     from diffrep.training import main_process
 
     loaded = runs.load(run, device)

@@ -71,7 +71,7 @@ class EncoderSettings(_Frozen):
     """The network that reads a clean example."""
 
     kind: Literal["auto", "conv", "wideresnet", "vit", "mlp"] = Field(default="auto", description="auto: conv, or mlp")
-    width: PositiveInt = Field(default=32, description="channels of the first stage, or units of a layer")
+    width: PositiveInt = Field(default=16, description="channels of the first stage; units of a layer are 8 times it")
     depth: PositiveInt = Field(default=4, description="layers of vit and mlp; 6 n + 4 (10, 16, 22, 28) for wideresnet")
     widen: PositiveInt = Field(default=2, description="widening factor of wideresnet")
     patch: PositiveInt = Field(default=4, description="side of a patch of vit, in pixels")
@@ -162,9 +162,9 @@ class TrainSettings(_Frozen):
     budget: Annotated[str, AfterValidator(_is_budget)] = Field(
         default="60s", description="amount of training: 120s, 10m, 20000ex or 3epochs"
     )
-    batch: PositiveInt = Field(default=128, description="examples of a step, over all processes and micro-batches")
+    batch: PositiveInt = Field(default=64, description="examples of a step, over all processes and micro-batches")
     accumulate: PositiveInt = Field(default=1, description="micro-batches of a step, to save memory")
-    lr: PositiveFloat = Field(default=2e-3, description="largest learning rate")
+    lr: PositiveFloat = Field(default=4e-3, description="largest learning rate")
     beta1: Share = Field(default=0.9, description="decay of AdamW's mean of gradients")
     beta2: Share = Field(default=0.99, description="decay of AdamW's mean of squared gradients")
     weight_decay: NonNegativeFloat = Field(default=0.01, description="AdamW's decay of matrices and kernels")

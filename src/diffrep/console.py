@@ -86,8 +86,8 @@ def show_metrics(metrics: dict) -> None:
         f = metrics["flow"]
         table.add_row(
             "probability flow",
-            f"{f['bits_per_dim']:.4f} +- {f['bits_per_dim_se']:.4f} bits/dim on {f['examples']:,} examples, {f['steps']}"
-            f" steps, dequantisation: {f['dequantisation']}",
+            f"{f['bits_per_dim']:.4f} +- {f['bits_per_dim_se']:.4f} bits/dim on {f['examples']:,} examples,"
+            f" {f['steps']} steps, dequantisation: {f['dequantisation']}",
         )
     if "linear" in metrics["probes"]:
         p = metrics["probes"]

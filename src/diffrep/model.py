@@ -317,6 +317,8 @@ class DiffusionModel(Model):
         steps: int = 50,
         x_1: Data | None = None,
     ) -> Data:
+        if z is None and self.has_code and not self.drop:
+            raise UserError("this model was trained with code.drop=0, so it cannot decode without a code; give it one")
         x_1 = start(self.noise, n, self.shape, draws) if x_1 is None else x_1 * self.noise.start_scale()
         x = sample(self.conditioned(z, n), self.noise, x_1, step_named(sampler), times(self.noise, steps), draws)
         return x.clamp(-1, 1) if self.bins is not None else x

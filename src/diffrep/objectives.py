@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffrep import terms
 from diffrep.model import Noised, Term
@@ -30,7 +31,8 @@ def l1(step: Noised) -> PerExample:
 def slice_score(step: Noised) -> PerExample:
     """Sliced score matching at noise level t, in units of the noise: sigma^2 (v' grad s v + 1/2 |s|^2)."""
     v = step.draws.normal(*step.x.shape)
-    nats = terms.sliced_score(lambda x_t: step.model.denoiser(x_t, step.t, step.z).score, step.x_t, v)
+    with sdpa_kernel(SDPBackend.MATH):  # the one form of attention that can be differentiated twice
+        nats = terms.sliced_score(lambda x_t: step.model.denoiser(x_t, step.t, step.z).score, step.x_t, v)
     return step.weight * step.prediction.sigma**2 * nats
 
 

@@ -13,12 +13,14 @@ from diffrep.config import Settings
 from diffrep.control import Constant, Weight
 from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError, unknown
+from diffrep.heeded import unheeded, watched
 from diffrep.levels import Levels, likelihood, uniform
 from diffrep.model import DiffusionModel, Model, Term
 from diffrep.objectives import denoise, fool, l1, prior, rate, reconstruct, slice_score
 from diffrep.parts import Facts, Parts
 from diffrep.priors import Prior
 
+BUILDING = ("decoder", "encoder", "code", "prior", "anneal", "noise", "detail", "predicts")  # settings of a model
 HELD = 12.0  # nats: the rate that methods with a Gaussian code hold where no price is given
 
 
@@ -216,9 +218,16 @@ def build(settings: Settings, facts: Facts) -> Model:
     recipe = method(settings.method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
+        chosen, read = watched(settings)
         try:
-            return recipe.build(Parts(settings, facts))
+            model = recipe.build(Parts(chosen, facts))
         except UserError:
             raise
         except ValueError as error:
             raise UserError(f"these settings do not make a model: {error}") from error
+    idle = unheeded(settings, read, BUILDING)
+    if idle:
+        raise UserError(
+            f"{settings.method} has no use for {', '.join(idle)} here; leave that out, or pick another method"
+        )
+    return model
