@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from diffrep import config
+from diffrep.config import Settings, override
 from diffrep.errors import UserError
 from diffrep.parts import Facts
 from diffrep.recipes import METHODS, build, method
