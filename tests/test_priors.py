@@ -274,7 +274,7 @@ def test_the_rate_of_categories_is_exact_and_learned_away():
         Categorical(MLPEncoder((5,), width=8), 9, 4)
 
 
-SMALL = ["decoder.width=8", "encoder.width=8", "code.dim=8", "code.classes=4", "code.drop=0"]
+SMALL = ["decoder.width=8", "encoder.width=8", "code.dim=8", "code.drop=0"]
 FACTS = Facts((1, 8, 8), 16, torch.ones(1, 16))
 
 
@@ -290,7 +290,8 @@ def batch() -> Batch:
 @pytest.mark.parametrize("change", ["normal", "mixture", "flow", "diffusion", "categorical"])
 def test_every_prior_trains_with_its_code_and_samples(change):
     """The rate's gradient reaches the encoder and the prior, and nothing is fitted after; prior samples decode."""
-    made = model("code.kind=categorical" if change == "categorical" else f"prior.kind={change}")
+    categorical = ("code.kind=categorical", "code.classes=4")
+    made = model(*categorical if change == "categorical" else (f"prior.kind={change}",))
     if change == "categorical":
         made.posterior.scores.weight.data.mul_(20)  # at its start the code is uniform: the rate is zero, its slope too
     made.loss(batch())["rate"].mean().backward()
