@@ -41,7 +41,13 @@ class Autoencoder(Model):
         self.networks = [posterior.encoder, generator]
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
         self.weights = nn.ModuleDict(weights or {})
-        self.parts = {"model": {"encoder": [posterior], "decoder": [generator, nn.ParameterList([self.log_spread])]}}
+        self.parts = {
+            "model": {
+                "encoder": [posterior],
+                "decoder": [generator, nn.ParameterList([self.log_spread])],
+                "prior": [prior],
+            }
+        }
         self.health = {}
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from diffrep.console import Count, out, progress, say, show_metrics
+from diffrep.console import Count, leave, out, progress, say, show_metrics, usage
 from diffrep.errors import UserError
 
 app = typer.Typer(
@@ -377,29 +378,18 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, Ctrl-C one and 130."""
+    warnings.formatwarning = lambda message, *_: f"diffrep: {message}\n"
     try:
         code = app(standalone_mode=False)
     except UserError as mistake:
-        _leave(str(mistake))
+        leave(str(mistake))
     except UsageError as mistake:
         text = usage(mistake)
-        sys.exit(2) if text is None else _leave(text)
+        sys.exit(2) if text is None else leave(text)
     except OSError as error:
         if error.errno not in NO_PLACE:
             raise
-        _leave(f"{error.filename or 'a file'} cannot be written ({error.strerror}): free some space or pick another.")
+        leave(f"{error.filename or 'a file'} cannot be written ({error.strerror}): free some space or pick another.")
     if code == INTERRUPTED:  # so typer reports Ctrl-C
-        _leave("interrupted; files are whole or absent.", INTERRUPTED)
+        leave("interrupted; files are whole or absent.", INTERRUPTED)
     sys.exit(code or 0)
-
-
-def usage(mistake: Exception) -> str | None:
-    """One sentence about words on the command line that do not fit; None where there were none, and help was shown."""
-    context, text = getattr(mistake, "ctx", None), mistake.format_message()  # type: ignore[attr-defined]
-    text = " ".join(text.split()).rstrip(".")
-    return f"{text}; see `{context.command_path if context else 'diffrep'} --help`." if text else None
-
-
-def _leave(sentence: str, code: int = 2) -> NoReturn:
-    print(f"diffrep: {sentence}".replace("\n", " "), file=sys.stderr)
-    sys.exit(code)

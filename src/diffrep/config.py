@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -269,7 +269,7 @@ def _value(name: str, text: str) -> object:
     for part in path:
         model = _section(model.model_fields[part].annotation) or model
     annotation = model.model_fields[last].annotation
-    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     if text in ("none", "None", "null") and type(None) in kinds:
         return None
     try:

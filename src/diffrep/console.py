@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -102,3 +104,16 @@ def show_metrics(metrics: dict) -> None:
         f" {metrics['protocol']}",
     )
     out.print(table)
+
+
+def usage(mistake: Exception) -> str | None:
+    """One sentence about words on the command line that do not fit; None where there were none, and help was shown."""
+    context, text = getattr(mistake, "ctx", None), mistake.format_message()  # type: ignore[attr-defined]
+    text = " ".join(text.split()).rstrip(".")
+    return f"{text}; see `{context.command_path if context else 'diffrep'} --help`." if text else None
+
+
+def leave(sentence: str, code: int = 2) -> NoReturn:
+    """One sentence for the user, and the end."""
+    print(f"diffrep: {sentence}".replace("\n", " "), file=sys.stderr)
+    sys.exit(code)

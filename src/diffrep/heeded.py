@@ -1,4 +1,4 @@
-"""Which settings were read: so that one which has no effect is a mistake, and not a surprise."""
+"""Which settings were read: so that one which has no effect is told, and is no surprise."""
 
 from __future__ import annotations
 

@@ -106,9 +106,12 @@ class Model(nn.Module, ABC):
 
     @torch.no_grad()
     def sample(self, n: int, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50) -> Data:
-        """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder."""
+        """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder.
+
+        A time-conditioned code has no prior over its whole path: its decoder goes without (the null code).
+        """
         draws = draws or self._draws()
-        z = None if self.prior is None else self.prior.sample(n, draws)
+        z = None if self.prior is None or self.timed else self.prior.sample(n, draws)
         return self.decode(z, n, draws, sampler, steps)
 
     @torch.no_grad()

@@ -159,7 +159,7 @@ class LinearGamma(Noise):
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0, learned: bool = False):
         super().__init__()
         _rising("gamma_0, gamma_1", gamma_0, gamma_1)
-        ends, self.learns_ends = torch.tensor([gamma_0, gamma_1]), learned
+        ends, self.learns_ends = torch.tensor([float(gamma_0), float(gamma_1)]), learned
         if learned:
             self.ends = nn.Parameter(ends)
         else:
@@ -183,7 +183,7 @@ class LearnedGamma(Noise):
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0, hidden: int = 1024):
         super().__init__()
         _rising("gamma_0, gamma_1", gamma_0, gamma_1)
-        self.register_buffer("ends", torch.tensor([gamma_0, gamma_1]), persistent=False)
+        self.register_buffer("ends", torch.tensor([float(gamma_0), float(gamma_1)]), persistent=False)
         self.l1 = nn.Parameter(torch.tensor(gamma_1 - gamma_0))
         self.l2_weight, self.l2_bias = nn.Parameter(torch.randn(hidden)), nn.Parameter(torch.randn(hidden))
         self.l3 = nn.Parameter(torch.randn(hidden))

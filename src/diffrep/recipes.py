@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -214,7 +215,10 @@ def method(name: str) -> Method:
 
 
 def build(settings: Settings, facts: Facts) -> Model:
-    """The model that the settings describe, for such data; its weights are drawn from the settings' seed."""
+    """The model that the settings describe, for such data; its weights are drawn from the settings' seed.
+
+    UserError: an unknown method, settings that make no model. A setting that has no effect here is warned of by name.
+    """
     recipe = method(settings.method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -227,7 +231,5 @@ def build(settings: Settings, facts: Facts) -> Model:
             raise UserError(f"these settings do not make a model: {error}") from error
     idle = unheeded(settings, read, BUILDING)
     if idle:
-        raise UserError(
-            f"{settings.method} has no use for {', '.join(idle)} here; leave that out, or pick another method"
-        )
+        warnings.warn(f"{settings.method} has no use for {', '.join(idle)} here: it changes nothing.", stacklevel=2)
     return model

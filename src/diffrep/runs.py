@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -177,7 +178,9 @@ def load(directory: str | Path, device: str = "auto") -> Run:
         raise UserError(
             f"{directory} has no {WEIGHTS} yet: its training did not end. Continue it with `diffrep train`."
         )
-    model = build(settings, Facts(card.shape, card.bins))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
+        model = build(settings, Facts(card.shape, card.bins))
     load_weights(model, directory / WEIGHTS)
     return Run(directory, settings, card, model.to(training.place(device).device).eval())
 
