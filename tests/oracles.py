@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.codes import Code, Posterior
+from diffrep.data.examples import Examples
+from diffrep.data.stores import Grid, InMemory
 from diffrep.denoiser import Prediction
-from diffrep.examples import Examples
 from diffrep.noise import Noise
-from diffrep.stores import Grid, InMemory
 
 
 @dataclass(frozen=True)

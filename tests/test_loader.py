@@ -50,7 +50,7 @@ def test_batches_hold_their_examples():
 
 def test_workers_change_nothing(tmp_path, monkeypatch):
     """Worker processes read ahead the same batches, and starting them draws nothing from the global generator."""
-    monkeypatch.setattr("diffrep.albums.SMALL", 0)
+    monkeypatch.setattr("diffrep.data.albums.SMALL", 0)
     part = load(write_folder(tmp_path, COLOUR)).train
     alone = list(islice(Stream(part, batch=5, seed=1, flip=True).batches(10), 4))
     state = torch.get_rng_state()

@@ -55,8 +55,8 @@ def test_lazy_reading_equals_memory(tmp_path, monkeypatch, skip_bad):
     np.save(tmp_path / "f.npy", GREY / 255)
     sources = [tmp_path / "folder", tmp_path / "a.npy", tmp_path / "f.npy"]
     held = [load(source) for source in sources]
-    monkeypatch.setattr("diffrep.values.SMALL", 0)
-    monkeypatch.setattr("diffrep.albums.SMALL", 0)
+    monkeypatch.setattr("diffrep.data.values.SMALL", 0)
+    monkeypatch.setattr("diffrep.data.albums.SMALL", 0)
     for source, splits in zip(sources, held, strict=True):
         lazy = load(source, skip_bad=skip_bad)
         assert lazy.train.lazy and not splits.train.lazy
@@ -113,7 +113,7 @@ def test_pictures_that_cannot_be_read(tmp_path, monkeypatch, content, lazy):
     broken = tmp_path / "b" / "0003.png"
     broken.write_bytes(broken.read_bytes()[:70] if content == "cut" else content)
     if lazy:
-        monkeypatch.setattr("diffrep.albums.SMALL", 0)
+        monkeypatch.setattr("diffrep.data.albums.SMALL", 0)
     with pytest.raises(UserError, match=r"0003\.png cannot be read .*skip-bad"):
         whole(load(tmp_path))
     splits = load(tmp_path, skip_bad=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from diffrep.data.examples import Examples
 from diffrep.errors import UserError
-from diffrep.examples import Examples
 from diffrep.shapes import Batch, expand
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffrep.albums import of_pictures
+from diffrep.data.albums import of_pictures
+from diffrep.data.pictures import SUFFIXES
+from diffrep.data.raw import IDS, LABELS, SPLITS, Raw, as_labels, is_class_column, keep, label_column_of
+from diffrep.data.tables import Part, csv_table, of_tables, read_csv, read_parquet
+from diffrep.data.values import of_array
 from diffrep.errors import UserError, unknown
-from diffrep.pictures import SUFFIXES
-from diffrep.raw import IDS, LABELS, SPLITS, Raw, as_labels, is_class_column, keep, label_column_of
-from diffrep.tables import Part, csv_table, of_tables, read_csv, read_parquet
-from diffrep.values import of_array
 
 ARRAYS = ("x", "X", "images", "image", "data", "counts", "features", "arr_0")  # names of the examples in an .npz
 KINDS = "a folder of pictures or Parquet files, or a picture, .parquet, .npy, .npz, .csv or .tsv file"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffrep.pictures import decode
+from diffrep.data.pictures import decode
 
 SMALL = 2**30  # bytes: a set that takes more than this once decoded is read lazily
 HEAD = 2**16  # bytes of each example that the digest of a lazily read set looks at

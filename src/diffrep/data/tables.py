@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from diffrep.albums import of_pictures
+from diffrep.data.albums import of_pictures
+from diffrep.data.raw import IDS, Raw, as_labels, is_class_column, keep, label_column_of, split_of
+from diffrep.data.values import of_array
 from diffrep.errors import UserError
-from diffrep.raw import IDS, Raw, as_labels, is_class_column, keep, label_column_of, split_of
-from diffrep.values import of_array
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from diffrep.data.pictures import MODES, common_mode, common_size, decode, digest, header, read
+from diffrep.data.stores import HEAD, SMALL, Encoded, Grid, InMemory
+from diffrep.data.values import LEVELS, Values, float_grid, value_range
 from diffrep.errors import UserError
-from diffrep.pictures import MODES, common_mode, common_size, decode, digest, header, read
-from diffrep.stores import HEAD, SMALL, Encoded, Grid, InMemory
-from diffrep.values import LEVELS, Values, float_grid, value_range
 
 RUN = 256  # pictures that a thread decodes at a time
 CELLS = 4096  # values in a picture from which on threads pay off (measured: 28x28 is slower with two, 64x64 faster)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.data.stores import Grid, Store
 from diffrep.errors import UserError
 from diffrep.shapes import Batch, Draws, Shape
-from diffrep.stores import Grid, Store
 
 HISTOGRAM_EXAMPLES = 5000
 

@@ -8,14 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.data.examples import Examples, fingerprint_of
+from diffrep.data.raw import Raw
+from diffrep.data.readers import read
+from diffrep.data.stores import InMemory
 from diffrep.errors import UserError
-from diffrep.examples import Examples, fingerprint_of
-from diffrep.loader import Stream
-from diffrep.raw import Raw
-from diffrep.readers import read
-from diffrep.stores import InMemory
-
-__all__ = ["Examples", "Splits", "Stream", "load", "whole"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def load(
     | source | what is read |
     |---|---|
     | "digits" | 1,797 digits of 8 x 8 with 17 grey levels, inside scikit-learn |
-    | array or tensor, or (x, labels) | pictures, signals, volumes or tables by shape: see `diffrep.values.of_array` |
+    | array or tensor, or (x, labels) | pictures, signals, volumes or tables: see `diffrep.data.values.of_array` |
     | `.npy`, `.npz` | the same; in `.npz` x, images, data, counts or features, with y or labels; the rest: factors |
     | folder of pictures | flat, class folders, train/ valid/ test/, metadata.csv (file_name, label, factors) |
     | `.parquet`, folder of them | hub layout: pictures {bytes, path} and a ClassLabel, or numeric columns |

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.data.values import Values
 from diffrep.errors import UserError, unknown
-from diffrep.values import Values
 
 LABELS = ("label", "labels", "y", "Y", "target", "targets", "class", "fine_label", "bulk_labels")
 IDS = ("id", "ids", "name", "names", "file_name", "barcode", "barcodes", "index")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from diffrep.data.stores import HEAD, SMALL, Grid, InMemory, Mapped, Store
 from diffrep.errors import UserError
 from diffrep.shapes import Shape
-from diffrep.stores import HEAD, SMALL, Grid, InMemory, Mapped, Store
 
 CHANNELS = {1, 3, 4}  # grey, RGB, RGBA: sizes of a last axis that is taken for the channels of a picture
 LEVELS = {"bool": 2, "uint8": 256, "uint16": 65536}
