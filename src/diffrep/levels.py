@@ -19,7 +19,7 @@ def uniform(noise: Noise, t: Time) -> Tensor:
 
 
 def likelihood(noise: Noise, t: Time) -> Tensor:
-    """-d log_snr / dt: with the factor 1/2 of the eps loss this is the bound, in nats (VDM, Section 4)."""
+    """-d log_snr / dt: with the factor 1/2 of the eps loss this is the bound, in nats (VDM, Eq. 17)."""
     return -noise.log_snr_slope(t)
 
 

@@ -70,7 +70,7 @@ class Noise(nn.Module, ABC):
         return (alpha**2 + sigma**2).sqrt()[0]
 
     def prior_loss(self, x: Data) -> PerExample:
-        """KL(q(x_1 | x) || p(x_1)) in nats (VDM, Eq. 17)."""
+        """KL(q(x_1 | x) || p(x_1)) in nats (VDM, Eq. 11)."""
         alpha, sigma = self.scales(torch.ones(len(x), device=x.device))
         scale = self.start_scale()
         ratio = expand(sigma / scale, x)
@@ -152,7 +152,7 @@ class Cosine(Noise):
 
 
 class LinearGamma(Noise):
-    """gamma = gamma_0 + (gamma_1 - gamma_0) t, variance preserving (VDM, Appendix I.3). Its ends may be learned."""
+    """gamma = gamma_0 + (gamma_1 - gamma_0) t, variance preserving (VDM, Eqs. 3, 4). Its ends may be learned."""
 
     ends: Tensor
 

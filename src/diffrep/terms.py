@@ -16,7 +16,7 @@ from diffrep.shapes import CodeVector, Data, PerExample, Time, expand, sum_featu
 def denoising(eps: Data, prediction: Prediction, weight: Tensor) -> PerExample:
     """Denoising score matching, 1/2 w(t) |eps - eps_hat|^2 (Vincent 2011; DRL, Eq. 5).
 
-    With w = -d log_snr/dt it is the continuous diffusion loss 1/2 gamma'(t) |eps - eps_hat|^2 (VDM, Eq. 18).
+    With w = -d log_snr/dt it is the continuous diffusion loss 1/2 gamma'(t) |eps - eps_hat|^2 (VDM, Eq. 17).
     """
     return 0.5 * weight * sum_features((eps - prediction.eps) ** 2)
 
@@ -56,7 +56,7 @@ def density(x: Data, x_0: Data, alpha: Time, sigma: Time) -> PerExample:
 
 
 def sliced_score(score: Callable[[Data], Data], x_t: Data, v: Data) -> PerExample:
-    """Sliced score matching with variance reduction, v' grad s(x) v + 1/2 |s(x)|^2 (Song et al. 2020, Eq. 8)."""
+    """Sliced score matching with variance reduction, v' grad s(x) v + 1/2 |s(x)|^2 (Song et al. 2019, Eq. 8)."""
     x_t = x_t.detach().requires_grad_()
     with torch.enable_grad():
         s = score(x_t)

@@ -29,7 +29,7 @@ class NoiseLevel(nn.Module):
 
 
 class Fourier(nn.Module):
-    """Appends sin(2^n pi x) and cos(2^n pi x) for each exponent n to the channels of x (VDM, Section 5.3; n = 7, 8).
+    """Appends sin(2^n pi x) and cos(2^n pi x) for each exponent n to the channels of x (VDM, Appendix C; n = 7, 8).
 
     (B, C, ...) -> (B, C (1 + 2 len(exponents)), ...). Without exponents it returns x.
     """
