@@ -248,6 +248,8 @@ def test_a_categorical_code_is_drawn_by_its_probabilities():
     torch.testing.assert_close(code.log_prob(z), Truth(p[0]).log_prob(chosen).sum(-1))
 
     posterior = Categorical(MLPEncoder((5,), width=8), 8, 4)
+    said = posterior(torch.randn(3, 5))
+    torch.testing.assert_close(said.spread**2, said.mean - said.mean**2)  # of a number that is 1 with probability p
     posterior(torch.randn(16, 5)).sample(Draws.of(1).normal(16, 8)).mul(torch.randn(8)).sum().backward()
     slope = posterior.scores.bias.grad.view(2, 4)
     assert float(slope.abs().max()) > 1e-3

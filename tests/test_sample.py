@@ -186,7 +186,7 @@ def test_langevin_steps_repair_a_wrong_start(gaussian):
     grid = torch.tensor([0.7, s], dtype=torch.float64)
     stay = predictor_corrector(snr=0.3, corrections=300, predictor=lambda denoise, state, t, s, draws: state)
     x = sample(
-        gaussian.denoiser(noise), noise, torch.zeros(4000, 1, 2, 2).double(), stay, grid, Draws.of(4), last=False
+        gaussian.denoiser(noise), noise, torch.zeros(40_000, 1, 2, 2).double(), stay, grid, Draws.of(4), last=False
     )
     mean, covariance = gaussian.marginal(noise, s)
     size = 2 * (0.3 * level(noise, s)[1]) ** 2
