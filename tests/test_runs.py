@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from diffrep import checkpoints, runs
+from diffrep import api, checkpoints, runs
 from diffrep.checkpoints import Checkpoints
+from diffrep.errors import UserError
 from runs_at_hand import SMALL, content, diffrep, one_sentence, run_of
 
 
@@ -168,3 +171,16 @@ def test_stopped_and_continued_ends_the_same(number, code, tmp_path):
     assert diffrep("train", "--out", out) == 0
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_an_array_in_memory_is_trained_on_and_not_kept(tmp_path):
+    """What `train` returns is ready for use, as what `load` returns is; only its data, which has no name, is missed."""
+    x = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    small = ("decoder.width=8", "encoder.width=8", "train.batch=8", "decoder.dropout=0.5")
+    run = api.train(x, tmp_path / "run", budget="8ex", changes=small)
+    again = runs.load(tmp_path / "run")
+    test = run.splits().test.batch(torch.arange(2)).x
+    assert not run.model.training and not again.model.training
+    torch.testing.assert_close(run.model.reconstruct(test), again.model.reconstruct(test))
+    with pytest.raises(UserError, match=r"array in memory.*load_data"):
+        again.splits()

@@ -35,7 +35,7 @@ def train(
     """
     named = isinstance(data, (str, Path))
     chosen = settings(
-        f"data.source={data if named else 'array'}", f"method={method}", f"train.budget={budget}", *changes
+        f"data.source={data if named else runs.IN_MEMORY}", f"method={method}", f"train.budget={budget}", *changes
     )
     splits = None
     if not named:
