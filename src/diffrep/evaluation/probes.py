@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
@@ -23,6 +24,7 @@ def linear(
     The strength of the L2 penalty is chosen on the validation split alone; the test split is used once, whole. At most
     `most` training examples (the first ones) are fitted. UserError where a split has no label or train one class.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # here, since it takes a second to import
     from sklearn.preprocessing import StandardScaler
 
@@ -36,7 +38,9 @@ def linear(
         )
     scaler = StandardScaler().fit(x)
     x, x_valid, x_test = (scaler.transform(part) for part in (x, x_valid, x_test))
-    fits = [LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in STRENGTHS]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # at the weakest penalties: validation does not choose them
+        fits = [LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in STRENGTHS]
     scores = [fit.score(x_valid, y_valid) for fit in fits]
     best = int(np.argmax(scores))
     accuracy = float(fits[best].score(x_test, y_test))
