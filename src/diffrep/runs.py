@@ -25,6 +25,7 @@ from diffrep.recipes import build, method
 from diffrep.shapes import Shape
 from diffrep.training import TrainingResult
 
+IN_MEMORY = "array"  # what the settings call data that was handed over as it is
 SETTINGS, DATA, WEIGHTS, METRICS = "config.json", "data.json", "model.safetensors", "metrics.json"
 BEGUN = (DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # all that a run holds which was killed before its first step
 PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
@@ -86,6 +87,11 @@ class Run:
         """The data that the run was trained on, cut as it was then; UserError if it has changed."""
         if self.data is not None:
             return self.data
+        if self.settings.data.source == IN_MEMORY and not Path(IN_MEMORY).exists():
+            raise UserError(
+                f"{self.directory} was trained on an array in memory, which a run does not keep: give its splits,"
+                " diffrep.load_data(x), or save the array and train on the file."
+            )
         splits = splits_of(self.settings)
         _same_data(self.card, DataCard.of(splits), self.directory)
         return splits
@@ -165,7 +171,7 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
     if model.prior is not None and here.main:
         _fit_prior(model, model.prior, examples)
         save_tensors(directory / WEIGHTS, model.state_dict(), facts)
-    return Run(directory, settings, card, model, result, splits)
+    return Run(directory, settings, card, model.eval(), result, splits)
 
 
 def load(directory: str | Path, device: str = "auto") -> Run:
