@@ -13,6 +13,7 @@ import torch
 from diffrep import data
 from diffrep.data import load
 from diffrep.errors import UserError
+from oracles import examples_of
 from samples import COLOUR, GREY, centres, parts_of, same_set, whole, write_folder
 
 
@@ -123,3 +124,12 @@ def test_mnist_has_its_published_statistics():
     )
     assert pixels.mean().item() == pytest.approx(0.1307, abs=1e-4)
     assert pixels.std().item() == pytest.approx(0.3081, abs=1e-4)
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 19, 20, 100])
+def test_spread_positions_reach_both_ends(most):
+    """Rising, none twice, from the first to the last (the first alone where one is asked for); all where all are."""
+    examples = examples_of(np.zeros((20, 3)))
+    places = examples.spread(most)
+    assert len(places) == min(most, 20) and int(places[0]) == 0
+    assert (places.diff() > 0).all() and (most == 1 or int(places[-1]) == 19)

@@ -75,7 +75,7 @@ def codes(
 
 def _bound(model: Model, test: Examples, levels: int, dropped: bool, progress: Progress) -> dict:
     try:
-        result = bounds.bound(model, test, levels, progress=_counting("bound", len(test), progress))
+        result = bounds.bound(model, test, levels, progress=counting("bound", len(test), progress))
     except UserError as no_bound:
         none = {"bound": None, "no_bound": str(no_bound), "rate_nats": None, "active_units": None}
         return {**none, "denoising": _denoising(model, test, levels, dropped, progress)}
@@ -98,7 +98,7 @@ def _denoising(model: Model, test: Examples, levels: int, dropped: bool, progres
     try:
         with evaluating(model) as device:
             for name in ("with_code", "without_code") if dropped else ("with_code",):
-                count, nats = _counting(f"denoising {name.replace('_', ' ')}", len(test), progress), 0.0
+                count, nats = counting(f"denoising {name.replace('_', ' ')}", len(test), progress), 0.0
                 for chunk in batches(test, BATCH, 0, device):
                     by_level = model.denoising_by_level(chunk, levels, with_code=name == "with_code")
                     nats += float(by_level.double().mean(1).sum())
@@ -111,8 +111,8 @@ def _denoising(model: Model, test: Examples, levels: int, dropped: bool, progres
 
 def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: int = 50) -> dict:
     """-log p(x) along the probability flow in bits/dim, on evenly spread examples of the split."""
-    part = test.subset(_spread(len(test), min(most, len(test))))
-    count, nats = _counting("flow likelihood", len(part), progress), []
+    part = test.subset(test.spread(most))
+    count, nats = counting("flow likelihood", len(part), progress), []
     with evaluating(model) as device:
         for chunk in batches(part, BATCH, 0, device):
             nats.append(model.flow_bound(chunk, steps).cpu())
@@ -133,10 +133,10 @@ def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict
     if not model.has_code:
         return {"probes": {}, "no_probe": "this method has no code"}
     if len(splits.train) > most:
-        parts[0] = splits.train.subset(_spread(len(splits.train), most))
+        parts[0] = splits.train.subset(splits.train.spread(most))
     try:
         labels = [part.require_labels().cpu().numpy() for part in parts]
-        count = _counting("codes", sum(map(len, parts)), progress)
+        count = counting("codes", sum(map(len, parts)), progress)
         train, valid, test = ((codes(model, part, progress=count), y) for part, y in zip(parts, labels, strict=True))
         progress("linear probe", 0, None)
         result = probes.linear(train, valid, test, most)
@@ -145,11 +145,8 @@ def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict
     return {"probes": {"linear": result["accuracy"], "linear_se": result["se"], "linear_protocol": result}}
 
 
-def _spread(total: int, count: int) -> torch.Tensor:
-    return torch.linspace(0, total - 1, count).long()
-
-
-def _counting(what: str, total: int, progress: Progress) -> Callable[[int], None]:
+def counting(what: str, total: int, progress: Progress) -> Callable[[int], None]:
+    """Adds up examples done, and tells."""
     done = 0
 
     def count(more: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from diffrep.checkpoints import write_bytes
 from diffrep.data import Examples, Splits
 from diffrep.evaluation import information
 from diffrep.evaluation.information import Profile, denoisings, mean_and_error, mutual_information, profile_over_times
+from diffrep.measures import Progress, counting
 from diffrep.profile_picture import Denoisings, levels_to_show, picture
 from diffrep.runs import Run
 from diffrep.shapes import Draws
@@ -19,8 +19,6 @@ from diffrep.shapes import Draws
 PROFILE, PICTURE = "profile.json", "profile.png"
 PICTURED = 2  # examples in the picture
 TIMES = 10  # codes of a time-conditioned code
-
-Progress = Callable[[str, int, int | None], None]  # what is measured, examples done, examples in all
 
 
 def profile(
@@ -37,8 +35,8 @@ def profile(
     information.profiled(run.model)
     test = (splits or run.splits()).test
     if most is not None and most < len(test):
-        test = test.subset(torch.linspace(0, len(test) - 1, most).long())
-    seen = information.profile(run.model, test, levels, progress=_counting("profile", len(test), progress))
+        test = test.subset(test.spread(most))
+    seen = information.profile(run.model, test, levels, progress=counting("profile", len(test), progress))
     facts = {
         "method": run.settings.method,
         "data": run.card.source,
@@ -51,8 +49,8 @@ def profile(
     rows: list[tuple[float, Profile]] = []
     if run.model.timed:
         times = [(i + 0.5) / TIMES for i in range(TIMES)]
-        counting = _counting("codes of other times", len(test), progress)
-        profiles = profile_over_times(run.model, test, times, levels, progress=counting)
+        count = counting("codes of other times", len(test), progress)
+        profiles = profile_over_times(run.model, test, times, levels, progress=count)
         rows = list(zip(_log_snrs(run, times), profiles, strict=True))
         facts["over_times"] = [
             {"t": t, "log_snr_of_code": at, **_curve(of_time)} for t, (at, of_time) in zip(times, rows, strict=True)
@@ -164,14 +162,3 @@ def _log_snrs(run: Run, times: list[float]) -> list[float]:
 
 def _pair(facts: dict, name: str, error: str) -> str:
     return f"{facts[name]:.2f} +- {facts[error]:.2f}"
-
-
-def _counting(what: str, total: int, progress: Progress) -> Callable[[int], None]:
-    done = 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        progress(what, done, total)
-
-    return count

@@ -100,15 +100,18 @@ class Examples:
             chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
         return torch.cat(chosen).sort().values
 
+    def spread(self, most: int) -> Tensor:
+        """At most `most` positions, all of them where there are fewer, evenly from the first to the last."""
+        return torch.linspace(0, len(self) - 1, min(len(self), most), dtype=torch.float64).long()
+
     def histogram(self) -> Tensor | None:
         """Counts (C, bins) of grey levels, int64, over at most 5,000 evenly spaced examples; None when continuous."""
         if self.bins is None:
             return None
         channels = self.shape[0]
         counts = torch.zeros(channels * self.bins, dtype=torch.int64)
-        places = torch.linspace(0, len(self) - 1, min(len(self), HISTOGRAM_EXAMPLES), dtype=torch.float64).long()
         offset = self.bins * torch.arange(channels)[:, None]
-        for chunk in places.split(500):
+        for chunk in self.spread(HISTOGRAM_EXAMPLES).split(500):
             levels = self.store.raw(chunk).cpu().long().reshape(len(chunk), channels, -1)
             counts += torch.bincount((levels + offset).flatten(), minlength=len(counts))
         return counts.reshape(channels, self.bins)
