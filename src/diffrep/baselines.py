@@ -13,6 +13,7 @@ from diffrep.errors import UserError
 from diffrep.model import CodePath, Model
 from diffrep.priors import Prior
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, sum_features
+from diffrep.vitals import LOOKED
 
 
 class Autoencoder(Model):
@@ -41,6 +42,7 @@ class Autoencoder(Model):
         self.networks = [posterior.encoder, generator]
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
         self.weights = nn.ModuleDict(weights or {})
+        self.target = weights["rate"].target if weights and "rate" in weights else None
         self.parts = {
             "model": {
                 "encoder": [posterior],
@@ -49,6 +51,7 @@ class Autoencoder(Model):
             }
         }
         self.health = {}
+        self.seen: tuple[Data, CodeVector] | None = None
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
         x, draws = batch.x, batch.random
@@ -58,8 +61,21 @@ class Autoencoder(Model):
         values = {"reconstruction": self.surprise(x, self.generator(z))}
         if code.spread is not None:
             values["rate"] = self.prior.rate(code, z)
-            self.health = {"rate_nats": values["rate"].detach().mean()}
+        variance, self.seen = code.mean.detach().var(0), (x, z.detach())
+        self.health = {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
+        if "rate" in values:
+            self.health["rate_nats"] = values["rate"].detach().mean()
         return {name: self.weights[name](v) if name in self.weights else v for name, v in values.items()}
+
+    @torch.no_grad()
+    def shuffled(self) -> dict[str, Tensor]:
+        if self.seen is None:
+            return {}
+        x, z = (part[:LOOKED] for part in self.seen)
+        with torch.compiler.set_stance("force_eager"):
+            mean = self.generator(torch.cat([z, z.roll(1, 0)]))
+        own, other = self.surprise(torch.cat([x, x]), mean.float()).chunk(2)
+        return {"gap_nats": (other - own).mean()}
 
     def surprise(self, x: Data, mean: Data) -> PerExample:
         """-log p(x | z), nats for each example."""

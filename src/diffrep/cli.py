@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from diffrep.console import Count, leave, out, progress, say, show_metrics, usage
+from diffrep.console import Count, leave, out, progress, say, show_facts, show_metrics, usage
 from diffrep.errors import UserError
 
 app = typer.Typer(
@@ -355,25 +355,25 @@ def data(
     if as_json:
         print(json.dumps(card))
         return
-    table = Table(show_header=False, box=None)
-    for name, value in card.items():
-        table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-    out.print(table)
+    show_facts(card)
 
 
-@app.command(epilog="Example: diffrep doctor")
-def doctor(as_json: Json = False) -> None:
-    """Say what is installed, on which device it will run, and how fast one matrix product is there."""
+@app.command(epilog="Example: diffrep doctor runs/a")
+def doctor(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="a run whose code is looked at")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether the code of a run is alive, and why not; without RUN, what is installed and how fast it is here."""
+    from diffrep.checkup import checkup
     from diffrep.doctor import examine
 
-    facts = examine()
+    facts: dict = examine() if run is None else checkup(run)
     if as_json:
         print(json.dumps(facts))
-        return
-    table = Table(show_header=False, box=None)
-    for name, value in facts.items():
-        table.add_row(name.replace("_", " "), str(value))
-    out.print(table)
+    elif run is None:
+        show_facts(facts)
+    else:
+        say(" ".join(facts["sentences"]))
 
 
 def main() -> None:

@@ -68,6 +68,14 @@ def progress() -> Iterator[Update]:
         bar.stop()
 
 
+def show_facts(facts: dict) -> None:
+    """A line for each fact: its name in words, and its value."""
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    out.print(table)
+
+
 def show_metrics(metrics: dict) -> None:
     """The parts add up, an error bar, the number of examples and the protocol."""
     table = Table(show_header=False, box=None)

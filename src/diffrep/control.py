@@ -16,6 +16,8 @@ from diffrep.shapes import PerExample, Time
 class Weight(nn.Module, ABC):
     """A term (B,) in nats -> what the loss adds in its place (B,). State lives in buffers, so that it is resumed."""
 
+    target: float | None = None  # nats that it holds the term at
+
     @abstractmethod
     def forward(self, term: PerExample) -> PerExample: ...
 
@@ -135,7 +137,8 @@ class TargetRate(Weight):
         super().__init__()
         if nats <= 0:
             raise ValueError(f"a target rate must be positive, got {nats} nats")
-        self.nats, self.gain, self.speed = nats, gain, speed
+        self.target = self.nats = nats
+        self.gain, self.speed = gain, speed
         self.register_buffer("integral", torch.tensor(math.log(start)))
 
     def forward(self, term: PerExample) -> PerExample:

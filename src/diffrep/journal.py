@@ -117,12 +117,30 @@ def warning(line: dict, turns: dict[str, Turn]) -> str:
     return f"step {line['step']} is skipped: {line['skipped']} not finite{where}{health}."
 
 
+def read(directory: Path) -> list[dict]:
+    """The lines of metrics.jsonl, in order; none where there is no such file. UserError where it is no log."""
+    path = directory / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        return [line | {name: line[name] for name in ("step", "terms", "norms", "watch")} for line in lines]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _no_log(path) from error
+
+
 def _kept(path: Path, step: int) -> bytes:
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     try:
         return b"".join(line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} was changed by hand and is no log any more: repair it, or move it away.") from error
+        raise _no_log(path) from error
+
+
+def _no_log(path: Path) -> UserError:
+    return UserError(f"{path} was changed by hand and is no log any more: repair it, or move it away.")
 
 
 def _plain(value):

@@ -20,6 +20,7 @@ from diffrep.levels import Levels
 from diffrep.priors import Prior
 from diffrep.sample import sample, start, step_named, times
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
+from diffrep.vitals import Seen, shuffle_gap
 
 CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
 
@@ -33,6 +34,7 @@ class Model(nn.Module, ABC):
     has_code: bool
     timed: bool  # whether the code depends on the noise level
     networks: list[nn.Module]  # where the time goes, and what is compiled
+    target: float | None = None  # nats that training holds the rate at
     health: dict[str, Tensor]  # of the last training step
     parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
 
@@ -82,8 +84,12 @@ class Model(nn.Module, ABC):
         """x -> the standard normal x_1 that its own code decodes back to x; UserError where no noise enters."""
 
     def watch(self) -> dict[str, float]:
-        """Health of the last training step, for the log."""
-        return {name: float(value) for name, value in self.health.items()}
+        """Health of the last training step, for the log; costs a pass of the decoder where there is a code."""
+        return {name: float(value) for name, value in (self.health | self.shuffled()).items()}
+
+    @abstractmethod
+    def shuffled(self) -> dict[str, Tensor]:
+        """gap_nats, nats that the examples of the last step lose by each other's codes; empty without a code."""
 
     def forward(self, batch: Batch, player: str = "model") -> Terms:
         return self.loss(batch, player)
@@ -204,6 +210,7 @@ class DiffusionModel(Model):
         self.shape, self.bins, self.drop, self.terms = shape, bins, drop, dict(terms)
         self.denoiser, self.levels, self.posterior, self.prior, self.critic = denoiser, levels, posterior, prior, critic
         self.weights = nn.ModuleDict(weights or {})
+        self.target = weights["rate"].target if weights and "rate" in weights else None
         self.has_code = posterior is not None
         self.timed = posterior is not None and posterior.timed
         groups: dict[str, list[nn.Module]] = {"decoder": [denoiser.network], "noise": [denoiser.noise]}
@@ -214,6 +221,7 @@ class DiffusionModel(Model):
             groups["prior"] = [prior]
         self.parts = {"model": groups} if critic is None else {"model": groups, "critic": {"critic": [critic]}}
         self.health = {}
+        self.seen: Seen | None = None
 
     @property
     def noise(self):
@@ -348,14 +356,21 @@ class DiffusionModel(Model):
         code = self.posterior(x, log_snr)
         return code, code.sample(draws.normal(*code.mean.shape))
 
+    def shuffled(self) -> dict[str, Tensor]:
+        return {} if self.seen is None else shuffle_gap(self.denoiser, self.seen)
+
     @torch.no_grad()
     def _observe(self, step: Noised, values: Terms) -> None:
-        self.health = {}
+        self.health, self.seen = {}, None
         lost = ~torch.stack([*values.values()]).isfinite().all(0)
         if lost.any():
             self.health["log_snr_not_finite"] = step.log_snr[lost][0]
-        if step.code is not None:
-            self.health["active_units"] = (step.code.mean.var(0) > 0.01).sum()
+        if step.code is not None and step.z is not None:
+            p = step.prediction
+            shown = (step.eps, step.x_t, p.alpha, p.sigma, step.log_snr, step.z)
+            self.seen = None if lost.any() else Seen(*(part.detach() for part in shown))
+            variance = step.code.mean.var(0)
+            self.health |= {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
             if "rate" in values:
                 self.health["rate_nats"] = values["rate"].mean()
 

@@ -16,6 +16,7 @@ from diffrep.budget import Budget
 from diffrep.checkpoints import load_tensors, load_weights, save_tensors, write_bytes, writing
 from diffrep.config import Settings
 from diffrep.data import Examples, Splits, Stream
+from diffrep.diagnosis import Adviser
 from diffrep.errors import UserError
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.model import Model
@@ -166,6 +167,7 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
         trackers=t.trackers,
         anew=restart,
         begin=begin,
+        advise=Adviser(settings, model.target),
     )
     facts = load_weights(model, directory / WEIGHTS)
     if model.prior is not None and here.main:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -24,6 +22,7 @@ from diffrep.budget import Budget
 from diffrep.checkpoints import Checkpoints, Tensors, fill, save_tensors, writing
 from diffrep.ema import EMA
 from diffrep.errors import UserError, unknown
+from diffrep.interrupts import Signals
 from diffrep.journal import Bar, Journal, Turn, log_line, short_words, warning
 from diffrep.optimizer import Groups, adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
 from diffrep.shapes import Batch, Draws
@@ -140,6 +139,7 @@ def train(
     trackers: Sequence[str] = (),
     anew: bool = False,
     begin: Callable[[], None] = lambda: None,
+    advise: Callable[[dict], str | None] = lambda line: None,
 ) -> TrainingResult:
     """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
 
@@ -148,7 +148,8 @@ def train(
     batch / accumulate, cut in consecutive parts for the processes. warmup: share of the budget. clip: largest norm of
     each group's gradient. log_every, checkpoint_every: steps. For a budget in examples the same seed gives the same
     weights, killed and continued or not; the last step counts just the examples that are left.
-    begin: called once all of this is known to be good and nothing is written yet.
+    begin: called once all of this is known to be good and nothing is written yet. advise: each logged line -> what a
+    person should be told, or None.
 
     Writes checkpoints/, metrics.jsonl, timings.jsonl and model.safetensors (EMA weights). Ctrl-C and SIGTERM end it
     after the step at hand. UserError: a file cannot be written, no checkpoint fits; TrainingDiverged.
@@ -172,7 +173,7 @@ def train(
     journal = Journal(directory, active=here.main, step=at.step)
     progress = budget.progress(examples=at.examples, seconds=at.seconds)
     source, in_a_row, saved = stream.batches(at.examples), 0, at.step
-    with _Signals() as signals, bar:
+    with Signals() as signals, bar:
         while progress < 1 and not signals.came:
             clock = time.monotonic()
             rate = lr * rate_factor(progress, warmup=warmup, schedule=schedule)
@@ -191,6 +192,8 @@ def train(
                 line["watch"] = engine.bare.watch()  # type: ignore[operator]
                 journal.add(line, {"step": at.step, "seconds": at.seconds, "examples_per_second": speed})
                 engine.track(line)
+                if advice := advise(line):
+                    bar.say(advice)
             bar.update(progress, short_words(line, speed))
             if blame:
                 bar.say(warning(line, turns))
@@ -385,24 +388,6 @@ class _Engine:
         if self.channels_last and batch.x.ndim == 4:
             batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
         return batch
-
-
-class _Signals:
-    """Notes Ctrl-C and SIGTERM, so that a step can end; the second one acts at once."""
-
-    def __enter__(self) -> _Signals:
-        self.came, self._before = False, {}
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.came = True
-        self.__exit__()
 
 
 def _under(prefix: str, tensors: Tensors) -> Tensors:

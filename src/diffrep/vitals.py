@@ -1,0 +1,64 @@
+"""How much a decoder depends on its code: what it loses when each example is shown the code of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffrep import terms
+from diffrep.denoiser import Denoiser
+from diffrep.shapes import CodeVector, Data, Time
+
+BANDS = ("coarse", "middle", "fine")  # thirds of the noise axis in log-SNR, from noise to data
+LOOKED = 32  # examples at most, each seen twice
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the decoder was shown at one step, without its graph: eps and x_t (B, *shape), scales, log_snr, z (B, d)."""
+
+    eps: Data
+    x_t: Data
+    alpha: Time
+    sigma: Time
+    log_snr: Time
+    z: CodeVector
+
+
+@torch.no_grad()
+def shuffle_gap(denoiser: Denoiser, seen: Seen, most: int = LOOKED) -> dict[str, Tensor]:
+    """gap_nats, and its share from each of `BANDS`: the diffusion loss at weight one with codes rolled by one example,
+    minus that with their own; nats, on `most` examples spread over the batch, in one pass without gradients.
+
+    Both see the same x_t. 0 in expectation where the decoder ignores the code. A band that no example fell into is left
+    out. Times lie on a grid, so neighbours have almost the same; the pair around its ends does not and is left out,
+    since a time-conditioned code of another level misleads for another reason.
+    """
+    some = slice(None, None, -(-len(seen.z) // most))
+    eps, x_t, alpha, sigma, log_snr, z = (
+        part[some] for part in (seen.eps, seen.x_t, seen.alpha, seen.sigma, seen.log_snr, seen.z)
+    )
+    network, training = denoiser.network, denoiser.network.training
+    network.eval()
+    try:
+        with torch.compiler.set_stance("force_eager"):  # another batch size must not make the compiled graph anew
+            said = denoiser.at(
+                torch.cat([x_t, x_t]),
+                (torch.cat([alpha, alpha]), torch.cat([sigma, sigma])),
+                torch.cat([log_snr, log_snr]),
+                torch.cat([z, z.roll(1, 0)]),
+            )
+    finally:
+        network.train(training)
+    own, other = terms.denoising(torch.cat([eps, eps]), said, torch.ones_like(said.alpha)).chunk(2)
+    high, low = denoiser.noise.log_snr(torch.tensor([0.0, 1.0], device=z.device))
+    band = ((log_snr - low) / (high - low) * len(BANDS)).long().clamp(0, len(BANDS) - 1)
+    near = (log_snr - log_snr.roll(1, 0)).abs() < (high - low) / 2
+    gaps = {}
+    for k, name in enumerate(BANDS):
+        here = near & (band == k)
+        if here.any():
+            gaps[f"gap_nats_{name}"] = (other - own)[here].mean() * (high - low) / len(BANDS)
+    return {"gap_nats": torch.stack([*gaps.values()]).sum(), **gaps} if gaps else {}
