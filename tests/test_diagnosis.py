@@ -89,13 +89,15 @@ def test_watching_needs_a_step_and_a_code():
 
 
 def test_a_band_that_no_example_fell_into_is_left_out():
-    """A level of detail may look at a part of the axis alone; the sum is over what was seen."""
-    model = model_of(ExactConditional(TRUTH))
-    x, z, t = torch.randn(8, 6), torch.randn(8, 3), torch.full((8,), 0.1)
-    alpha, sigma = model.noise.scales(t)
-    seen = Seen(torch.randn(8, 6), x, alpha, sigma, model.noise.log_snr(t), z)
-    gap = shuffle_gap(model.denoiser, seen)
+    """A level of detail may look at a part of the axis alone: what was seen is the closed form between its ends."""
+    torch.manual_seed(0)
+    model, size = model_of(ExactConditional(TRUTH)), 40_000
+    x, eps, t = batch(size).x, torch.randn(size, 6), torch.linspace(0.1, 0.3, size)  # log-SNR 7.6 to 4.8
+    (alpha, sigma), z = model.noise.scales(t), model.posterior(x).sample(torch.randn(size, 3))
+    seen = Seen(eps, model.noise.add(x, eps, t), alpha, sigma, model.noise.log_snr(t), z)
+    gap = shuffle_gap(model.denoiser, seen, most=size)
     assert set(gap) == {"gap_nats", "gap_nats_fine"} and gap["gap_nats"] == gap["gap_nats_fine"]
+    assert float(gap["gap_nats"]) == pytest.approx(closed_form(4.8, 7.6), rel=0.05)
 
 
 def test_watching_touches_nothing():
@@ -242,8 +244,10 @@ def test_a_code_that_the_decoder_ignores():
     assert names(log(gap=wobble)) == ["ignored"]
     assert names(log(12, gap=wobble)) == ["alive"]  # step 240
     assert names(log(gap=0.3)) == ["alive"]  # little, and certain: a code of the coarsest level
-    (found, other) = diagnose(log(gap=wobble), settings("code.drop=0.9"))
-    assert "use code.drop=0.1" in found.sentence and other.name == "dropped" and "90%" in other.sentence
+    (found,) = diagnose(log(gap=wobble), settings("code.drop=0.9"))
+    assert found.name == "ignored" and "use code.drop=0.1" in found.sentence
+    alive, dropped = diagnose(log(), settings("code.drop=0.9"))
+    assert (alive.name, dropped.name) == ("alive", "dropped") and "90%" in dropped.sentence
     assert names(log(rate_nats=None, gap=wobble), "method=drl") == ["ignored"]
 
 

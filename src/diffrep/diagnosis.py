@@ -94,8 +94,9 @@ def diagnose(lines: Sequence[dict], settings: Settings, target: float | None = N
         ("dropped", False, _dropped(settings)),
     )
     findings = [Finding(name, now.step, sentence, serious) for name, serious, sentence in seen if sentence]
-    if findings and findings[0].name == "dead":
-        findings = [finding for finding in findings if finding.name in ("dead", "dropped")]
+    worst = findings[0].name if findings else ""
+    if worst in ("dead", "ignored"):  # the rest follows
+        findings = findings[:1]
     if any(finding.serious for finding in findings):
         return findings
     return [Finding("alive", now.step, _alive(now, target), False), *findings]
@@ -149,7 +150,7 @@ def _price(now: Reading, settings: Settings, target: float | None) -> str:
     if target is not None:
         price = "" if now.price is None else f" and its price is down to {now.price:.2g}"
         return (
-            f"although {target:g} nats are asked for{price}: the decoder does not need it; let it look where a code"
+            f"although {target:.3g} nats are asked for{price}: the decoder does not need it; let it look where a code"
             " helps (detail=high-noise), or start with anneal.factor=2 and anneal.steps=1000"
         )
     beta = 1.0 if code.beta is None else code.beta
@@ -196,8 +197,8 @@ def _off_target(now: Reading, target: float | None) -> str:
     side, price = ("above", "rises") if now.rate > target else ("below", "falls")
     now_at = "" if now.price is None else f", now {now.price:.2g},"
     return (
-        f"the rate of {now.rate:.1f} nats is {side} the {target:g} that are asked for; its price{now_at} {price} until"
-        " they are held, so train longer"
+        f"the rate of {now.rate:.1f} nats is {side} the {target:.3g} that are asked for; its price{now_at} {price}"
+        " until they are held, so train longer"
     )
 
 
@@ -205,13 +206,13 @@ def _dropped(settings: Settings) -> str:
     drop = settings.code.drop
     if drop < 0.5:
         return ""
-    return f"code.drop={drop:g} withholds the code from {drop:.0%} of the examples; 0.1 is enough for a null code"
+    return f"the code is withheld from {drop:.0%} of the examples; code.drop=0.1 is enough to learn to go without"
 
 
 def _alive(now: Reading, target: float | None) -> str:
     parts = []
     if now.rate is not None:
-        parts.append(f"rate {now.rate:.1f} nats" + ("" if target is None else f" ({target:g} are asked for)"))
+        parts.append(f"rate {now.rate:.1f} nats" + ("" if target is None else f" ({target:.3g} are asked for)"))
     if now.units is not None:
         parts.append(f"{now.units:.0f} active units")
     if now.gap is not None:

@@ -32,9 +32,10 @@ def shuffle_gap(denoiser: Denoiser, seen: Seen, most: int = LOOKED) -> dict[str,
     """gap_nats, and its share from each of `BANDS`: the diffusion loss at weight one with codes rolled by one example,
     minus that with their own; nats, on `most` examples spread over the batch, in one pass without gradients.
 
-    Both see the same x_t. 0 in expectation where the decoder ignores the code. A band that no example fell into is left
-    out. Times lie on a grid, so neighbours have almost the same; the pair around its ends does not and is left out,
-    since a time-conditioned code of another level misleads for another reason.
+    Both see the same x_t. 0 in expectation where the decoder ignores the code. A band is its mean over the examples
+    times the part of it that lies between the extreme log-SNRs of the step, so that a level of detail answers for what
+    it looks at; one that no example fell into is left out. Times lie on a grid, so neighbours have almost the same; the
+    pair around its ends does not and is left out: a time-conditioned code of another level misleads for another reason.
     """
     some = slice(None, None, -(-len(seen.z) // most))
     eps, x_t, alpha, sigma, log_snr, z = (
@@ -56,9 +57,11 @@ def shuffle_gap(denoiser: Denoiser, seen: Seen, most: int = LOOKED) -> dict[str,
     high, low = denoiser.noise.log_snr(torch.tensor([0.0, 1.0], device=z.device))
     band = ((log_snr - low) / (high - low) * len(BANDS)).long().clamp(0, len(BANDS) - 1)
     near = (log_snr - log_snr.roll(1, 0)).abs() < (high - low) / 2
+    edges = torch.lerp(low, high, torch.linspace(0, 1, len(BANDS) + 1, device=z.device))
+    widths = edges.clamp(log_snr.min(), log_snr.max()).diff()
     gaps = {}
     for k, name in enumerate(BANDS):
         here = near & (band == k)
         if here.any():
-            gaps[f"gap_nats_{name}"] = (other - own)[here].mean() * (high - low) / len(BANDS)
+            gaps[f"gap_nats_{name}"] = (other - own)[here].mean() * widths[k]
     return {"gap_nats": torch.stack([*gaps.values()]).sum(), **gaps} if gaps else {}
