@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
+from diffrep import training
 from diffrep.budget import Budget
 from diffrep.checkpoints import load_tensors, load_weights
 from diffrep.errors import UserError
@@ -393,3 +395,13 @@ def test_trackers_get_the_log_too(tmp_path):
 def test_seeds_differ():
     """Each number, and its place, matters."""
     assert len({mix(a, b) for a in range(50) for b in range(50)}) == 2500
+
+
+def test_gradients_are_clipped_after_unscaling(tmp_path, monkeypatch):
+    """Gradients of fp16 come times a scale: clipped before that is undone, every step would be tiny."""
+    order = []
+    unscale, clip = Accelerator.unscale_gradients, training.clip_groups
+    monkeypatch.setattr(Accelerator, "unscale_gradients", lambda *a: (order.append("unscale"), unscale(*a))[1])
+    monkeypatch.setattr(training, "clip_groups", lambda *a: (order.append("clip"), clip(*a))[1])
+    run(tmp_path, examples=2 * BATCH)
+    assert order == ["unscale", "clip"] * 2

@@ -14,7 +14,10 @@ from diffrep.shapes import PerExample, Time
 
 
 class Weight(nn.Module, ABC):
-    """A term (B,) in nats -> what the loss adds in its place (B,). State lives in buffers, so that it is resumed."""
+    """A term (B,) in nats -> what the loss adds in its place (B,). State lives in buffers, so that it is resumed.
+
+    It counts forward passes: with accumulation each micro-batch is one.
+    """
 
     target: float | None = None  # nats that it holds the term at
 
@@ -113,7 +116,10 @@ class Fading(nn.Module):
 
 
 class FreeBits(Weight):
-    """max(term, nats) on the batch mean: the first `nats` cost nothing (Kingma et al. 2016, Eq. 15)."""
+    """The gradient of weight * max(mean, nats): the first `nats` cost nothing (Kingma et al. 2016, Eq. 15).
+
+    Below that the term counts 0, above it whole; the mean is over the micro-batch at hand.
+    """
 
     def __init__(self, nats: float, weight: float = 1.0):
         super().__init__()

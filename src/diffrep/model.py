@@ -254,7 +254,7 @@ class DiffusionModel(Model):
         return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws)
 
     def elbo(self, batch: Batch, levels: int = 8) -> Terms:
-        """diffusion, prior, reconstruction and, with a code, rate: -log p(x) <= their sum (science: VDM, Eq. 11).
+        """diffusion, prior, reconstruction and, with a code, rate: -log p(x) <= their sum (VDM, Eq. 11).
 
         The diffusion loss is averaged over `levels` stratified log-SNRs for each example, drawn uniformly between the
         ends of the process (d log_snr = slope dt, so the integral is the same). Each level has its own eps and z.

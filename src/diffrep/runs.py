@@ -170,9 +170,10 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
         advise=Adviser(settings, model.target),
     )
     facts = load_weights(model, directory / WEIGHTS)
-    if model.prior is not None and here.main:
+    if model.prior is not None:
         _fit_prior(model, model.prior, examples)
-        save_tensors(directory / WEIGHTS, model.state_dict(), facts)
+    if here.main:
+        save_tensors(directory / WEIGHTS, model.state_dict(), {**facts, "complete": True})
     return Run(directory, settings, card, model.eval(), result, splits)
 
 
@@ -189,7 +190,10 @@ def load(directory: str | Path, device: str = "auto") -> Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
         model = build(settings, Facts(card.shape, card.bins))
-    load_weights(model, directory / WEIGHTS)
+    if not load_weights(model, directory / WEIGHTS).get("complete"):
+        raise UserError(
+            f"{directory} was stopped before its codes' prior was fitted; `diffrep train` on it does what is left."
+        )
     return Run(directory, settings, card, model.to(training.place(device).device).eval())
 
 
