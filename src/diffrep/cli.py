@@ -378,7 +378,7 @@ def doctor(
 
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, Ctrl-C one and 130."""
-    warnings.formatwarning = lambda message, *_: f"diffrep: {message}\n"
+    warnings.formatwarning = lambda message, *_: f"diffrep: {' '.join(str(message).split())}\n"
     try:
         code = app(standalone_mode=False)
     except UserError as mistake:
