@@ -256,7 +256,7 @@ def test_active_units():
 
 
 def test_a_linear_gaussian_vae():
-    """The VAE's elbo with the exact posterior and the exact mean W z is -log p(x): reconstruction and rate alone."""
+    """The VAE's bound with the exact posterior and the exact mean W z is -log p(x): reconstruction and rate alone."""
     truth = LinearGaussian.of(6, 3, noise=0.3)
 
     class Mean(nn.Module):
@@ -277,6 +277,6 @@ def test_terms_of_the_loss_are_those_of_the_bound():
     x = gaussian.draw(20_000).float()
     model = vdm(gaussian)
     trained = model.loss(Batch(x, torch.arange(len(x)), draws=Draws.of(0)))["diffusion"].detach().double()
-    reported = model.elbo(Batch(x, torch.arange(len(x)), draws=Draws.of(1)), levels=1)["diffusion"].double()
+    reported = model.bound(Batch(x, torch.arange(len(x)), draws=Draws.of(1)), levels=1)["diffusion"].double()
     error = math.hypot(float(trained.std()), float(reported.std())) / math.sqrt(len(x))
     assert abs(float(trained.mean() - reported.mean())) < 3.5 * error

@@ -169,7 +169,7 @@ def test_a_timed_code_hears_its_time():
     with pytest.raises(UserError, match="does not depend on t"):
         plain.encode(x, 0.5)
     with pytest.raises(UserError, match="time-conditioned"):
-        timed.elbo(batch())
+        timed.bound(batch())
 
 
 def test_codes_of_the_wrong_size_are_named():
@@ -225,9 +225,9 @@ def test_a_finite_chain_is_the_sum_over_its_steps():
 
 
 def test_the_rate_of_a_model_with_grey_levels():
-    """The elbo's rate is the KL of the code it encodes to, and its reconstruction that of x_0 at the clean end."""
+    """The bound's rate is the KL of the code it encodes to, and its reconstruction that of x_0 at the clean end."""
     tried, data = model(bins=16), batch(200, bins=16)
-    said = tried.elbo(data)
+    said = tried.bound(data)
     code = tried.encode(data.x)
     torch.testing.assert_close(said["rate"], tried.prior.rate(code, code.mean))
     alpha, sigma = tried.noise.scales(torch.zeros(200))

@@ -108,12 +108,12 @@ def test_what_a_method_can_do(name, kind):
         assert model.invert(x, steps=3).shape == shape
         assert model.reconstruct_exactly(x, steps=3).shape == shape
     if name in BOUNDED:
-        bound = model.elbo(batch, levels=2)
+        bound = model.bound(batch, levels=2)
         assert sum(bound.values()).shape == (4,) and sum(bound.values()).isfinite().all()
         assert ("rate" in bound) == model.has_code
     else:
         with pytest.raises(UserError, match="no finite rate"):
-            model.elbo(batch)
+            model.bound(batch)
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS))
@@ -221,3 +221,34 @@ def test_settings_without_effect_are_told(method, change):
     settings = override(Settings(), [f"method={method}", change])
     with pytest.warns(UserWarning, match=change.split("=")[0]):
         build(settings, Facts((1, 8, 8), 17, torch.ones(1, 17)))
+
+
+@pytest.mark.parametrize("method", ["vdm", "vae-vdm"])
+def test_a_finite_chain_trains_on_its_own_bound(method):
+    """On the grid of a long chain the loss is that of continuous time, as T/2 expm1(d gamma) is 1/2 gamma' to 1/T."""
+    settings = override(Settings(), [f"method={method}", "noise.kind=linear", "decoder.width=8", "encoder.width=8"])
+    x = torch.rand(64, 1, 8, 8) * 2 - 1
+    losses = {}
+    for steps in ("none", "4096", "3"):
+        model = build(override(settings, [f"noise.steps={steps}"]), Facts((1, 8, 8), 17, torch.ones(1, 17))).eval()
+        terms = [model(Batch(x, torch.arange(64), draws=Draws.of(seed)))["diffusion"].detach() for seed in range(8)]
+        losses[steps] = torch.cat(terms).mean().item()
+    assert losses["4096"] == pytest.approx(losses["none"], rel=0.02)
+    assert losses["3"] > 1.3 * losses["none"]  # few steps are a worse bound
+
+
+def test_mmd_draws_codes_to_the_normal():
+    """Descending the term alone moves codes that start far from N(0, I) to it."""
+    settings = override(Settings(), ["method=drl", "code.mmd=1000", "code.dim=4", "decoder.width=8", "encoder.width=8"])
+    model = build(settings, Facts((1, 8, 8), 17, torch.ones(1, 17)))
+    x = torch.rand(64, 1, 8, 8) * 2 - 1
+    with torch.no_grad():
+        model.posterior.mean.bias.add_(4.0)
+    optimizer = torch.optim.Adam(model.posterior.parameters(), 0.03)
+    for seed in range(60):
+        loss = model(Batch(x, torch.arange(64), draws=Draws.of(seed)))["mmd"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    z = model.encode(x).mean
+    assert z.mean().abs() < 0.5 and 0.3 < z.std() < 2

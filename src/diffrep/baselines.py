@@ -90,7 +90,7 @@ class Autoencoder(Model):
         return -sum_features(_log_mass(low, high))
 
     @torch.no_grad()
-    def elbo(self, batch: Batch, levels: int = 8) -> Terms:
+    def bound(self, batch: Batch, levels: int = 8) -> Terms:
         if self.posterior.deterministic:
             raise UserError("a deterministic code has no finite rate, so there is no bound")
         x, draws = batch.x, batch.random

@@ -91,6 +91,7 @@ class CodeSettings(_Frozen):
         default=None, description="weight of the rate in training; reports use 1; none for both: the method's own"
     )
     l1: NonNegativeFloat = Field(default=0.0, description="weight of the L1 norm of the code")
+    mmd: NonNegativeFloat = Field(default=0.0, description="weight of the MMD of a batch's codes to N(0, I)")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate that cost nothing in training")
     warmup: int = Field(default=0, ge=0, description="steps over which beta rises from 0")
     cycle: int = Field(default=0, ge=0, description="steps of a cycle in whose first half beta rises from 0")
@@ -143,6 +144,10 @@ class NoiseSettings(_Frozen):
         description="-log SNR of the data end, for linear, learned and cosine; none: sigma a sixth of a grey level",
     )
     gamma_1: float = Field(default=5.0, description="-log SNR of the noise end, for linear and learned")
+    steps: PositiveInt | None = Field(
+        default=None,
+        description="T of the chain that vdm and vae-vdm train on; none: continuous, as all reports",
+    )
     sigma_min: PositiveFloat = Field(default=0.01, description="least sigma of ve")
     sigma_max: PositiveFloat = Field(default=50.0, description="largest sigma of ve")
     beta_min: PositiveFloat = Field(default=0.1, description="beta at t = 0 of vp and subvp")

@@ -43,7 +43,7 @@ class Model(nn.Module, ABC):
         """Named terms (B,), nats; what `player` minimises is the mean of their sum."""
 
     @abstractmethod
-    def elbo(self, batch: Batch, levels: int = 8) -> Terms:
+    def bound(self, batch: Batch, levels: int = 8) -> Terms:
         """The bound on -log p(x) at weight one, (B,) nats each; a model that has none raises a UserError."""
 
     @abstractmethod
@@ -253,7 +253,7 @@ class DiffusionModel(Model):
         kept = 1 - dropped.float()
         return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws)
 
-    def elbo(self, batch: Batch, levels: int = 8) -> Terms:
+    def bound(self, batch: Batch, levels: int = 8) -> Terms:
         """diffusion, prior, reconstruction and, with a code, rate: -log p(x) <= their sum (VDM, Eq. 11).
 
         The diffusion loss is averaged over `levels` stratified log-SNRs for each example, drawn uniformly between the

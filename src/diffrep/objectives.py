@@ -28,6 +28,12 @@ def l1(step: Noised) -> PerExample:
     return terms.l1(step.coded()[0])
 
 
+def mmd(step: Noised) -> PerExample:
+    """The codes of the batch against N(0, I) (Zhao et al. 2019; Tolstikhin et al. 2018)."""
+    _, z = step.coded()
+    return terms.mmd(z, step.draws.normal(*z.shape))
+
+
 def slice_score(step: Noised) -> PerExample:
     """Sliced score matching at noise level t, in units of the noise: sigma^2 (v' grad s v + 1/2 |s|^2)."""
     v = step.draws.normal(*step.x.shape)

@@ -17,7 +17,7 @@ from diffrep.errors import UserError, unknown
 from diffrep.heeded import unheeded, watched
 from diffrep.levels import Levels, likelihood, uniform
 from diffrep.model import DiffusionModel, Model, Term
-from diffrep.objectives import denoise, fool, l1, prior, rate, reconstruct, slice_score
+from diffrep.objectives import denoise, fool, in_steps, l1, mmd, prior, rate, reconstruct, slice_score
 from diffrep.parts import Facts, Parts
 from diffrep.priors import Prior
 
@@ -42,11 +42,11 @@ def drl(parts: Parts, time: bool = False) -> Model:
     return _diffusion(
         parts,
         parts.denoiser("ve", code=True),
-        {"denoising": denoise} | ({"l1": l1} if code.l1 else {}),
+        {"denoising": denoise, **_code_terms(parts)},
         parts.levels(uniform),
         posterior=parts.deterministic(time),
         prior=None if time else parts.prior_after(),
-        weights={"l1": Constant(code.l1)} if code.l1 else {},
+        weights=_code_weights(parts),
         drop=code.drop,
     )
 
@@ -59,11 +59,11 @@ def vdrl(parts: Parts, time: bool = False) -> Model:
     return _diffusion(
         parts,
         parts.denoiser("ve", code=True),
-        {"denoising": denoise, "rate": rate},
+        {"denoising": denoise, "rate": rate, **_code_terms(parts)},
         parts.levels(uniform),
         posterior=parts.random(time),
         prior=parts.prior(),
-        weights={"rate": parts.rate_weight(HELD)},
+        weights={"rate": parts.rate_weight(HELD), **_code_weights(parts)},
         drop=parts.settings.code.drop,
     )
 
@@ -73,20 +73,20 @@ def tvdrl(parts: Parts) -> Model:
 
 
 def vdm(parts: Parts) -> Model:
-    denoiser = parts.denoiser("learned")
-    return _diffusion(parts, denoiser, _bound_terms(denoiser), parts.levels(likelihood))
+    denoiser = parts.denoiser(_bound_noise(parts))
+    return _diffusion(parts, denoiser, _bound_terms(parts, denoiser), _bound_levels(parts))
 
 
 def vae_vdm(parts: Parts) -> Model:
-    denoiser = parts.denoiser("learned", code=True)
+    denoiser = parts.denoiser(_bound_noise(parts), code=True)
     return _diffusion(
         parts,
         denoiser,
-        {**_bound_terms(denoiser), "rate": rate},
-        parts.levels(likelihood),
+        {**_bound_terms(parts, denoiser), "rate": rate, **_code_terms(parts)},
+        _bound_levels(parts),
         posterior=parts.random(),
         prior=parts.prior(),
-        weights={"rate": parts.rate_weight(HELD)},
+        weights={"rate": parts.rate_weight(HELD), **_code_weights(parts)},
         drop=parts.settings.code.drop,
     )
 
@@ -143,11 +143,36 @@ def _autoencoder(parts: Parts, posterior: Posterior, prior_: Prior, **rest) -> A
     return Autoencoder(parts.facts.shape, parts.facts.bins, posterior, parts.generator(), prior_, **rest)
 
 
-def _bound_terms(denoiser: Denoiser) -> Mapping[str, Term]:
+def _bound_terms(parts: Parts, denoiser: Denoiser) -> Mapping[str, Term]:
     """The bound; its ends enter the loss only where they are learned, since otherwise they are constants."""
-    ends = denoiser.noise.learns_ends
-    diffusion: dict[str, Term] = {"diffusion": denoise}
-    return diffusion | ({"prior": prior, "reconstruction": reconstruct} if ends else {})
+    steps = parts.settings.noise.steps
+    diffusion: dict[str, Term] = {"diffusion": denoise if steps is None else in_steps(steps)}
+    return diffusion | ({"prior": prior, "reconstruction": reconstruct} if denoiser.noise.learns_ends else {})
+
+
+def _bound_noise(parts: Parts) -> str:
+    """Learned inside; linear for a finite chain, whose bound depends on the inside, not its variance alone."""
+    noise = parts.settings.noise
+    if noise.steps is not None and noise.kind == "learned":
+        raise UserError("noise.kind=learned is for continuous time; with noise.steps use linear or learned-ends")
+    return "learned" if noise.steps is None else "linear"
+
+
+def _bound_levels(parts: Parts) -> Levels:
+    """Likelihood weights at any t; on the grid of a finite chain its term carries them."""
+    steps = parts.settings.noise.steps
+    return parts.levels(likelihood) if steps is None else Levels(uniform, steps=steps)
+
+
+def _code_terms(parts: Parts) -> dict[str, Term]:
+    code = parts.settings.code
+    choices: dict[str, tuple[Term, float]] = {"l1": (l1, code.l1), "mmd": (mmd, code.mmd)}
+    return {name: term for name, (term, weight) in choices.items() if weight}
+
+
+def _code_weights(parts: Parts) -> dict[str, Weight]:
+    code = parts.settings.code
+    return {name: Constant(weight) for name, weight in (("l1", code.l1), ("mmd", code.mmd)) if weight}
 
 
 @dataclass(frozen=True)

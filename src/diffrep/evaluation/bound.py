@@ -70,7 +70,7 @@ def bound(
     means = []
     with evaluating(model) as device:
         for chunk in batches(examples, batch, seed, device):
-            collected.append({name: nats.cpu() for name, nats in model.elbo(chunk, levels).items()})
+            collected.append({name: nats.cpu() for name, nats in model.bound(chunk, levels).items()})
             if "rate" in collected[-1]:
                 means.append(model.encode(chunk.x).mean.cpu())
             progress(len(chunk))
