@@ -39,7 +39,7 @@ def linear(
     scaler = StandardScaler().fit(x)
     x, x_valid, x_test = (scaler.transform(part) for part in (x, x_valid, x_test))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # at the weakest penalties: validation does not choose them
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterate is a fit like any other: validation judges it
         fits = [LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in STRENGTHS]
     scores = [fit.score(x_valid, y_valid) for fit in fits]
     best = int(np.argmax(scores))
