@@ -29,13 +29,14 @@ def decoders(code_dim: int = CODE, extra_channels: int = 0) -> dict[str, Decoder
     }
 
 
-def encoders(shape: tuple[int, ...], time: bool = False) -> list[nn.Module]:
-    every = [MLPEncoder(shape, width=16, depth=2, time=time)]
+def encoders(shape: tuple[int, ...], time: bool = False, dropout: float = 0.0) -> list[nn.Module]:
+    common = {"time": time, "dropout": dropout}
+    every = [MLPEncoder(shape, width=16, depth=2, **common)]
     if len(shape) > 1:
-        every.append(ConvEncoder(shape, width=8, time=time))
-        every.append(ViT(shape, patch=4, width=16, depth=2, heads=2, time=time))
+        every.append(ConvEncoder(shape, width=8, **common))
+        every.append(ViT(shape, patch=4, width=16, depth=2, heads=2, **common))
     if len(shape) == 3:
-        every.append(WideResNet(shape, depth=10, widen=1, time=time))
+        every.append(WideResNet(shape, depth=10, widen=1, **common))
     return every
 
 
@@ -122,6 +123,27 @@ def test_dropped_examples_equal_a_mix_by_hand(name):
     assert torch.allclose(mixed[~drop], net(x_t[~drop], log_snr[~drop], z[~drop]), atol=1e-6)
 
 
+@pytest.mark.parametrize("build", [UNet, MLPDecoder])
+@pytest.mark.parametrize("map_", [False, True])
+def test_a_code_is_seen_below_its_noise_level_alone(build, map_):
+    """From `code_until` on each code is the null code, bit by bit; a unit below it is seen whole, between in part."""
+    torch.manual_seed(0)
+    more = {"bottleneck_code": True} if map_ and build is UNet else {}
+    net = build(IMAGE, width=8, code_dim=CODE, code_until=1.5, **more)
+    nn.init.normal_(net.null)
+    x_t, _, z = inputs(net)
+    for log_snr in (1.5, 9.0):
+        level = torch.full((4,), log_snr)
+        assert torch.equal(net(x_t, level, z), net(x_t, level))
+        assert torch.equal(net(x_t, level, z), net(x_t, level, z, drop=torch.arange(4) < 2))
+    free = build(IMAGE, width=8, code_dim=CODE, **more)
+    free.load_state_dict(net.state_dict())
+    for log_snr, seen in ((0.5, 1.0), (-9.0, 1.0), (1.25, 0.25)):
+        level, part = torch.full((4,), log_snr), (1 - seen) * net.null + seen * z
+        torch.testing.assert_close(net(x_t, level, z), free(x_t, level, part))
+        assert (net(x_t, level, z) - net(x_t, level)).abs().amax() > 1e-5
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_code_has_a_gradient_at_the_first_step(name):
     """An encoder behind a zero-initialised path never starts to learn: each unit of z of each example must be heard."""
@@ -173,6 +195,17 @@ def test_time_changes_the_features(shape):
     for encoder in encoders(shape):
         with pytest.raises(ValueError, match="expected no log_snr"):
             encoder(torch.randn(3, *shape), torch.zeros(3))
+
+
+@pytest.mark.parametrize("shape", [(6,), IMAGE])
+def test_encoders_drop_features_in_training_alone(shape):
+    """Two passes in training differ by what was dropped; in evaluation they are those of the same weights without."""
+    x = torch.randn(3, *shape)
+    plain, dropping = encoders(shape), encoders(shape, dropout=0.5)
+    for whole, net in zip(plain, dropping, strict=True):
+        net.load_state_dict(whole.state_dict())
+        assert not torch.allclose(net(x), net(x), atol=1e-4)
+        assert torch.equal(net.eval()(x), whole(x))
 
 
 @pytest.mark.parametrize("shape", [(6,), IMAGE])

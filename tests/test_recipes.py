@@ -199,6 +199,17 @@ def test_the_price_of_a_code():
     torch.testing.assert_close(warm["rate"], plain["rate"] / 10)
 
 
+def test_a_gated_code_is_the_same_model_everywhere():
+    """Loss by level, with the code and without, is one number where the code is not seen, and differs where it is."""
+    model = made("vae-vdm", "image", "decoder.code_until=0.0", "noise.kind=linear").eval()
+    with_code, without = (model.denoising_by_level(data("image"), 8, with_code=seen) for seen in (True, False))
+    same = (with_code == without).all(0).tolist()  # levels fall in log-SNR from -gamma_0 to -gamma_1
+    low, high = -model.noise.ends.tolist()[1], -model.noise.ends.tolist()[0]
+    edges = torch.linspace(high, low, 9)
+    assert all(equal for equal, least in zip(same, edges[1:].tolist(), strict=True) if least >= 0)
+    assert not any(equal for equal, most in zip(same, edges[:-1].tolist(), strict=True) if most < 0)
+
+
 def test_l1_of_a_deterministic_code():
     """Weighted by the settings, for drl."""
     model = made("drl", "vector", "code.l1=0.1")

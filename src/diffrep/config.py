@@ -65,6 +65,9 @@ class DecoderSettings(_Frozen):
     fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin, cos(2^n pi x)")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
     bottleneck_code: bool = Field(default=False, description="show the code at the coarsest resolution as a map, too")
+    code_until: float | None = Field(
+        default=None, description="log-SNR above which, towards the data, the code is not seen; none: seen everywhere"
+    )
 
 
 class EncoderSettings(_Frozen):
@@ -75,6 +78,7 @@ class EncoderSettings(_Frozen):
     depth: PositiveInt = Field(default=4, description="layers of vit and mlp; 6 n + 4 (10, 16, 22, 28) for wideresnet")
     widen: PositiveInt = Field(default=2, description="widening factor of wideresnet")
     patch: PositiveInt = Field(default=4, description="side of a patch of vit, in pixels")
+    dropout: Share = Field(default=0.0, description="share of features dropped in training")
 
 
 class CodeSettings(_Frozen):

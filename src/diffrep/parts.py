@@ -56,6 +56,7 @@ class Parts:
                 fourier=decoder.fourier,
                 dropout=decoder.dropout,
                 extra_channels=extra,
+                code_until=decoder.code_until if code else None,
             )
         else:
             network = UNet(
@@ -69,6 +70,7 @@ class Parts:
                 bottleneck_code=decoder.bottleneck_code and code,
                 dropout=decoder.dropout,
                 extra_channels=extra,
+                code_until=decoder.code_until if code else None,
             )
         return Denoiser(network, process, parameterisation)
 
@@ -111,10 +113,10 @@ class Parts:
         e, shape = self.settings.encoder, self.facts.shape
         kind = _choose(e.kind, "mlp" if len(shape) == 1 else "conv")
         make: dict[str, Callable[[], Encoder]] = {
-            "conv": lambda: ConvEncoder(shape, width=e.width, time=time),
-            "wideresnet": lambda: WideResNet(shape, depth=e.depth, widen=e.widen, time=time),
-            "vit": lambda: ViT(shape, patch=e.patch, width=4 * e.width, depth=e.depth, time=time),
-            "mlp": lambda: MLPEncoder(shape, width=8 * e.width, depth=e.depth, time=time),
+            "conv": lambda: ConvEncoder(shape, width=e.width, time=time, dropout=e.dropout),
+            "wideresnet": lambda: WideResNet(shape, depth=e.depth, widen=e.widen, time=time, dropout=e.dropout),
+            "vit": lambda: ViT(shape, patch=e.patch, width=4 * e.width, depth=e.depth, time=time, dropout=e.dropout),
+            "mlp": lambda: MLPEncoder(shape, width=8 * e.width, depth=e.depth, time=time, dropout=e.dropout),
         }
         return make[kind]()
 

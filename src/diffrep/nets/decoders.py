@@ -35,14 +35,23 @@ class Decoder(nn.Module, ABC):
     every block of the body, and owns the learned null code that stands in for a code that is missing.
 
     code_dim: 0 for a decoder without a code. fourier: exponents n of the sines and cosines of 2^n pi x_t that the
-    network sees beside x_t. extra_channels: of an additional input that is concatenated to x_t.
+    network sees beside x_t. extra_channels: of an additional input that is concatenated to x_t. code_until: the log-SNR
+    from which on, towards the data, the null code stands in for every code; over the unit of log-SNR below it the code
+    fades. None: the code is seen everywhere.
     """
 
     def __init__(
-        self, shape: Shape, condition_width: int, code_dim: int, fourier: tuple[int, ...], extra_channels: int
+        self,
+        shape: Shape,
+        condition_width: int,
+        code_dim: int,
+        fourier: tuple[int, ...],
+        extra_channels: int,
+        code_until: float | None = None,
     ):
         super().__init__()
         self.shape, self.code_dim, self.extra_channels = tuple(shape), code_dim, extra_channels
+        self.code_until = code_until
         self.fourier = Fourier(fourier)
         self.inputs = self.fourier.channels(shape[0]) + extra_channels
         self.level = NoiseLevel(condition_width)
@@ -75,6 +84,8 @@ class Decoder(nn.Module, ABC):
             return self.body(h, (level,), None)
         z = self.null.expand(len(x_t), -1) if z is None else z
         z = z if drop is None else torch.where(drop[:, None], self.null, z)
+        if self.code_until is not None:
+            z = torch.lerp(self.null.expand_as(z), z, (self.code_until - log_snr).clamp(0, 1).to(z)[:, None])
         return self.body(h, (level, self.code(z)), z)
 
     def _check(self, x_t: Data, z: CodeVector | None, extra: FeatureMap | None, drop: Tensor | None) -> None:
@@ -116,8 +127,9 @@ class UNet(Decoder):
         bottleneck_code: bool = False,
         dropout: float = 0.0,
         extra_channels: int = 0,
+        code_until: float | None = None,
     ):
-        super().__init__(shape, 4 * width, code_dim, fourier, extra_channels)
+        super().__init__(shape, 4 * width, code_dim, fourier, extra_channels, code_until)
         dims, sources, levels = dimensions(shape), 2 if code_dim else 1, len(multipliers)
         if blocks < 1:
             raise UserError(f"expected at least one block a level, got {blocks}")
@@ -186,8 +198,9 @@ class MLPDecoder(Decoder):
         fourier: tuple[int, ...] = (),
         dropout: float = 0.0,
         extra_channels: int = 0,
+        code_until: float | None = None,
     ):
-        super().__init__(shape, width, code_dim, fourier, extra_channels)
+        super().__init__(shape, width, code_dim, fourier, extra_channels, code_until)
         self.stem = nn.Linear(self.inputs * math.prod(shape[1:]), width)
         self.blocks = nn.ModuleList(DenseBlock(width, 2 if code_dim else 1, width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)

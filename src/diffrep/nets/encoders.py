@@ -64,17 +64,17 @@ class ConvEncoder(Encoder):
     as much as what it is.
     """
 
-    def __init__(self, shape: Shape, width: int = 32, time: bool = False):
+    def __init__(self, shape: Shape, width: int = 32, time: bool = False, dropout: float = 0.0):
         dims, strides = dimensions(shape), halvings(shape[1:])
         channels = [width, *(width * min(2**i, 4) for i in range(strides))]
         positions = math.prod(-(-n // 2**strides) for n in shape[1:])
         super().__init__(shape, channels[-1] * positions, 4 * width, time)
         self.stem = convolution(dims, shape[0], width)
         self.blocks = nn.ModuleList(
-            ResidualBlock(dims, inputs, outputs, int(time), 4 * width, stride=2)
+            ResidualBlock(dims, inputs, outputs, int(time), 4 * width, stride=2, dropout=dropout)
             for inputs, outputs in pairwise(channels)
         )
-        self.last = ResidualBlock(dims, channels[-1], channels[-1], int(time), 4 * width)
+        self.last = ResidualBlock(dims, channels[-1], channels[-1], int(time), 4 * width, dropout=dropout)
         self.norm = group_norm(channels[-1])
 
     def body(self, x: Data, conditions: Conditions) -> CodeVector:
@@ -92,7 +92,7 @@ class WideResNet(Encoder):
     continued run then give the same numbers.
     """
 
-    def __init__(self, shape: Shape, depth: int = 28, widen: int = 2, time: bool = False):
+    def __init__(self, shape: Shape, depth: int = 28, widen: int = 2, time: bool = False, dropout: float = 0.0):
         if len(shape) != 3:
             raise UserError(f"expected images of shape (C, H, W) for a WideResNet, got {tuple(shape)}; use ConvEncoder")
         if depth < 10 or (depth - 4) % 6:
@@ -105,7 +105,9 @@ class WideResNet(Encoder):
         for stage in range(3):
             for i in range((depth - 4) // 6):
                 stride = 2 if stage and i == 0 else 1
-                self.blocks.append(ResidualBlock(2, inputs, width * 2**stage, int(time), 4 * width, stride=stride))
+                self.blocks.append(
+                    ResidualBlock(2, inputs, width * 2**stage, int(time), 4 * width, stride=stride, dropout=dropout)
+                )
                 inputs = width * 2**stage
         self.norm = group_norm(inputs)
 
@@ -117,9 +119,12 @@ class WideResNet(Encoder):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm transformer block on tokens (B, N, width), both of its branches modulated by the conditions."""
+    """Pre-norm transformer block on tokens (B, N, width), both of its branches modulated by the conditions.
 
-    def __init__(self, width: int, heads: int, sources: int, condition_width: int):
+    dropout: at the end of each branch.
+    """
+
+    def __init__(self, width: int, heads: int, sources: int, condition_width: int, dropout: float = 0.0):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, elementwise_affine=sources == 0)
         self.film1 = Modulation(width, sources, condition_width, axis=2)
@@ -127,10 +132,11 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, elementwise_affine=sources == 0)
         self.film2 = Modulation(width, sources, condition_width, axis=2)
         self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, conditions: Conditions) -> Tensor:
-        tokens = tokens + self.attention(self.film1(self.norm1(tokens), conditions))
-        return tokens + self.perceptron(self.film2(self.norm2(tokens), conditions))
+        tokens = tokens + self.dropout(self.attention(self.film1(self.norm1(tokens), conditions)))
+        return tokens + self.dropout(self.perceptron(self.film2(self.norm2(tokens), conditions)))
 
 
 class ViT(Encoder):
@@ -140,7 +146,14 @@ class ViT(Encoder):
     """
 
     def __init__(
-        self, shape: Shape, patch: int = 4, width: int = 128, depth: int = 4, heads: int = 4, time: bool = False
+        self,
+        shape: Shape,
+        patch: int = 4,
+        width: int = 128,
+        depth: int = 4,
+        heads: int = 4,
+        time: bool = False,
+        dropout: float = 0.0,
     ):
         super().__init__(shape, width, width, time)
         dims = dimensions(shape)
@@ -148,7 +161,7 @@ class ViT(Encoder):
         self.patches = patches(dims, shape[0], width, patch)
         count = math.prod(n // patch for n in self.padding.padded)
         self.position = nn.Parameter(0.02 * torch.randn(1, count, width))
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, int(time), width) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, int(time), width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def body(self, x: Data, conditions: Conditions) -> CodeVector:
@@ -161,10 +174,10 @@ class ViT(Encoder):
 class MLPEncoder(Encoder):
     """A perceptron with `depth` residual blocks of `width` units, for vectors; other shapes are flattened."""
 
-    def __init__(self, shape: Shape, width: int = 256, depth: int = 3, time: bool = False):
+    def __init__(self, shape: Shape, width: int = 256, depth: int = 3, time: bool = False, dropout: float = 0.0):
         super().__init__(shape, width, width, time)
         self.stem = nn.Linear(math.prod(shape), width)
-        self.blocks = nn.ModuleList(DenseBlock(width, int(time), width) for _ in range(depth))
+        self.blocks = nn.ModuleList(DenseBlock(width, int(time), width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def body(self, x: Data, conditions: Conditions) -> CodeVector:
