@@ -57,6 +57,7 @@ class Parts:
                 dropout=decoder.dropout,
                 extra_channels=extra,
                 code_until=decoder.code_until if code else None,
+                condition_width=decoder.condition_width,
             )
         else:
             network = UNet(
@@ -71,6 +72,7 @@ class Parts:
                 dropout=decoder.dropout,
                 extra_channels=extra,
                 code_until=decoder.code_until if code else None,
+                condition_width=decoder.condition_width,
             )
         return Denoiser(network, process, parameterisation)
 

@@ -177,11 +177,12 @@ def _code_weights(parts: Parts) -> dict[str, Weight]:
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe, what it does in one line, and where it was published."""
+    """A recipe, what it does in one line, where it was published; twin: the method that is the same without a code."""
 
     build: Callable[[Parts], Model]
     summary: str
     paper: str
+    twin: str | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -196,16 +197,23 @@ METHODS: dict[str, Method] = {
         drl,
         "deterministic code of x for a score model; detail sets what it holds",
         "Abstreiter et al. 2021, 2105.14257",
+        twin="dsm",
     ),
     "vdrl": Method(
-        vdrl, "Gaussian code of x for a score model, priced by its rate", "Abstreiter et al. 2021, 2105.14257"
+        vdrl,
+        "Gaussian code of x for a score model, priced by its rate",
+        "Abstreiter et al. 2021, 2105.14257",
+        twin="dsm",
     ),
     "tdrl": Method(
         tdrl,
         "deterministic code of x and t: one for each noise level",
         "Abstreiter et al. 2021; Mittal et al. 2022, 2210.13774",
+        twin="dsm",
     ),
-    "tvdrl": Method(tvdrl, "Gaussian code of x and t", "Abstreiter et al. 2021; Mittal et al. 2022, 2210.13774"),
+    "tvdrl": Method(
+        tvdrl, "Gaussian code of x and t", "Abstreiter et al. 2021; Mittal et al. 2022, 2210.13774", twin="dsm"
+    ),
     "vdm": Method(
         vdm, "variational diffusion: learned noise, the bound itself as loss", "Kingma et al. 2021, 2107.00630"
     ),
@@ -213,6 +221,7 @@ METHODS: dict[str, Method] = {
         vae_vdm,
         "VAE whose decoder is a conditional variational diffusion model",
         "Kingma et al. 2021; Abstreiter et al. 2021",
+        twin="vdm",
     ),
     "adversarial": Method(
         adversarial,
@@ -223,6 +232,7 @@ METHODS: dict[str, Method] = {
         adversarial_drl,
         "drl with a critic on the denoised x",
         "Abstreiter et al. 2021; Jolicoeur-Martineau et al. 2021",
+        twin="adversarial",
     ),
     "ae": Method(ae, "autoencoder with the same encoder, no diffusion", "Hinton and Salakhutdinov 2006"),
     "dae": Method(dae, "denoising autoencoder with the same encoder, no diffusion", "Vincent et al. 2008"),

@@ -112,7 +112,8 @@ class UNet(Decoder):
 
     attention: levels (0 is the finest) with one self-attention after their blocks on the way down; sliced score
     matching differentiates twice, which fused attention cannot. bottleneck_code: the code is also drawn as a map of
-    the coarsest level and added in the middle. dropout: in each block. Other arguments: see `Decoder`.
+    the coarsest level and added in the middle. dropout: in each block. condition_width: None for 4 width. Other
+    arguments: see `Decoder`.
     """
 
     def __init__(
@@ -128,8 +129,10 @@ class UNet(Decoder):
         dropout: float = 0.0,
         extra_channels: int = 0,
         code_until: float | None = None,
+        condition_width: int | None = None,
     ):
-        super().__init__(shape, 4 * width, code_dim, fourier, extra_channels, code_until)
+        condition = condition_width or 4 * width
+        super().__init__(shape, condition, code_dim, fourier, extra_channels, code_until)
         dims, sources, levels = dimensions(shape), 2 if code_dim else 1, len(multipliers)
         if blocks < 1:
             raise UserError(f"expected at least one block a level, got {blocks}")
@@ -141,7 +144,7 @@ class UNet(Decoder):
         self.padding = Padding(shape[1:], 2 ** (levels - 1))
 
         def block(inputs: int, outputs: int, stride: int = 1) -> ResidualBlock:
-            return ResidualBlock(dims, inputs, outputs, sources, 4 * width, stride=stride, dropout=dropout)
+            return ResidualBlock(dims, inputs, outputs, sources, condition, stride=stride, dropout=dropout)
 
         def attend(level: int) -> nn.Module:
             return SpatialAttention(channels[level]) if level in attention else nn.Identity()
@@ -186,7 +189,7 @@ class UNet(Decoder):
 class MLPDecoder(Decoder):
     """A perceptron with `blocks` residual blocks of `width` units, for vectors (F,); other shapes are flattened.
 
-    Arguments: see `Decoder`; the channels of a vector are its F numbers.
+    condition_width: None for `width`. Arguments: see `Decoder`; the channels of a vector are its F numbers.
     """
 
     def __init__(
@@ -199,10 +202,12 @@ class MLPDecoder(Decoder):
         dropout: float = 0.0,
         extra_channels: int = 0,
         code_until: float | None = None,
+        condition_width: int | None = None,
     ):
-        super().__init__(shape, width, code_dim, fourier, extra_channels, code_until)
+        condition = condition_width or width
+        super().__init__(shape, condition, code_dim, fourier, extra_channels, code_until)
         self.stem = nn.Linear(self.inputs * math.prod(shape[1:]), width)
-        self.blocks = nn.ModuleList(DenseBlock(width, 2 if code_dim else 1, width, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(DenseBlock(width, 2 if code_dim else 1, condition, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.out = damped(nn.Linear(width, math.prod(shape)))
 
