@@ -71,6 +71,9 @@ class DecoderSettings(_Frozen):
     code_until: float | None = Field(
         default=None, description="log-SNR above which, towards the data, the code is not seen; none: seen everywhere"
     )
+    start: Literal["normal", "gaussian"] = Field(
+        default="normal", description="what vdm and vae-vdm start from at noise.gamma_1: N(0, I), or p(x_1 | z)"
+    )
 
 
 class EncoderSettings(_Frozen):

@@ -27,10 +27,17 @@ def invert(denoise: Denoise, noise: Noise, x_0: Data, steps: int) -> Data:
 
 
 def flow_log_likelihood(
-    denoise: Denoise, noise: Noise, x_0: Data, steps: int, draws: Draws, probes: int = 1
+    denoise: Denoise,
+    noise: Noise,
+    x_0: Data,
+    steps: int,
+    draws: Draws,
+    probes: int = 1,
+    end: tuple[Tensor, Tensor] | None = None,
 ) -> PerExample:
     """log p_0(x_0) in nats, of the density that the flow pushes forward from N(0, start_scale^2 I); (B,).
 
+    end: mean and spread of another diagonal Gaussian to push forward.
     The divergence is Hutchinson's estimate with `probes` Rademacher vectors (Song et al. 2021, Eq. 40), the same along
     the whole path; unbiased. Steps are fixed, even in log-SNR: Heun for the path, trapezoids for the divergence, in
     log r, where it is a smooth bend between 0 and D. `denoise` must be differentiable in x_t.
@@ -38,7 +45,7 @@ def flow_log_likelihood(
     signs = 1 - 2.0 * (draws.uniform(len(x_0), probes, *x_0.shape[1:]) < 0.5)
     vectors = signs.to(x_0).unbind(1)
     path = levels(noise, times(noise, steps).flip(0))
-    scale = noise.start_scale().detach()
+    mean, spread = (0.0, noise.start_scale()) if end is None else end
 
     x = x_0.detach()
     eps, divergence = _eps_and_divergence(denoise, x, path[0], vectors)
@@ -51,12 +58,19 @@ def flow_log_likelihood(
         total = total + (t.log_snr - s.log_snr) / 2 * (before + divergence) / 2
 
     dims = math.prod(x_0.shape[1:])
-    at_1 = -0.5 * sum_features((x / scale) ** 2) - dims * (0.5 * math.log(2 * math.pi) + scale.log())
+    at_1 = sum_features(torch.distributions.Normal(mean, spread, validate_args=False).log_prob(x)).detach()
     return at_1 + total + dims * (path[-1].log_alpha - path[0].log_alpha)
 
 
 def dequantised_log_likelihood(
-    denoise: Denoise, noise: Noise, x: Data, steps: int, draws: Draws, probes: int = 1, bins: int = 256
+    denoise: Denoise,
+    noise: Noise,
+    x: Data,
+    steps: int,
+    draws: Draws,
+    probes: int = 1,
+    bins: int = 256,
+    end: tuple[Tensor, Tensor] | None = None,
 ) -> PerExample:
     """A lower bound on log P(x) in nats for data of `bins` grey levels k at 2 (k + 1/2) / bins - 1 in [-1, 1]; (B,).
 
@@ -67,7 +81,7 @@ def dequantised_log_likelihood(
     """
     u = (2 * draws.uniform(*x.shape).to(x) - 1) / bins
     alpha_0 = noise.scales(x.new_zeros(len(x)))[0].detach()
-    log_p = flow_log_likelihood(denoise, noise, expand(alpha_0, x) * (x + u), steps, draws, probes)
+    log_p = flow_log_likelihood(denoise, noise, expand(alpha_0, x) * (x + u), steps, draws, probes, end)
     return log_p + math.prod(x.shape[1:]) * (alpha_0.log() + math.log(2 / bins))
 
 

@@ -17,9 +17,11 @@ from diffrep.denoiser import Denoiser, Prediction
 from diffrep.errors import UserError
 from diffrep.flow import dequantised_log_likelihood, flow_log_likelihood, invert
 from diffrep.levels import Levels
+from diffrep.noise import variance_gradient
 from diffrep.priors import Prior
-from diffrep.sample import sample, start, step_named, times
+from diffrep.sample import sample, step_named, times
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
+from diffrep.starts import StandardStart, Start
 from diffrep.vitals import Seen, shuffle_gap
 
 CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
@@ -190,7 +192,8 @@ class DiffusionModel(Model):
     denoiser: network, noise and parameterisation. posterior: q(z | x, t), or None. prior: p(z), or None. levels: where
     on the noise axis the loss looks. terms: name -> function of a `Noised` step. weights: name -> `Weight` of that
     term; one where missing. drop: share of examples whose code is withheld in training, so that one network is the
-    conditional and the unconditional denoiser. critic: a second player, for adversarial score matching.
+    conditional and the unconditional denoiser. critic: a second player, for adversarial score matching. start:
+    p(x_1 | z), N(0, start_scale^2) where left out.
     """
 
     def __init__(
@@ -205,15 +208,21 @@ class DiffusionModel(Model):
         weights: Mapping[str, Weight] | None = None,
         drop: float = 0.0,
         critic: nn.Module | None = None,
+        start: Start | None = None,
     ):
         super().__init__()
         self.shape, self.bins, self.drop, self.terms = shape, bins, drop, dict(terms)
         self.denoiser, self.levels, self.posterior, self.prior, self.critic = denoiser, levels, posterior, prior, critic
+        self.start = StandardStart() if start is None else start
         self.weights = nn.ModuleDict(weights or {})
         self.target = weights["rate"].target if weights and "rate" in weights else None
         self.has_code = posterior is not None
         self.timed = posterior is not None and posterior.timed
-        groups: dict[str, list[nn.Module]] = {"decoder": [denoiser.network], "noise": [denoiser.noise]}
+        groups: dict[str, list[nn.Module]] = {
+            "decoder": [denoiser.network],
+            "noise": [denoiser.noise],
+            "start": [self.start],
+        }
         self.networks = [denoiser.network] if posterior is None else [denoiser.network, posterior.encoder]
         if posterior is not None:
             groups["encoder"] = [posterior]
@@ -243,7 +252,7 @@ class DiffusionModel(Model):
         eps = draws.normal(*x.shape)
         scales, log_snr, weight = self.noise.scales(t), self.noise.log_snr(t), self.levels.weight(self.noise, t)
         if self.noise.free_inside:
-            scales, log_snr, weight, settle = _variance_gradient(scales, log_snr, weight, math.prod(self.shape))
+            scales, log_snr, weight, settle = variance_gradient(scales, log_snr, weight, math.prod(self.shape))
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
         code, z = self._code(x, log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
@@ -271,21 +280,22 @@ class DiffusionModel(Model):
             end = terms.density(x, x_0, alpha, sigma)
         else:
             end = terms.reconstruction(x, x_0, alpha, sigma, self.bins)
-        bound = {"diffusion": nats.mean(1), "prior": self.noise.prior_loss(x), "reconstruction": end}
-        if self.posterior is not None and self.prior is not None:
-            code = self.posterior(x)
-            bound["rate"] = self.prior.rate(code, code.sample(draws.normal(*code.mean.shape)))
+        code, z = self._code(x, zero, draws)
+        prior_loss = self.noise.prior_loss(x, self.start(self.noise, z))
+        bound = {"diffusion": nats.mean(1), "prior": prior_loss, "reconstruction": end}
+        if code is not None and z is not None and self.prior is not None:
+            bound["rate"] = self.prior.rate(code, z)
         return bound
 
     def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
         if self.has_code:
             raise UserError("the flow's likelihood is for models without a code; a code has a bound with its rate")
-        denoise, draws = self.conditioned(None, len(batch)), batch.random
+        denoise, draws, end = self.conditioned(None, len(batch)), batch.random, self.start(self.noise)
         if self.bins is not None:
-            return -dequantised_log_likelihood(denoise, self.noise, batch.x, steps, draws, bins=self.bins)
+            return -dequantised_log_likelihood(denoise, self.noise, batch.x, steps, draws, end=end, bins=self.bins)
         log_alpha, _ = self.noise.log_scales(torch.zeros(len(batch), device=batch.x.device))
         x_0 = expand(log_alpha.exp(), batch.x) * batch.x
-        log_p = flow_log_likelihood(denoise, self.noise, x_0, steps, draws)
+        log_p = flow_log_likelihood(denoise, self.noise, x_0, steps, draws, end=end)
         return -(log_p + math.prod(self.shape) * log_alpha)
 
     @torch.no_grad()
@@ -330,7 +340,8 @@ class DiffusionModel(Model):
     ) -> Data:
         if z is None and self.has_code and not self.drop:
             raise UserError("this model was trained with code.drop=0, so it cannot decode without a code; give it one")
-        x_1 = start(self.noise, n, self.shape, draws) if x_1 is None else x_1 * self.noise.start_scale()
+        mean, spread = self._start(z, n)
+        x_1 = mean + spread * (draws.normal(n, *self.shape) if x_1 is None else x_1)
         x = sample(self.conditioned(z, n), self.noise, x_1, step_named(sampler), times(self.noise, steps), draws)
         return x.clamp(-1, 1) if self.bins is not None else x
 
@@ -339,7 +350,8 @@ class DiffusionModel(Model):
         path = None if self.posterior is None else self.code_path(x)
         alpha, _ = self.noise.scales(torch.zeros(len(x), device=x.device))
         x_0 = expand(alpha, x) * x
-        return invert(self.conditioned(path, len(x)), self.noise, x_0, steps) / self.noise.start_scale()
+        mean, spread = self._start(path, len(x))
+        return (invert(self.conditioned(path, len(x)), self.noise, x_0, steps) - mean) / spread
 
     def conditioned(self, z: CodeVector | CodePath | None, n: int) -> Callable[[Data, Time], Prediction]:
         """The denoiser of n examples with its code filled in; UserError for codes of the wrong size."""
@@ -349,6 +361,10 @@ class DiffusionModel(Model):
         if tuple(z.shape) != (n, dim):
             raise UserError(f"expected codes of shape ({n}, {dim}), got {tuple(z.shape)}")
         return lambda x_t, t: self.denoiser(x_t, t, z)
+
+    def _start(self, z: CodeVector | CodePath | None, n: int) -> tuple[Tensor, Tensor]:
+        one = torch.ones(n, device=next(self.parameters()).device)
+        return self.start(self.noise, z(one) if callable(z) else z)
 
     def _code(self, x: Data, log_snr: Time, draws: Draws) -> tuple[Code | None, CodeVector | None]:
         if self.posterior is None:
@@ -373,25 +389,3 @@ class DiffusionModel(Model):
             self.health |= {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
             if "rate" in values:
                 self.health["rate_nats"] = values["rate"].mean()
-
-
-def _variance_gradient(scales: tuple[Time, Time], log_snr: Time, weight: Tensor, dims: int):
-    """The same values, whose gradient to the noise process is that of loss^2 in place of loss (VDM, Appendix I.2).
-
-    The mean of the loss does not depend on the inside of gamma(t), only its variance does; d loss^2 = 2 loss d loss, so
-    in the same backward each example's gradient is multiplied by twice its loss, known once `settle` is called; per
-    dimension, so that its size depends on the data little.
-    """
-    factor: list[Tensor] = []
-
-    def scaled(value: Time) -> Time:
-        if not value.requires_grad:
-            return value
-        value = value.clone()
-        value.register_hook(lambda gradient: gradient * factor[0])
-        return value
-
-    def settle(loss: PerExample) -> None:
-        factor.append(2 * loss / dims)
-
-    return (scaled(scales[0]), scaled(scales[1])), scaled(log_snr), scaled(weight), settle

@@ -69,12 +69,12 @@ class Noise(nn.Module, ABC):
         alpha, sigma = self.scales(torch.ones(1, device=own.device, dtype=own.dtype))
         return (alpha**2 + sigma**2).sqrt()[0]
 
-    def prior_loss(self, x: Data) -> PerExample:
-        """KL(q(x_1 | x) || p(x_1)) in nats (VDM, Eq. 11)."""
+    def prior_loss(self, x: Data, start: tuple[Tensor, Tensor] | None = None) -> PerExample:
+        """KL(q(x_1 | x) || p(x_1)) in nats (VDM, Eq. 11). start: mean and spread of p(x_1), else 0 and start_scale."""
         alpha, sigma = self.scales(torch.ones(len(x), device=x.device))
-        scale = self.start_scale()
-        ratio = expand(sigma / scale, x)
-        return 0.5 * sum_features(ratio**2 + (expand(alpha, x) * x / scale) ** 2 - 1 - 2 * ratio.log())
+        mean, spread = (0.0, self.start_scale()) if start is None else start
+        ratio = expand(sigma, x) / spread
+        return 0.5 * sum_features(ratio**2 + ((expand(alpha, x) * x - mean) / spread) ** 2 - 1 - 2 * ratio.log())
 
     def _slope(self, function, t: Time) -> Time:
         with torch.enable_grad():
@@ -199,6 +199,28 @@ class LearnedGamma(Noise):
     def _monotone(self, t: Time) -> Time:
         hidden = 2 * torch.sigmoid(self.l2_weight.abs() * (2 * t[:, None] - 1) + self.l2_bias) - 1
         return self.l1.abs() * t + (hidden * self.l3.abs()).sum(1) / len(self.l3)
+
+
+def variance_gradient(scales: tuple[Time, Time], log_snr: Time, weight: Tensor, dims: int):
+    """The same values, whose gradient to the noise process is that of loss^2 in place of loss (VDM, Appendix I.2).
+
+    The mean of the loss does not depend on the inside of gamma(t), only its variance does; d loss^2 = 2 loss d loss, so
+    in the same backward each example's gradient is multiplied by twice its loss, known once `settle` is called; per
+    dimension, so that its size depends on the data little.
+    """
+    factor: list[Tensor] = []
+
+    def scaled(value: Time) -> Time:
+        if not value.requires_grad:
+            return value
+        value = value.clone()
+        value.register_hook(lambda gradient: gradient * factor[0])
+        return value
+
+    def settle(loss: PerExample) -> None:
+        factor.append(2 * loss / dims)
+
+    return (scaled(scales[0]), scaled(scales[1])), scaled(log_snr), scaled(weight), settle
 
 
 def _log_alpha_vp(t: Time, beta: Tensor) -> Time:

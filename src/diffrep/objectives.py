@@ -15,7 +15,8 @@ def denoise(step: Noised) -> PerExample:
 
 
 def prior(step: Noised) -> PerExample:
-    return step.model.noise.prior_loss(step.x)
+    start = step.model.start(step.model.noise, step.z, step.kept == 0)
+    return step.model.noise.prior_loss(step.x, start)
 
 
 def rate(step: Noised) -> PerExample:

@@ -22,6 +22,7 @@ from diffrep.nets.decoders import Generator, MLPDecoder, MLPGenerator, UNet
 from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT, WideResNet
 from diffrep.priors import Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal, Whitened
 from diffrep.shapes import Shape
+from diffrep.starts import GaussianStart, StandardStart, Start
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,13 @@ class Parts:
                 condition_width=decoder.condition_width,
             )
         return Denoiser(network, process, parameterisation)
+
+    def start(self, code: bool = False) -> Start:
+        """p(x_1 | z), from which the chain starts."""
+        if self.settings.decoder.start == "normal":
+            return StandardStart()
+        width = max(4, self.settings.decoder.width // 2)
+        return GaussianStart(self.facts.shape, self.settings.code.dim if code else 0, width)
 
     def noise(self, own: str) -> noises.Noise:
         s = self.settings.noise

@@ -20,6 +20,7 @@ from diffrep.model import DiffusionModel, Model, Term
 from diffrep.objectives import denoise, fool, in_steps, l1, mmd, prior, rate, reconstruct, slice_score
 from diffrep.parts import Facts, Parts
 from diffrep.priors import Prior
+from diffrep.starts import Start
 
 BUILDING = ("decoder", "encoder", "code", "prior", "anneal", "noise", "detail", "predicts")  # settings of a model
 HELD = 12.0  # nats: the rate that methods with a Gaussian code hold where no price is given
@@ -73,21 +74,22 @@ def tvdrl(parts: Parts) -> Model:
 
 
 def vdm(parts: Parts) -> Model:
-    denoiser = parts.denoiser(_bound_noise(parts))
-    return _diffusion(parts, denoiser, _bound_terms(parts, denoiser), _bound_levels(parts))
+    denoiser, start = parts.denoiser(_bound_noise(parts)), parts.start()
+    return _diffusion(parts, denoiser, _bound_terms(parts, denoiser, start), _bound_levels(parts), start=start)
 
 
 def vae_vdm(parts: Parts) -> Model:
-    denoiser = parts.denoiser(_bound_noise(parts), code=True)
+    denoiser, start = parts.denoiser(_bound_noise(parts), code=True), parts.start(code=True)
     return _diffusion(
         parts,
         denoiser,
-        {**_bound_terms(parts, denoiser), "rate": rate, **_code_terms(parts)},
+        {**_bound_terms(parts, denoiser, start), "rate": rate, **_code_terms(parts)},
         _bound_levels(parts),
         posterior=parts.random(),
         prior=parts.prior(),
         weights={"rate": parts.rate_weight(HELD), **_code_weights(parts)},
         drop=parts.settings.code.drop,
+        start=start,
     )
 
 
@@ -143,11 +145,15 @@ def _autoencoder(parts: Parts, posterior: Posterior, prior_: Prior, **rest) -> A
     return Autoencoder(parts.facts.shape, parts.facts.bins, posterior, parts.generator(), prior_, **rest)
 
 
-def _bound_terms(parts: Parts, denoiser: Denoiser) -> Mapping[str, Term]:
+def _bound_terms(parts: Parts, denoiser: Denoiser, start: Start) -> Mapping[str, Term]:
     """The bound; its ends enter the loss only where they are learned, since otherwise they are constants."""
     steps = parts.settings.noise.steps
     diffusion: dict[str, Term] = {"diffusion": denoise if steps is None else in_steps(steps)}
-    return diffusion | ({"prior": prior, "reconstruction": reconstruct} if denoiser.noise.learns_ends else {})
+    ends: dict[str, tuple[Term, bool]] = {
+        "prior": (prior, denoiser.noise.learns_ends or start.learned),
+        "reconstruction": (reconstruct, denoiser.noise.learns_ends),
+    }
+    return diffusion | {name: term for name, (term, learned) in ends.items() if learned}
 
 
 def _bound_noise(parts: Parts) -> str:
