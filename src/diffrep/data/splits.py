@@ -39,6 +39,7 @@ def load(
     | source | what is read |
     |---|---|
     | "digits" | 1,797 digits of 8 x 8 with 17 grey levels, inside scikit-learn |
+    | "digits-factors" | the same digits drawn anew with known stroke, colours and place: see `diffrep.data.factors` |
     | array or tensor, or (x, labels) | pictures, signals, volumes or tables: see `diffrep.data.values.of_array` |
     | `.npy`, `.npz` | the same; in `.npz` x, images, data, counts or features, with y or labels; the rest: factors |
     | folder of pictures | flat, class folders, train/ valid/ test/, metadata.csv (file_name, label, factors) |
@@ -58,7 +59,7 @@ def load(
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise UserError(f"valid={valid} and test={test} are shares of the data: give two above 0 with a sum below 1.")
     name, raw = read(source, label_column=label_column, skip_bad=skip_bad)
-    rows = _cut(raw, name, valid, test, seed)
+    rows = cut(len(raw.values.digests), raw.split, name, valid, test, seed)
     every = _examples(raw, name, _scaling(raw, rows["train"]))
     train, valid_, test_ = (replace(every.subset(rows[split]), split=split) for split in ("train", "valid", "test"))
     return Splits(train, valid_, test_, raw.skipped)
@@ -87,10 +88,9 @@ def whole(
     return _examples(raw, name, scaling or _scaling(raw, torch.arange(len(raw.values.digests))))
 
 
-def _cut(raw: Raw, name: str, valid: float, test: float, seed: int) -> dict[str, Tensor]:
-    """Positions of each split, rising: the source's own where it has them, else cut by a seeded permutation."""
-    total = len(raw.values.digests)
-    given = raw.split if raw.split is not None else np.full(total, "train")
+def cut(total: int, given: np.ndarray | None, name: str, valid: float, test: float, seed: int) -> dict[str, Tensor]:
+    """Positions of each split, rising: those `given`, (total,) of "train", "valid", "test"; else by a seeded cut."""
+    given = given if given is not None else np.full(total, "train")
     rows = {split: torch.from_numpy(np.flatnonzero(given == split)) for split in ("train", "valid", "test")}
     missing = [(split, share) for split, share in (("test", test), ("valid", valid)) if not len(rows[split])]
     pool, free = len(rows["train"]), rows["train"]

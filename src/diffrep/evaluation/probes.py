@@ -1,24 +1,28 @@
-"""Probes: what a simple classifier reads from features. Arrays in, numbers out."""
+"""Probes: what a simple model reads from features, chosen on validation. Arrays in, numbers out."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from diffrep.errors import UserError
 
 LINEAR = "linear-1"  # standardised by train; C chosen on validation; refitted on train alone; full test split
+SVM = "svm-1"  # as linear-1, with a Gaussian kernel of width "scale" (one over the number of features)
+REGRESSION = "regression-1"  # standardised by train; alpha chosen on validation by R^2; full test split
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+SVM_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
+ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+
+Part = tuple[np.ndarray, np.ndarray]  # features (N, d) and labels (N,) of a split; -1 is no label
+Result = dict[str, Any]  # a score, its standard error, on how many examples, what was chosen, the protocol
 
 
-def linear(
-    train: tuple[np.ndarray, np.ndarray],
-    valid: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    most: int = 20_000,
-) -> dict[str, float | int | str]:
+def linear(train: Part, valid: Part, test: Part, most: int = 20_000) -> Result:
     """Multinomial logistic regression on features (N, d) with labels (N,); -1 is no label. Accuracy and its error.
 
     The strength of the L2 penalty is chosen on the validation split alone; the test split is used once, whole. At most
@@ -26,34 +30,122 @@ def linear(
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # here, since it takes a second to import
-    from sklearn.preprocessing import StandardScaler
 
-    (x, y), (x_valid, y_valid), (x_test, y_test) = (_labelled(*part) for part in (train, valid, test))
-    x, y = x[:most], y[:most]
-    if len(np.unique(y)) < 2:
-        raise UserError(f"a probe needs labels of two classes at least in the training split, got {len(np.unique(y))}")
-    if not len(y_valid) or not len(y_test):
-        raise UserError(
-            "a probe needs labelled examples in the validation and the test split; give them a larger share"
-        )
-    scaler = StandardScaler().fit(x)
-    x, x_valid, x_test = (scaler.transform(part) for part in (x, x_valid, x_test))
+    train, valid, test = labelled(train, valid, test)
+    train, valid, test = standardised((train[0][:most], train[1][:most]), valid, test)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterate is a fit like any other: validation judges it
-        fits = [LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in STRENGTHS]
-    scores = [fit.score(x_valid, y_valid) for fit in fits]
-    best = int(np.argmax(scores))
-    accuracy = float(fits[best].score(x_test, y_test))
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterate is a fit like any other, judged as such
+        place, fit = best((LogisticRegression(C=c, max_iter=1000).fit(*train) for c in STRENGTHS), valid)
+    return accuracy(fit.predict(test[0]), test[1], len(train[1]), LINEAR, strength=STRENGTHS[place])
+
+
+def svm(train: Part, valid: Part, test: Part, most: int = 10_000) -> Result:
+    """Support vector machine with a Gaussian kernel (scikit-learn's SVC); C chosen on validation.
+
+    Of more training examples than `most`, which it takes the square of in time, evenly spread ones. As `linear`.
+    """
+    from sklearn.svm import SVC
+
+    train, valid, test = standardised(*labelled(train, valid, test, most))
+    place, fit = best((SVC(C=c).fit(*train) for c in SVM_STRENGTHS), valid)
+    return accuracy(fit.predict(test[0]), test[1], len(train[1]), SVM, strength=SVM_STRENGTHS[place])
+
+
+def regression(train: Part, valid: Part, test: Part, most: int = 20_000) -> Result:
+    """Ridge regression of a continuous factor (N,) on features (N, d); NaN is no value. R^2 on test, and its error.
+
+    R^2 = 1 - sum (y - y_hat)^2 / sum (y - mean y)^2 over the test split. alpha is chosen on validation; at most `most`
+    training examples, evenly spread, are fitted. UserError where a split has fewer than two different values.
+    """
+    from sklearn.linear_model import Ridge
+
+    train, valid, test = (_known(*part, np.isfinite(part[1])) for part in (train, valid, test))
+    train = spread(train, most)
+    for name, (_, y) in (("training", train), ("validation", valid), ("test", test)):
+        if len(y) < 2 or np.ptp(y) == 0:
+            raise UserError(
+                f"a regression needs different values in the {name} split, got {len(y)} examples of one; give the split"
+                " a larger share, or name another column"
+            )
+    train, valid, test = standardised(train, valid, test)
+    place, fit = best((Ridge(alpha=alpha).fit(*train) for alpha in ALPHAS), valid)
+    r2, error = explained(test[1], fit.predict(test[0]))
     return {
-        "accuracy": accuracy,
-        "se": math.sqrt(accuracy * (1 - accuracy) / len(y_test)),
-        "examples": len(y_test),
-        "train_examples": len(y),
-        "strength": STRENGTHS[best],
-        "protocol": LINEAR,
+        "r2": r2,
+        "se": error,
+        "examples": len(test[1]),
+        "train_examples": len(train[1]),
+        "strength": ALPHAS[place],
+        "protocol": REGRESSION,
     }
 
 
-def _labelled(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = labels >= 0
-    return np.asarray(features, dtype=np.float64)[known], labels[known]
+def explained(y: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
+    """R^2 of predictions (N,) and its standard error, from each example's influence on the two means it is made of."""
+    residual, spread = (y - predicted) ** 2, (y - y.mean()) ** 2
+    lost = residual.mean() / spread.mean()
+    influence = (residual - lost * spread) / spread.mean()
+    return float(1 - lost), float(influence.std() / math.sqrt(len(y)))
+
+
+def labelled(train: Part, valid: Part, test: Part, most: int | None = None) -> tuple[Part, Part, Part]:
+    """The examples that have a label, of train at most `most` of them, evenly spread; features in float64.
+
+    UserError where a split has none, where train has one class, or where features are not finite.
+    """
+    train, valid, test = (_known(*part, part[1] >= 0) for part in (train, valid, test))
+    train = train if most is None else spread(train, most)
+    if (classes := len(np.unique(train[1]))) < 2:
+        raise UserError(f"a probe needs labels of two classes at least in the training split, got {classes}")
+    if not len(valid[1]) or not len(test[1]):
+        raise UserError(
+            "a probe needs labelled examples in the validation and the test split; give them a larger share"
+        )
+    return train, valid, test
+
+
+def spread(part: Part, most: int) -> Part:
+    """At most `most` examples, from the first to the last: a split may lie in the order of its classes."""
+    rows = np.linspace(0, len(part[1]) - 1, min(len(part[1]), most)).astype(np.int64)
+    return part[0][rows], part[1][rows]
+
+
+def standardised(train: Part, *others: Part) -> tuple[Part, ...]:
+    """Each feature shifted and scaled to mean 0 and standard deviation 1 over train, in every split."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train[0])
+    return tuple((scaler.transform(x), y) for x, y in (train, *others))
+
+
+def best(fits: Iterable, valid: Part) -> tuple[int, Any]:
+    """(place, fit) of the first of the fits whose score on validation none exceeds; made one by one, one is kept."""
+    chosen, highest = None, -math.inf
+    for place, fit in enumerate(fits):
+        score = fit.score(*valid)
+        if score > highest:
+            chosen, highest = (place, fit), score
+        if highest == 1:  # none can be better
+            break
+    assert chosen is not None
+    return chosen
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray, train_examples: int, protocol: str, **chosen) -> Result:
+    """The share of test examples (N,) that are predicted right, and the standard error of a share."""
+    share = float((predicted == labels).mean())
+    return {
+        "accuracy": share,
+        "se": math.sqrt(share * (1 - share) / len(labels)),
+        "examples": len(labels),
+        "train_examples": train_examples,
+        **chosen,
+        "protocol": protocol,
+    }
+
+
+def _known(features: np.ndarray, labels: np.ndarray, known: np.ndarray) -> Part:
+    features = np.asarray(features, dtype=np.float64)[known]
+    if not np.isfinite(features).all():
+        raise UserError("a probe needs finite features and these hold NaN or infinite numbers; remove those examples")
+    return features, labels[known]

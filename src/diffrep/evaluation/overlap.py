@@ -1,0 +1,21 @@
+"""Examples of the test split that occur in train too."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def overlap(train: np.ndarray, test: np.ndarray) -> int:
+    """How many rows of test (n, w) are rows of train (N, w) too, byte for byte: `Examples.digests`, or features."""
+    known = {row.tobytes() for row in train}
+    return sum(row.tobytes() in known for row in test)
+
+
+def sentence(shared: int, of: int) -> str | None:
+    """A warning where `shared` of the test examples occur in train; None where none do."""
+    if not shared:
+        return None
+    return (
+        f"{shared:,} of the {of:,} test examples ({shared / of:.1%}) occur in the training split as they are, so the"
+        " scores are too good: remove the copies."
+    )
