@@ -12,7 +12,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from diffrep.console import Count, leave, out, progress, say, show_facts, show_metrics, usage
+from diffrep.console import (
+    Count,
+    leave,
+    out,
+    progress,
+    say,
+    say_aside,
+    show_facts,
+    show_metrics,
+    usage,
+)
 from diffrep.errors import UserError
 
 app = typer.Typer(
@@ -98,7 +108,7 @@ def train(
     elif main_process() and not result.interrupted:
         if run.card.skipped:
             say(f"{run.card.skipped} files could not be read and were skipped.")
-        if result.step == result.resumed:
+        if result.step == result.resumed > 0:
             say(f"Nothing is left to do: {out_} has had its budget of {settings.train.budget}; give a larger --budget.")
         speed = result.examples / max(result.seconds, 1e-9)
         say(
@@ -303,6 +313,24 @@ def interpolate(
         x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampler, steps)
     save_grid(torch.cat([from_a[None], x, from_b[None]]), output, columns=points + 2)
     say(f"A, {points} points from its code to B's, and B, in {output}")
+
+
+@app.command(epilog="Example: diffrep study studies/alive-digits.toml -o results/alive")
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="runs, axes, seeds, budget, what is measured")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the study; one that is there goes on")],
+    data: Annotated[str | None, typer.Option(help="in place of the data that the file names")] = None,
+    only: Annotated[str | None, typer.Option(help="the run of this name alone, with its twins")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make and measure a grid of runs, with twins without a code -> study.json, tables and figures in one folder."""
+    from diffrep import plan
+    from diffrep.results import table
+    from diffrep.study import study as carry_out
+    from diffrep.table import markdown
+
+    found = carry_out(plan.read(file, data), output, only, say_aside, progress)
+    print(json.dumps(found)) if as_json else say(markdown(table(found["runs"])))
 
 
 @app.command(epilog="Example: diffrep methods --json")

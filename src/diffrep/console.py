@@ -25,6 +25,11 @@ def say(text: str) -> None:
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def say_aside(text: str) -> None:
+    """A line on stderr, where it is in nobody's way."""
+    err.print(f"diffrep: {text}", highlight=False, markup=False, soft_wrap=True)
+
+
 class Count:
     """Adds up examples done and shows them."""
 

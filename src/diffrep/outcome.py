@@ -1,0 +1,97 @@
+"""What is known of a run, from the files in its directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from diffrep import config
+from diffrep.config import Settings
+from diffrep.errors import UserError
+from diffrep.profile import PROFILE
+from diffrep.runs import METRICS, SETTINGS
+
+NUMBERS = (
+    "bits_per_dim",
+    "bits_per_dim_se",
+    "rate_nats",
+    "information_nats",
+    "information_se",
+    "active_units",
+    "probe_linear",
+    "probe_linear_se",
+    "probe_knn",
+    "probe_knn_se",
+    "frechet",
+    "images_per_second",
+    "parameters",
+    "examples",
+    "seconds",
+)
+PROBES, DISTANCE = "probes.json", "distance.json"
+
+
+def numbers(directory: Path) -> dict[str, float | int | None]:
+    """NUMBERS of a run: bits/dim, nats, accuracies, ...; None where a file does not say, or is not there.
+
+    images_per_second, examples and seconds are of training alone. UserError: a file that cannot be read.
+    """
+    metrics, profile = read(directory / METRICS), read(directory / PROFILE)
+    bound, trained = metrics.get("bound") or {}, metrics.get("trained") or {}
+    probes = metrics.get("probes", {})
+    seconds, examples = _seconds(directory), trained.get("examples")
+    found = {
+        "bits_per_dim": bound.get("bits_per_dim"),
+        "bits_per_dim_se": bound.get("bits_per_dim_se"),
+        "rate_nats": metrics.get("rate_nats"),
+        "information_nats": profile.get("integral_nats"),
+        "information_se": profile.get("integral_se"),
+        "active_units": metrics.get("active_units"),
+        "probe_linear": probes.get("linear"),
+        "probe_linear_se": probes.get("linear_se"),
+        "probe_knn": probes.get("knn"),
+        "probe_knn_se": probes.get("knn_se"),
+        "frechet": read(directory / DISTANCE).get("frechet"),
+        "images_per_second": examples / seconds if examples and seconds else None,
+        "parameters": metrics.get("parameters"),
+        "examples": examples,
+        "seconds": seconds,
+    }
+    return {name: found[name] for name in NUMBERS}
+
+
+def read(path: Path) -> dict:
+    """The facts of a JSON file, none where there is no such file; UserError where it is broken."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return facts if isinstance(facts, dict) else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): measure the run again.") from error
+
+
+def settings_of(directory: Path) -> Settings:
+    """The settings of a run; UserError where there is none."""
+    if not (directory / SETTINGS).is_file():
+        raise UserError(f"{directory} is not a run: it has no {SETTINGS}. Train one with `diffrep train --out`.")
+    return config.load(directory / SETTINGS)
+
+
+def changed(settings: Settings) -> list[str]:
+    """The settings that are not the defaults, as name=value; but for the data, whose path is of one machine."""
+    plain = Settings()
+    values = {name: config.value(settings, name) for name in config.names() if name != "data.source"}
+    return [f"{name}={_text(v)}" for name, v in values.items() if v != config.value(plain, name)]
+
+
+def _text(value: object) -> str:
+    """As `--set` reads it."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _seconds(directory: Path) -> float | None:
+    """Seconds of training, from the last line of the timings."""
+    path = directory / "timings.jsonl"
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    return json.loads(lines[-1])["seconds"] if lines else None

@@ -1,0 +1,147 @@
+"""A table of numbers with their errors, as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value with its standard error (None: not known); a value of None is shown as "-"."""
+
+    value: float | None
+    se: float | None = None
+    digits: int = 3
+    bold: bool = False
+    signed: bool = False
+
+    def text(self, plus_minus: str = " +- ") -> str:
+        if self.value is None:
+            return "-"
+        shown = f"{self.value:{'+' if self.signed else ''},.{self.digits}f}"
+        return shown if self.se is None else f"{shown}{plus_minus}{self.se:.{self.digits}f}"
+
+
+Cell = str | Number
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns with a name each, and rows of words and numbers; notes stand under it."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def without_empty(self) -> Table:
+        """Without the columns of numbers in which there is none."""
+        kept = [
+            i
+            for i in range(len(self.columns))
+            if any(isinstance(row[i], str) or row[i].value is not None for row in self.rows)  # type: ignore[union-attr]
+        ]
+        rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[i] for i in kept), rows=rows)
+
+    def emphasised(self, column: str, lowest: bool) -> Table:
+        """With the best number of a column in bold, if its interval (2 se) does not meet another."""
+        if column not in self.columns:
+            return self
+        at = self.columns.index(column)
+        numbers = [cell for row in self.rows if isinstance(cell := row[at], Number) and cell.value is not None]
+        best = clear_best(numbers, lowest)
+        rows = tuple(
+            tuple(replace(cell, bold=True) if i == at and cell is best else cell for i, cell in enumerate(row))
+            for row in self.rows
+        )
+        return replace(self, rows=rows)  # type: ignore[arg-type]
+
+
+def clear_best(numbers: Sequence[Number], lowest: bool) -> Number | None:
+    """The best of two numbers or more, where its value +- 2 standard errors does not meet the interval of any other.
+
+    None where it does, or where an error is not known.
+    """
+    sign = 1 if lowest else -1
+    if len(numbers) < 2 or any(n.value is None or n.se is None for n in numbers):
+        return None
+    best = min(numbers, key=lambda n: sign * n.value)  # type: ignore[operator]
+    worst_of_best = sign * best.value + 2 * best.se  # type: ignore[operator]
+    others = [sign * n.value - 2 * n.se for n in numbers if n is not best]  # type: ignore[operator]
+    return best if all(worst_of_best < other for other in others) else None
+
+
+def markdown(table: Table) -> str:
+    """A table of GitHub's Markdown, aligned so that it reads as it is; numbers stand on the right."""
+    texts = [
+        [name, *(_marked(row[i], "**", "**", " ± ") for row in table.rows)] for i, name in enumerate(table.columns)
+    ]
+    columns = []
+    for i, column in enumerate(texts):
+        cells = [text.replace("|", r"\|") for text in column]
+        width = max(3, *map(len, cells))
+        if all(isinstance(row[i], str) for row in table.rows):
+            columns.append([cells[0].ljust(width), "-" * width, *(cell.ljust(width) for cell in cells[1:])])
+        else:
+            columns.append([cells[0].rjust(width), "-" * (width - 1) + ":", *(cell.rjust(width) for cell in cells[1:])])
+    lines = ["| " + " | ".join(row) + " |" for row in zip(*columns, strict=True)]
+    return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in table.notes)
+
+
+def latex(table: Table) -> str:
+    """A tabular with booktabs rules."""
+    right = ["l" if all(isinstance(row[i], str) for row in table.rows) else "r" for i in range(len(table.columns))]
+    lines = [
+        *(f"% {_escaped(note)}" for note in table.notes),
+        rf"\begin{{tabular}}{{{''.join(right)}}}",
+        r"\toprule",
+        " & ".join(map(_escaped, table.columns)) + r" \\",
+        r"\midrule",
+        *(" & ".join(_tex(cell) for cell in row) + r" \\" for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """CSV at full precision; a column of numbers is followed by one of their standard errors, where one is known."""
+    file = io.StringIO()
+    out = csv.writer(file, lineterminator="\n")
+    errors = [any(isinstance(row[i], Number) and row[i].se is not None for row in table.rows) for i in _places(table)]  # type: ignore[union-attr]
+    out.writerow(
+        [text for name, has in zip(table.columns, errors, strict=True) for text in (name, f"{name} se")[: 1 + has]]
+    )
+    for row in table.rows:
+        cells: list[object] = []
+        for cell, has in zip(row, errors, strict=True):
+            pair = (cell, "") if isinstance(cell, str) else (_blank(cell.value), _blank(cell.se))
+            cells += pair[: 1 + has]
+        out.writerow(cells)
+    return file.getvalue()
+
+
+def _places(table: Table) -> range:
+    return range(len(table.columns))
+
+
+def _blank(value: float | None) -> object:
+    return "" if value is None else value
+
+
+def _marked(cell: Cell, before: str, after: str, plus_minus: str) -> str:
+    if isinstance(cell, str):
+        return cell
+    text = cell.text(plus_minus)
+    return f"{before}{text}{after}" if cell.bold else text
+
+
+def _tex(cell: Cell) -> str:
+    return _escaped(cell) if isinstance(cell, str) else _marked(cell, r"\textbf{", "}", r" $\pm$ ").replace("-", "$-$")
+
+
+def _escaped(text: str) -> str:
+    return "".join(rf"\{c}" if c in "&%$#_{}" else c for c in text)
