@@ -16,9 +16,9 @@ from diffrep.evaluation import bound as bounds
 from diffrep.evaluation import probes
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.model import Model
+from diffrep.progress import Progress, counting
 from diffrep.runs import METRICS, Run, facts_of
 
-Progress = Callable[[str, int, int | None], None]  # what is measured, examples done, examples in all
 BATCH = 250
 
 
@@ -143,15 +143,3 @@ def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict
     except UserError as no_probe:
         return {"probes": {}, "no_probe": str(no_probe)}
     return {"probes": {"linear": result["accuracy"], "linear_se": result["se"], "linear_protocol": result}}
-
-
-def counting(what: str, total: int, progress: Progress) -> Callable[[int], None]:
-    """Adds up examples done, and tells."""
-    done = 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        progress(what, done, total)
-
-    return count

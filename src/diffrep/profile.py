@@ -11,8 +11,8 @@ from diffrep.checkpoints import write_bytes
 from diffrep.data import Examples, Splits
 from diffrep.evaluation import information
 from diffrep.evaluation.information import Profile, denoisings, mean_and_error, mutual_information, profile_over_times
-from diffrep.measures import Progress, counting
 from diffrep.profile_picture import Denoisings, levels_to_show, picture
+from diffrep.progress import Progress, counting
 from diffrep.runs import Run
 from diffrep.shapes import Draws
 

@@ -1,0 +1,103 @@
+"""A classifier fitted by gradient steps, its stopping point chosen on validation alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffrep.errors import UserError
+
+Labelled = tuple[Tensor, Tensor]  # examples (N, ...), and their classes (N,) int64
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Where a fit stopped: the step (0: as it began) that was best on validation, and its accuracy there."""
+
+    step: int
+    valid_accuracy: float
+
+
+def fit(
+    classifier: nn.Module,
+    loss: Callable[[], Tensor],
+    valid: Labelled,
+    groups: Sequence[dict],
+    steps: int,
+    checks: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda steps: None,
+    patience: int | None = None,
+) -> Fitted:
+    """Adam on `loss` in place; the classifier ends with the weights that were best at one of `checks` looks.
+
+    A look asks for the accuracy on `valid`; the first is before any step, and of equals the earliest stays. groups:
+    parameters and learning rates, as an optimiser takes them. seed: of what dropout draws. patience: ends after so many
+    looks without a better one. UserError: `valid` is empty.
+    """
+    if not len(valid[1]):
+        raise UserError("no labelled validation example is left to choose by; give the validation split a larger share")
+    optimizer = torch.optim.Adam(list(groups))
+    looks = {math.ceil(steps * (k + 1) / checks) for k in range(checks)}
+    best, kept, in_vain = Fitted(0, accuracy(classifier, valid)), _copied(classifier), 0
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for step in range(1, steps + 1):
+            classifier.train()
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+            progress(1)
+            if step not in looks:
+                continue
+            right, in_vain = accuracy(classifier, valid), in_vain + 1
+            if right > best.valid_accuracy:
+                best, kept, in_vain = Fitted(step, right), _copied(classifier), 0
+            if in_vain == patience:
+                break
+    classifier.load_state_dict(kept)
+    classifier.eval()
+    return best
+
+
+def cross_entropy(classifier: nn.Module, train: Labelled, batch: int, seed: int) -> Callable[[], Tensor]:
+    """The mean cross-entropy, nats, of the next `batch` examples: all once in an order of the seed, then again."""
+    x, y = train
+    order = shuffled(len(y), batch, torch.Generator().manual_seed(seed))
+
+    def loss() -> Tensor:
+        rows = next(order).to(x.device)
+        return F.cross_entropy(classifier(x[rows]), y[rows])
+
+    return loss
+
+
+def shuffled(size: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless batches of positions: each pass has all of `size`, in another order."""
+    while True:
+        yield from torch.randperm(size, generator=generator).split(batch)
+
+
+@torch.no_grad()
+def predicted(classifier: nn.Module, x: Tensor, batch: int = 500) -> Tensor:
+    """(N,) the class of each example, in evaluation mode."""
+    was_training = classifier.training
+    classifier.eval()
+    classes = torch.cat([classifier(part).argmax(1) for part in x.split(batch)])
+    classifier.train(was_training)
+    return classes
+
+
+def accuracy(classifier: nn.Module, labelled: Labelled) -> float:
+    """The share of the examples whose class is predicted."""
+    x, y = labelled
+    return float((predicted(classifier, x) == y).double().mean())
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}

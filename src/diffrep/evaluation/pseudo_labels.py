@@ -1,0 +1,127 @@
+"""Training on a few labels and on those that a graph of codes gives to all other examples."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import cg
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffrep.evaluation.finetune import CHECKS, STEPS, Tuned, codes, groups_of
+from diffrep.evaluation.fitting import Labelled, fit, shuffled
+
+PROTOCOL = "pseudo-labels-1"  # from fine-tuning; 50 neighbours by cosine, alpha 0.99; round and step by validation
+NEIGHBOURS, ALPHA, ROUNDS = 50, 0.99, 5
+LABELLED, UNLABELLED = 50, 250  # examples of a step
+
+
+def graph(features: np.ndarray, neighbours: int = NEIGHBOURS) -> sparse.csr_array:
+    """(N, N) weights W: the cosine to each of the nearest neighbours, symmetric (the larger of the two), none below 0.
+
+    Nothing is its own neighbour.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(neighbours, len(features) - 1), metric="cosine").fit(features)
+    near = search.kneighbors_graph(mode="distance")  # of each training point but itself
+    near.data = np.maximum(1 - near.data, 0)
+    w = sparse.csr_array(near)
+    return w.maximum(w.T).tocsr()
+
+
+def propagate(w: sparse.csr_array, labels: np.ndarray, classes: int, alpha: float = ALPHA) -> np.ndarray:
+    """(N, classes) F of the graph's Laplace system (I - alpha D^-1/2 W D^-1/2) F = Y, by conjugate gradients.
+
+    Zhou et al. 2003; LaplaceNet (Sellars et al. 2021, 2106.04527) solves it alike. labels (N,): -1 is no label; Y is
+    one-hot where there is one, and zero elsewhere.
+    """
+    degree = np.asarray(w.sum(1)).ravel()
+    root = sparse.diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+    system = sparse.eye_array(len(labels)) - alpha * (root @ w @ root)
+    y = np.eye(classes)[labels] * (labels >= 0)[:, None]
+    return np.stack([cg(system, y[:, c], rtol=1e-6, maxiter=1000)[0] for c in range(classes)], 1)
+
+
+def balanced(p: np.ndarray, share: np.ndarray, rounds: int = 100, most: float = 0.01) -> np.ndarray:
+    """Probabilities (N, classes), tilted until as many of the likeliest classes are c as share[c] says, or nearly.
+
+    In each of `rounds`, each class is weighed by wanted / found, within 1 +- `most` (LaplaceNet's alignment).
+    """
+    p = p.copy()
+    for _ in range(rounds):
+        found = np.bincount(p.argmax(1), minlength=len(share)) / len(p)
+        p *= np.clip(share / np.maximum(found, 1e-9), 1 - most, 1 + most)
+        p /= p.sum(1, keepdims=True)
+    return p
+
+
+def pseudo_labels(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of features (N, d) and labels (N,), -1 where there is none: the class of each example, and its weight in [0, 1].
+
+    The weight is 1 - entropy / log(classes) of what the graph says: 0 where it knows nothing. A known label stays, at
+    weight one; the others come in the shares of the known ones.
+    """
+    known = labels >= 0
+    scores = np.maximum(propagate(graph(features), labels, classes), 0)
+    scores[scores.sum(1) == 0] = 1.0  # nothing came from any label
+    p = scores / scores.sum(1, keepdims=True)
+    share = np.bincount(labels[known], minlength=classes) / known.sum()
+    if not known.all():
+        p[~known] = balanced(p[~known], share)
+    p[known] = np.eye(classes)[labels[known]]
+    entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(1)
+    return p.argmax(1), np.clip(1 - entropy / np.log(classes), 0, 1)
+
+
+def train(
+    start: Tuned,
+    few: Labelled,
+    unlabelled: Tensor,
+    valid: Labelled,
+    rounds: int = ROUNDS,
+    steps: int = STEPS,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> Tuned:
+    """From a fine-tuned classifier on: codes, their graph, pseudo-labels, then steps on both kinds of label; again.
+
+    few: the labelled examples; unlabelled (N, *shape): the others. Each round goes on from the step that was best on
+    `valid`; `step` of the result counts over all rounds. `start` is left as it is.
+    """
+    x, y = few
+    every, rate = torch.cat([x, unlabelled]), start.rate
+    labels = np.concatenate([y.cpu().numpy(), np.full(len(unlabelled), -1)])
+    classifier = copy.deepcopy(start.classifier)
+    step, valid_accuracy = 0, start.valid_accuracy
+    for number in range(rounds):
+        z = codes(classifier.encoder, every)
+        z = (z - z.mean(0)) / np.maximum(z.std(0), 1e-9)
+        guess, weight = pseudo_labels(z, labels, classifier.head.out_features)
+        guessed = (every, torch.from_numpy(guess).to(y), torch.from_numpy(weight).float().to(x.device))
+        loss = composite(classifier, few, guessed, seed * ROUNDS + number)
+        chosen = fit(classifier, loss, valid, groups_of(classifier, rate), steps, CHECKS, seed, progress)
+        if chosen.step:
+            step, valid_accuracy = number * steps + chosen.step, chosen.valid_accuracy
+    return Tuned(classifier, rate, step, valid_accuracy)
+
+
+def composite(
+    classifier: torch.nn.Module, few: Labelled, guessed: tuple[Tensor, Tensor, Tensor], seed: int
+) -> Callable[[], Tensor]:
+    """Cross-entropy of the next labelled examples, plus that of the next pseudo-labelled ones times their weights."""
+    (x, y), (x_all, y_all, weight) = few, guessed
+    generator = torch.Generator().manual_seed(seed)
+    known, others = shuffled(len(y), LABELLED, generator), shuffled(len(y_all), UNLABELLED, generator)
+
+    def loss() -> Tensor:
+        a, b = next(known).to(x.device), next(others).to(x.device)
+        scores = classifier(torch.cat([x[a], x_all[b]]))
+        supervised = F.cross_entropy(scores[: len(a)], y[a])
+        return supervised + (weight[b] * F.cross_entropy(scores[len(a) :], y_all[b], reduction="none")).mean()
+
+    return loss
