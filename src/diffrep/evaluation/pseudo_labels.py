@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from diffrep.evaluation.finetune import CHECKS, STEPS, Tuned, codes, groups_of
 from diffrep.evaluation.fitting import Labelled, fit, shuffled
 
-PROTOCOL = "pseudo-labels-1"  # from fine-tuning; 50 neighbours by cosine, alpha 0.99; round and step by validation
-NEIGHBOURS, ALPHA, ROUNDS = 50, 0.99, 5
+PROTOCOL = "pseudo-labels-1"  # from fine-tuning; 10 neighbours by cosine, alpha 0.99; round and step by validation
+NEIGHBOURS, ALPHA, ROUNDS = 10, 0.99, 5  # LaplaceNet has 50 neighbours, for 50,000 examples; digits need fewer
 LABELLED, UNLABELLED = 50, 250  # examples of a step
 
 
@@ -61,10 +61,11 @@ def balanced(p: np.ndarray, share: np.ndarray, rounds: int = 100, most: float = 
 
 
 def pseudo_labels(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of features (N, d) and labels (N,), -1 where there is none: the class of each example, and its weight in [0, 1].
+    """Of features (N, d) and labels (N,), -1 where there is none: the class of each example, and its weight.
 
-    The weight is 1 - entropy / log(classes) of what the graph says: 0 where it knows nothing. A known label stays, at
-    weight one; the others come in the shares of the known ones.
+    A known label stays, at weight 1. The others come in the shares of the known ones; their weight is 1 - entropy /
+    log(classes) of what the graph says, 0 where it knows nothing, divided by the mean of these: near alpha = 1 all
+    scores of a connected graph are nearly equal, so that only differences in certainty mean something.
     """
     known = labels >= 0
     scores = np.maximum(propagate(graph(features), labels, classes), 0)
@@ -74,8 +75,9 @@ def pseudo_labels(features: np.ndarray, labels: np.ndarray, classes: int) -> tup
     if not known.all():
         p[~known] = balanced(p[~known], share)
     p[known] = np.eye(classes)[labels[known]]
-    entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(1)
-    return p.argmax(1), np.clip(1 - entropy / np.log(classes), 0, 1)
+    certain = np.maximum(1 + (p * np.log(np.maximum(p, 1e-300))).sum(1) / np.log(classes), 0)
+    mean = certain[~known].mean() if not known.all() else 1.0
+    return p.argmax(1), np.where(known, 1.0, certain / max(mean, 1e-9))
 
 
 def train(
