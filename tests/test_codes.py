@@ -103,13 +103,14 @@ def test_a_constant_weight():
 
 
 def test_warm_up_rises_in_training_alone():
-    """From a quarter to the whole in four steps, and stays; evaluation does not count as a step."""
+    """From a quarter to the whole in four steps, and stays; a pass is not a step."""
     weight, term = WarmUp(2.0, 4), torch.ones(3)
-    assert [float(weight(term)[0]) for _ in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
-    weight = WarmUp(2.0, 4)
-    weight(term)
-    weight.eval()
-    assert [float(weight(term)[0]) for _ in range(3)] == [0.5] * 3
+    seen = []
+    for _ in range(6):
+        weight(term)
+        seen.append(float(weight(term)[0]))
+        weight.advance()
+    assert seen == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
 
 
 def test_free_bits_cost_nothing():
@@ -134,6 +135,7 @@ def test_the_target_rate_is_reached(nats):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        weight.advance()
     assert float(rate) == pytest.approx(nats, rel=0.05)
     price = float(weight.eval()(torch.full((1,), nats))) / nats
     assert price == pytest.approx(3 * math.exp(-nats / 10), rel=0.15)
@@ -150,13 +152,15 @@ def test_a_weight_is_resumed(make):
     """What a weight has learned lies in its buffers: saved after some steps and loaded, it goes on as it would have."""
     terms = [torch.rand(4) * 10 for _ in range(6)]
     unbroken = make()
-    expected = [unbroken(term) for term in terms]
+    expected = [(unbroken(term), unbroken.advance())[0] for term in terms]
     first, second = make(), make()
     for term in terms[:3]:
         first(term)
+        first.advance()
     second.load_state_dict(first.state_dict())
     for term, value in zip(terms[3:], expected[3:], strict=True):
         assert torch.equal(second(term), value)
+        second.advance()
     frozen = second.eval().state_dict()
     before = {name: value.clone() for name, value in frozen.items()}
     second(terms[0])

@@ -1,5 +1,7 @@
 """Weights that change while training: values at known steps, state that is resumed, a report they do not touch."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -16,7 +18,12 @@ NATS = torch.tensor([1.0, 3.0])
 
 
 def weights(weight, steps: int) -> list[float]:
-    return [float(weight(NATS)[0]) for _ in range(steps)]
+    """The factor at each of some steps of training."""
+    seen = []
+    for _ in range(steps):
+        seen.append(float(weight(NATS)[0]))
+        weight.advance()
+    return seen
 
 
 def test_cycles_rise_and_hold():
@@ -31,15 +38,13 @@ def test_a_factor_ends_at_one_and_stays():
 
 
 @pytest.mark.parametrize("make", [lambda: Cyclic(2.0, 8), lambda: Annealed(1.5, 5)])
-def test_weights_resume_and_evaluation_does_not_move_them(make):
-    """A weight with the state of another goes on as that one would; in evaluation mode it stands still."""
+def test_weights_resume_and_passes_do_not_move_them(make):
+    """A weight with the state of another goes on as that one would; passes without a step leave it where it is."""
     one, other = make(), make()
     weights(one, 3)
     other.load_state_dict(one.state_dict())
-    one.eval()
-    still = weights(one, 4)
+    still = [float(one(NATS)[0]) for _ in range(4)]
     assert still == [still[0]] * 4
-    one.train()
     assert weights(one, 5) == weights(other, 5)
 
 
@@ -48,7 +53,10 @@ def test_a_fading_detail_goes_from_one_measure_to_the_other_at_equal_mass():
     noise, inside = LinearGamma(-9.0, 5.0), band(-3, 2)
     t = (torch.arange(4096) + 0.5) / 4096
     fading = Fading(inside, likelihood, steps=4)
-    seen = [fading(noise, t) for _ in range(7)]
+    seen = []
+    for _ in range(7):
+        seen.append(fading(noise, t))
+        fading.advance()
     outside = inside(noise, t) == 0
     assert (seen[0][outside] == 0).all()
     for k, measure in enumerate(seen):
@@ -56,20 +64,20 @@ def test_a_fading_detail_goes_from_one_measure_to_the_other_at_equal_mass():
         share = float(measure[outside].mean()) / 14
         assert share == pytest.approx(min(k / 4, 1), abs=1e-4)
     torch.testing.assert_close(seen[4], likelihood(noise, t), rtol=0, atol=0)
-    fading.eval()
     resumed = Fading(inside, likelihood, steps=4)
     resumed.load_state_dict(fading.state_dict())
     torch.testing.assert_close(resumed(noise, t), seen[6], rtol=0, atol=0)
 
 
 def test_a_fading_detail_counts_steps_of_training_alone():
-    """Its state is part of the levels that hold it, one step for each weight that is asked for."""
+    """Its state is part of the levels that hold it, which move it; asking for a weight does not."""
     noise, levels = VE(0.01, 50.0), Levels(Fading(band(-3, 2), uniform, steps=10))
     t = levels.draw(noise, Draws.of(0), 5)
     for _ in range(3):
+        levels.advance()
         levels.weight(noise, t)
-    levels.eval()
-    levels.weight(noise, t)
+        levels.weight(noise, t)
+    Levels(uniform).advance()  # nothing there to move
     assert {name: int(value) for name, value in levels.state_dict().items()} == {"looks.step": 3}
 
 
@@ -91,6 +99,49 @@ def test_no_weight_touches_the_report():
     assert not torch.allclose(losses[0]["diffusion"], losses[1]["diffusion"])
     for name, value in bounds[0].items():
         torch.testing.assert_close(bounds[1][name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("price", ["code.cycle=6", "code.warmup=5", "code.rate=3"])
+def test_a_step_in_parts_moves_weights_as_a_whole_one(price):
+    """A step of 16 examples, and the same in four parts: the same losses and the same state after each of four steps,
+    though the network stands still; the mean rate that the held one follows is that of all parts."""
+    x = (torch.randint(16, (16, 1, 8, 8), generator=torch.Generator().manual_seed(0)) + 0.5) / 8 - 1
+    whole, parted = (build(override(Settings(), [*SMALL, *STARTS, price]), FACTS) for _ in range(2))
+    states = []
+    for step in range(4):
+        expected = whole.loss(Batch(x, torch.arange(16), draws=Draws.of(step)))
+        some = [
+            parted.loss(Batch(part, torch.arange(4), draws=Draws.of(step, part=k, parts=4)))
+            for k, part in enumerate(x.split(4))
+        ]
+        for name, nats in expected.items():
+            torch.testing.assert_close(torch.cat([part[name] for part in some]), nats, rtol=1e-3, atol=1e-3)
+        for model in (whole, parted):
+            model.advance()
+        one, other = (
+            {
+                name: value.clone()
+                for name, value in model.state_dict().items()
+                if name.startswith(("weights", "levels"))
+            }
+            for model in (whole, parted)
+        )
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6)
+        states.append(one)
+    assert all(any(not torch.equal(a[name], b[name]) for name in a) for a, b in pairwise(states))
+
+
+def test_the_turn_of_a_critic_moves_no_weight():
+    """A step is one step, whoever plays in it."""
+    settings = override(Settings(method="adversarial-drl"), [*SMALL, *STARTS])
+    model, x = build(settings, FACTS), torch.zeros(4, 1, 8, 8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for player in ("model", "critic"):
+        model.loss(Batch(x, torch.arange(4), draws=Draws.of(0)), player)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    model.advance()
+    assert int(model.levels.looks.step) == 1 and int(model.weights["denoising"].step) == 1
 
 
 @pytest.mark.parametrize(

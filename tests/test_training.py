@@ -22,6 +22,7 @@ from torch import nn
 from diffrep import training
 from diffrep.budget import Budget
 from diffrep.checkpoints import load_tensors, load_weights
+from diffrep.control import TargetRate
 from diffrep.errors import UserError
 from diffrep.optimizer import adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
 from diffrep.shapes import Batch, Terms
@@ -31,7 +32,8 @@ BATCH = 8
 
 
 class Toy(nn.Module):
-    """An autoencoder of 4x4 images: two groups, dropout, a buffer that each batch moves; a critic where asked."""
+    """An autoencoder of 4x4 images: two groups, dropout, a buffer that each batch moves, a term held at a target; a
+    critic where asked."""
 
     def __init__(
         self, dropout: float = 0.2, critic: bool = False, poison: str = "", poisoned: frozenset[int] = frozenset()
@@ -42,6 +44,7 @@ class Toy(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.critic = nn.Linear(16, 1) if critic else None
         self.register_buffer("mean", torch.zeros(()))
+        self.hold = TargetRate(0.2, start=0.1)
         self.poison, self.poisoned, self.calls = poison, poisoned, 0
 
     def players(self) -> dict[str, dict[str, list[nn.Parameter]]]:
@@ -51,6 +54,9 @@ class Toy(nn.Module):
     def watch(self) -> dict[str, float]:
         return {"mean": self.mean.item()}
 
+    def advance(self) -> None:
+        self.hold.advance()
+
     def forward(self, batch: Batch, player: str) -> Terms:
         x, self.calls = batch.x, self.calls + 1
         noisy = x + 0.1 * batch.draws.normal(*x.shape)
@@ -59,7 +65,7 @@ class Toy(nn.Module):
         self.mean.add_(0.1 * (x.mean() - self.mean))
         if player == "critic":
             return {"judge": (self.critic(x.flatten(1)) - 1)[:, 0] ** 2 + self.critic(y.detach())[:, 0] ** 2}
-        terms = {"fit": ((y - x.flatten(1)) ** 2).sum(1), "size": 0.1 * features.abs().mean(1)}
+        terms = {"fit": ((y - x.flatten(1)) ** 2).sum(1), "size": self.hold(features.abs().mean(1))}
         if self.critic is not None:
             terms["fool"] = 0.1 * (self.critic(y)[:, 0] - 1) ** 2
         if self.calls - 1 in self.poisoned:
@@ -242,7 +248,7 @@ def test_the_last_step_counts_only_what_is_left(tmp_path):
     assert run(tmp_path / "a", Toy(0.0), examples=60).examples == 60
     assert run(tmp_path / "b", Toy(0.0), other, examples=60).step == 8
     one, two = state(tmp_path / "a"), state(tmp_path / "b")
-    assert all(torch.equal(one[k], two[k]) for k in one if not k.endswith("mean"))
+    assert all(torch.equal(one[k], two[k]) for k in one if not k.endswith("mean") and "hold" not in k)
     assert lines(tmp_path / "a")[-1]["loss"] == lines(tmp_path / "b")[-1]["loss"]
 
 

@@ -43,6 +43,7 @@ class Autoencoder(Model):
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
         self.weights = nn.ModuleDict(weights or {})
         self.target = weights["rate"].target if weights and "rate" in weights else None
+        self.changing = tuple((weights or {}).values())
         self.parts = {
             "model": {
                 "encoder": [posterior],

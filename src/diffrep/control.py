@@ -14,15 +14,20 @@ from diffrep.shapes import PerExample, Time
 
 
 class Weight(nn.Module, ABC):
-    """A term (B,) in nats -> what the loss adds in its place (B,). State lives in buffers, so that it is resumed.
+    """A term (B,) in nats -> what the loss adds in its place (B,).
 
-    It counts forward passes: with accumulation each micro-batch is one.
+    State lives in buffers, so that it is resumed, and moves by `advance` alone: a training step moves it once, however
+    many passes the step takes.
     """
 
     target: float | None = None  # nats that it holds the term at
 
     @abstractmethod
     def forward(self, term: PerExample) -> PerExample: ...
+
+    @abstractmethod
+    def advance(self) -> None:
+        """A training step is done, on all processes."""
 
 
 class Constant(Weight):
@@ -35,9 +40,12 @@ class Constant(Weight):
     def forward(self, term: PerExample) -> PerExample:
         return self.weight * term
 
+    def advance(self) -> None:
+        """It stays."""
+
 
 class WarmUp(Weight):
-    """weight * term, the weight growing linearly from 0 over the first `steps` forward passes of training."""
+    """weight * term, the weight growing linearly from 0 over the first `steps` steps of training."""
 
     step: Tensor
 
@@ -47,9 +55,10 @@ class WarmUp(Weight):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(self, term: PerExample) -> PerExample:
-        if self.training:
-            self.step += 1
-        return self.weight * (self.step / self.steps).clamp(max=1) * term
+        return self.weight * ((self.step + 1) / self.steps).clamp(max=1) * term
+
+    def advance(self) -> None:
+        self.step += 1
 
 
 class Cyclic(Weight):
@@ -64,13 +73,14 @@ class Cyclic(Weight):
 
     def forward(self, term: PerExample) -> PerExample:
         place = self.step % self.steps / self.steps
-        if self.training:
-            self.step += 1
         return self.weight * (place / self.rise).clamp(max=1) * term
+
+    def advance(self) -> None:
+        self.step += 1
 
 
 class Annealed(Weight):
-    """factor * term, the factor going linearly from `start` to 1 over the first `steps` forward passes of training.
+    """factor * term, the factor going linearly from `start` to 1 over the first `steps` steps of training.
 
     On the decoder's loss, a start above one makes a code worth more than it costs until the decoder is good.
     """
@@ -84,15 +94,16 @@ class Annealed(Weight):
 
     def forward(self, term: PerExample) -> PerExample:
         done = (self.step / self.steps).clamp(max=1)
-        if self.training:
-            self.step += 1
         return (self.start + (1 - self.start) * done) * term
+
+    def advance(self) -> None:
+        self.step += 1
 
 
 class Fading(nn.Module):
     """A level of detail that begins as `extra` and ends as `base`: the loss first looks where a code is of most use.
 
-    Over the first `steps` calls in training the share of `extra` falls linearly from 1 to 0. The two are mixed at
+    Over the first `steps` steps of training the share of `extra` falls linearly from 1 to 0. The two are mixed at
     equal mass, that of `base`, so that the size of the loss does not depend on their units.
     """
 
@@ -106,13 +117,15 @@ class Fading(nn.Module):
 
     def forward(self, noise: Noise, t: Time) -> Tensor:
         share = (1 - self.step / self.steps).clamp(min=0)
-        if self.training:
-            self.step += 1
         if not share:
             return self.base(noise, t)
         grid = (torch.arange(self.cells, device=t.device) + 0.5) / self.cells
         masses = [density(noise, grid).detach().mean() for density in (self.base, self.extra)]
         return (1 - share) * self.base(noise, t) + share * (masses[0] / masses[1]) * self.extra(noise, t)
+
+    def advance(self) -> None:
+        """A training step is done."""
+        self.step += 1
 
 
 class FreeBits(Weight):
@@ -128,16 +141,22 @@ class FreeBits(Weight):
     def forward(self, term: PerExample) -> PerExample:
         return self.weight * term * (term.detach().mean() > self.nats)
 
+    def advance(self) -> None:
+        """It stays."""
+
 
 class TargetRate(Weight):
     """Holds the mean of a term at `nats`: the weight follows a proportional-integral controller (Shao et al. 2020).
 
-    weight = exp(integral + gain * excess), excess = mean / nats - 1 within [-1, 1]; each training step adds
-    speed * excess to the integral. It starts low, so that the code is cheap until the decoder has learned to use it:
-    a code that is priced before it is of use dies, and seldom comes back.
+    weight = exp(integral + gain * excess), excess = mean / nats - 1 within [-1, 1], where the mean is that of the last
+    step, over all of its examples; each step adds speed * excess to the integral. It starts low, so that the code is
+    cheap until the decoder has learned to use it: a code that is priced before it is of use dies, and seldom returns.
     """
 
     integral: Tensor
+    excess: Tensor
+    total: Tensor
+    count: Tensor
 
     def __init__(self, nats: float, start: float = 0.01, gain: float = 1.0, speed: float = 0.02):
         super().__init__()
@@ -146,17 +165,20 @@ class TargetRate(Weight):
         self.target = self.nats = nats
         self.gain, self.speed = gain, speed
         self.register_buffer("integral", torch.tensor(math.log(start)))
+        self.register_buffer("excess", torch.zeros(()))
+        self.register_buffer("total", torch.zeros(()), persistent=False)  # of this step so far; the engine averages it
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def forward(self, term: PerExample) -> PerExample:
-        excess = (_mean_over_processes(term.detach()) / self.nats - 1).clamp(-1, 1)
         if self.training:
-            self.integral += self.speed * excess
-        return (self.integral + self.gain * excess).exp() * term
+            self.total += term.detach().sum()
+            self.count += len(term)
+        return (self.integral + self.gain * self.excess).exp() * term
 
-
-def _mean_over_processes(term: PerExample) -> Tensor:
-    mean = term.mean()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(mean)
-        mean = mean / torch.distributed.get_world_size()
-    return mean
+    def advance(self) -> None:
+        """Where processes share a batch their totals have been averaged, so that total / count is the mean of all."""
+        excess = (self.total / self.count / self.nats - 1).clamp(-1, 1)
+        self.excess.copy_(torch.where(self.count > 0, excess, self.excess))
+        self.integral += self.speed * self.excess
+        self.total.zero_()
+        self.count.zero_()

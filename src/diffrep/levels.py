@@ -76,6 +76,10 @@ class Levels(nn.Module):
         drawn = self.draws(noise, t) / mass.mean()
         return looked / drawn.clamp(min=1e-12)
 
+    def advance(self) -> None:
+        """A training step is done: a measure that changes moves on."""
+        getattr(self.looks, "advance", lambda: None)()
+
     def _quantile(self, noise: Noise, u: Time) -> Time:
         """The inverse of the cumulative distribution of `draws`, piecewise linear over cells; no gradient."""
         mass = self._mass(noise, u.device)

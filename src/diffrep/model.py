@@ -39,6 +39,7 @@ class Model(nn.Module, ABC):
     target: float | None = None  # nats that training holds the rate at
     health: dict[str, Tensor]  # of the last training step
     parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
+    changing: tuple[Weight | Levels, ...] = ()  # what moves on from step to step
 
     @abstractmethod
     def loss(self, batch: Batch, player: str = "model") -> Terms:
@@ -95,6 +96,11 @@ class Model(nn.Module, ABC):
 
     def forward(self, batch: Batch, player: str = "model") -> Terms:
         return self.loss(batch, player)
+
+    def advance(self) -> None:
+        """A training step is done, of all players and on all processes: weights that change move on."""
+        for part in self.changing:
+            part.advance()
 
     def compile(self, *args, **kwargs) -> None:
         """Compile the networks alone: the slope of a noise process differentiates, which cannot be compiled."""
@@ -216,13 +222,11 @@ class DiffusionModel(Model):
         self.start = StandardStart() if start is None else start
         self.weights = nn.ModuleDict(weights or {})
         self.target = weights["rate"].target if weights and "rate" in weights else None
+        self.changing = (*(weights or {}).values(), levels)
         self.has_code = posterior is not None
         self.timed = posterior is not None and posterior.timed
-        groups: dict[str, list[nn.Module]] = {
-            "decoder": [denoiser.network],
-            "noise": [denoiser.noise],
-            "start": [self.start],
-        }
+        groups: dict[str, list[nn.Module]] = {"decoder": [denoiser.network], "noise": [denoiser.noise]}
+        groups["start"] = [self.start]
         self.networks = [denoiser.network] if posterior is None else [denoiser.network, posterior.encoder]
         if posterior is not None:
             groups["encoder"] = [posterior]

@@ -143,11 +143,11 @@ def train(
 ) -> TrainingResult:
     """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
 
-    model: `forward(batch, player)` -> Terms, `players()` -> {player: {group: parameters}}, `watch()` -> {name: float}.
-    batch: examples of a step, over all processes and micro-batches; the stream yields micro-batches of
-    batch / accumulate, cut in consecutive parts for the processes. warmup: share of the budget. clip: largest norm of
-    each group's gradient. log_every, checkpoint_every: steps. For a budget in examples the same seed gives the same
-    weights, killed and continued or not; the last step counts just the examples that are left.
+    model: `forward(batch, player)` -> Terms, `players()` -> {player: {group: parameters}}, `watch()` -> {name: float},
+    `advance()` after each step. batch: examples of a step, over all processes and micro-batches; the stream yields
+    micro-batches of batch / accumulate, cut in consecutive parts for the processes. warmup: share of the budget. clip:
+    largest norm of each group's gradient. log_every, checkpoint_every: steps. For a budget in examples the same seed
+    gives the same weights, killed and continued or not; the last step counts just the examples that are left.
     begin: called once all of this is known to be good and nothing is written yet. advise: each logged line -> what a
     person should be told, or None.
 
@@ -297,6 +297,7 @@ class _Engine:
                 return turns
             optimizer.step()
         self._share_buffers()
+        self.bare.advance()  # type: ignore[operator]
         self.ema.update(self.bare, at.step - at.skipped)
         return turns
 
