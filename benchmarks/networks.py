@@ -22,7 +22,7 @@ SHAPE, BATCH, CODE, ROUNDS = (1, 28, 28), 128, 32, 5
 DECODERS = {
     "UNet, default: 32 x (1, 2, 2)": UNet(SHAPE, code_dim=CODE, fourier=(7, 8)),
     "32 x (1, 2, 2), attention at 7x7": UNet(SHAPE, code_dim=CODE, fourier=(7, 8), attention=(2,)),
-    "32 x (1, 2, 2), code at the bottleneck": UNet(SHAPE, code_dim=CODE, fourier=(7, 8), bottleneck_code=True),
+    "32 x (1, 2, 2), code drawn": UNet(SHAPE, code_dim=CODE, fourier=(7, 8), draw_code=True),
     "24 x (1, 2, 4)": UNet(SHAPE, width=24, multipliers=(1, 2, 4), code_dim=CODE, fourier=(7, 8)),
     "16 x (1, 2, 4)": UNet(SHAPE, width=16, multipliers=(1, 2, 4), code_dim=CODE, fourier=(7, 8)),
     "16 x (1, 2, 4), no code": UNet(SHAPE, width=16, multipliers=(1, 2, 4), fourier=(7, 8)),

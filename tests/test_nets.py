@@ -23,7 +23,7 @@ def decoders(code_dim: int = CODE, extra_channels: int = 0) -> dict[str, Decoder
     return {
         "unet": UNet(IMAGE, width=8, multipliers=(1, 2), attention=(1,), **common),
         "full resolution": UNet(IMAGE, width=8, multipliers=(1,), blocks=2, fourier=(7, 8), **common),
-        "bottleneck": UNet(IMAGE, width=8, bottleneck_code=code_dim > 0, **common),
+        "drawn": UNet(IMAGE, width=8, draw_code=code_dim > 0, **common),
         "mlp": MLPDecoder((6,), width=16, **common),
         "mlp on images": MLPDecoder(IMAGE, width=16, blocks=1, fourier=(0,), **common),
     }
@@ -59,7 +59,7 @@ def shapes(draw):
 @given(shape=shapes(), width=st.sampled_from([4, 6, 16]), levels=st.integers(1, 3))
 def test_unet_returns_its_input_shape(shape, width, levels):
     """Padding to a multiple of 2^(levels - 1) happens inside: no size is refused and none is changed."""
-    net = UNet(shape, width=width, multipliers=(1, 2, 2)[:levels], code_dim=3, bottleneck_code=True)
+    net = UNet(shape, width=width, multipliers=(1, 2, 2)[:levels], code_dim=3, draw_code=True)
     out = net(torch.randn(2, *shape), torch.zeros(2), torch.randn(2, 3))
     assert out.shape == (2, *shape) and out.isfinite().all()
 
@@ -128,7 +128,7 @@ def test_dropped_examples_equal_a_mix_by_hand(name):
 def test_a_code_is_seen_below_its_noise_level_alone(build, map_):
     """From `code_until` on each code is the null code, bit by bit; a unit below it is seen whole, between in part."""
     torch.manual_seed(0)
-    more = {"bottleneck_code": True} if map_ and build is UNet else {}
+    more = {"draw_code": True} if map_ and build is UNet else {}
     net = build(IMAGE, width=8, code_dim=CODE, code_until=1.5, **more)
     nn.init.normal_(net.null)
     x_t, _, z = inputs(net)
@@ -239,7 +239,7 @@ def test_a_decoder_without_a_code_refuses_one():
         net(torch.zeros(4, *IMAGE), torch.zeros(4), torch.zeros(4, CODE))
     with pytest.raises(ValueError, match=r"expected data of shape .*2, 7, 10.*, got \(4, 3, 7, 10\)"):
         net(torch.zeros(4, 3, 7, 10), torch.zeros(4))
-    for build in (lambda: UNet(IMAGE, bottleneck_code=True), lambda: UNet(IMAGE, attention=(3,)), lambda: UNet((6,))):
+    for build in (lambda: UNet(IMAGE, draw_code=True), lambda: UNet(IMAGE, attention=(3,)), lambda: UNet((6,))):
         with pytest.raises(ValueError, match="expected"):
             build()
 

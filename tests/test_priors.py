@@ -325,7 +325,6 @@ def test_the_prior_of_a_deterministic_code_waits_for_the_fit(kind):
         (["code.kind=categorical", "code.rate=3"], "holds less than"),
         (["code.kind=categorical", "code.dim=9"], "multiple of classes"),
         (["method=drl", "code.kind=categorical"], "deterministic code"),
-        (["method=vae", "prior.kind=flow"], "vae prices"),
     ],
 )
 def test_codes_and_priors_that_do_not_go_together(changes, word):

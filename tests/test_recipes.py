@@ -19,10 +19,12 @@ SMALL = (
     "code.drop=0.5",
 )
 KINDS = {"image": ((1, 6, 5), 4), "signal": ((2, 9), None), "vector": ((5,), None)}
-AUTOENCODERS = {"ae", "dae", "vae"}
+AUTOENCODERS = {"ae", "dae", "mae", "vae", "beta-vae"}
+ENCODERS = {"simclr", "vicreg", "classifier", "random-encoder"}
+DETERMINISTIC = {"drl", "diffae", "pdae", "soda"}
 CODELESS = {"ddpm", "dsm", "ssm", "vdm", "adversarial"}
 TIMED = {"tdrl", "tvdrl"}
-BOUNDED = {"ddpm", "dsm", "ssm", "vdm", "adversarial", "vdrl", "vae-vdm", "vae"}
+BOUNDED = {"ddpm", "dsm", "ssm", "vdm", "adversarial", "vdrl", "vae-vdm", "infodiffusion", "vae", "beta-vae"}
 CRITIC = {"adversarial", "adversarial-drl"}
 
 
@@ -32,14 +34,14 @@ def data(kind: str, size: int = 16) -> Batch:
     x = torch.randn(size, *shape, generator=generator)
     if bins:
         x = (2 * torch.randint(0, bins, x.shape, generator=generator) + 1) / bins - 1
-    return Batch(x, torch.arange(size), draws=Draws.of(0))
+    return Batch(x, torch.arange(size), label=torch.arange(size) % 3, draws=Draws.of(0))
 
 
 def made(name: str, kind: str, *changes: str):
     shape, bins = KINDS[kind]
     histogram = None if bins is None else torch.ones(shape[0], bins)
     settings = config.override(config.Settings(method=name), [*SMALL, *changes])
-    return build(settings, Facts(shape, bins, histogram))
+    return build(settings, Facts(shape, bins, histogram, classes=3))
 
 
 def every(names=METHODS):
@@ -48,10 +50,10 @@ def every(names=METHODS):
 
 def test_the_sets_of_this_file_cover_the_table():
     """A new method must be placed in the lists above, or its tests would not say what it can do."""
-    assert AUTOENCODERS | CODELESS | TIMED | BOUNDED | CRITIC | {"drl"} == set(METHODS)
+    assert set(METHODS) == AUTOENCODERS | ENCODERS | CODELESS | TIMED | BOUNDED | CRITIC | DETERMINISTIC
 
 
-@pytest.mark.parametrize("name, kind", every())
+@pytest.mark.parametrize("name, kind", every(sorted(set(METHODS) - {"random-encoder"})))
 def test_every_parameter_learns_from_the_first_step(name, kind):
     """Each player's parameters all get a finite gradient, the encoder's a nonzero one: a code that is not heard at the
     first step is often never heard (trap: a zero-initialised layer between code and loss)."""
@@ -69,7 +71,7 @@ def test_every_parameter_learns_from_the_first_step(name, kind):
     assert sorted(owned) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS - AUTOENCODERS))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS - AUTOENCODERS - ENCODERS))
 def test_the_data_alone_reaches_the_encoder(name):
     """Without its price, the code's gradient is that of denoising: it is not zero at the first step for any method."""
     model = made(name, "image", "code.drop=0.0")
@@ -78,7 +80,7 @@ def test_the_data_alone_reaches_the_encoder(name):
     assert all(float(p.grad.abs().sum()) > 0 for p in model.posterior.parameters() if p.ndim > 1)
 
 
-@pytest.mark.parametrize("name, kind", every())
+@pytest.mark.parametrize("name, kind", every(sorted(set(METHODS) - ENCODERS)))
 def test_what_a_method_can_do(name, kind):
     """Encode, reconstruct, sample, invert, bound: of the shape of the data, finite; or a UserError says why not."""
     model, batch = made(name, kind).eval(), data(kind, 4)
@@ -116,7 +118,30 @@ def test_what_a_method_can_do(name, kind):
             model.bound(batch)
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS))
+@pytest.mark.parametrize("name, kind", every(sorted(ENCODERS)))
+def test_a_method_that_only_encodes_says_so(name, kind):
+    """It gives codes, and one sentence for all that would need a decoder."""
+    model, batch = made(name, kind).eval(), data(kind, 4)
+    assert model.encode(batch.x).mean.shape == (4, 3) and model.has_code and not model.timed
+    assert bool(model.players()["model"]) == (name != "random-encoder")  # the floor, on which nothing learns
+    asked = {
+        "no examples": (
+            lambda: model.sample(2),
+            lambda: model.reconstruct(batch.x),
+            lambda: model.interpolate(batch.x[:1], batch.x[1:2]),
+        ),
+        "no noise": (lambda: model.invert(batch.x), lambda: model.denoising_by_level(batch)),
+        "no bound": (lambda: model.bound(batch),),
+        "no probability flow": (lambda: model.flow_bound(batch),),
+        "does not depend on t": (lambda: model.encode(batch.x, 0.5),),
+    }
+    for said, asks in asked.items():
+        for ask in asks:
+            with pytest.raises(UserError, match=said):
+                ask()
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS - ENCODERS))
 def test_reconstructions_start_from_the_code(name):
     """Two examples with one noise decode apart, one code with one noise alike."""
     model, x = made(name, "vector").eval(), data("vector", 2).x

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diffrep.codes import Code, Posterior
 from diffrep.control import Weight
+from diffrep.data.views import Hide, View
 from diffrep.errors import UserError
 from diffrep.model import CodePath, Model
 from diffrep.priors import Prior
@@ -22,6 +23,10 @@ class Autoencoder(Model):
     p(x | z) is a Gaussian around the generator's output with one learned spread for each channel; for grey levels its
     mass on each level's cell (the outer cells reach to infinity), so that the VAE's bound is in bits per dimension
     like every other (Kingma and Welling 2014; Salimans et al. 2017 for the cells).
+
+    view: what the encoder is shown in training (a denoising autoencoder: x with noise). hide: which numbers it is then
+    shown as zero; the loss is that of the hidden ones alone. This is a masked autoencoder for any encoder: He et al.
+    2022 leave hidden patches out of a transformer, which a convolution cannot, and here all must pass the code.
     """
 
     prior: Prior
@@ -34,10 +39,11 @@ class Autoencoder(Model):
         generator: nn.Module,
         prior: Prior,
         weights: Mapping[str, Weight] | None = None,
-        corrupt: float = 0.0,
+        view: View | None = None,
+        hide: Hide | None = None,
     ):
         super().__init__()
-        self.shape, self.bins, self.has_code, self.timed, self.corrupt = shape, bins, True, False, corrupt
+        self.shape, self.bins, self.has_code, self.timed, self.view, self.hide = shape, bins, True, False, view, hide
         self.posterior, self.generator, self.prior = posterior, generator, prior
         self.networks = [posterior.encoder, generator]
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
@@ -56,10 +62,11 @@ class Autoencoder(Model):
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
         x, draws = batch.x, batch.random
-        seen = x + self.corrupt * draws.normal(*x.shape) if self.corrupt else x
-        code = self.posterior(seen)
+        seen = x if self.view is None else self.view(x, draws)
+        hidden = None if self.hide is None else self.hide(x, draws)
+        code = self.posterior(seen if hidden is None else seen.masked_fill(hidden, 0.0))
         z = code.sample(draws.normal(*code.mean.shape))
-        values = {"reconstruction": self.surprise(x, self.generator(z))}
+        values = {"reconstruction": self.surprise(x, self.generator(z), hidden)}
         if code.spread is not None:
             values["rate"] = self.prior.rate(code, z)
         variance, self.seen = code.mean.detach().var(0), (x, z.detach())
@@ -78,17 +85,21 @@ class Autoencoder(Model):
         own, other = self.surprise(torch.cat([x, x]), mean.float()).chunk(2)
         return {"gap_nats": (other - own).mean()}
 
-    def surprise(self, x: Data, mean: Data) -> PerExample:
-        """-log p(x | z), nats for each example."""
+    def surprise(self, x: Data, mean: Data, counted: Tensor | None = None) -> PerExample:
+        """-log p(x | z), nats for each example; of the numbers that are `counted` (like x), where it is given."""
+        nats = self._surprises(x, mean)
+        return sum_features(nats if counted is None else nats * counted)
+
+    def _surprises(self, x: Data, mean: Data) -> Data:
         spread = self.log_spread.clamp(-7, 3).exp().expand_as(x)
         gaussian = torch.distributions.Normal(mean.float(), spread)
         if self.bins is None:
-            return -sum_features(gaussian.log_prob(x))
+            return -gaussian.log_prob(x)
         half = 1 / self.bins
         low, high = (x - half - mean) / spread, (x + half - mean) / spread
         low = low.masked_fill(x - half < -1 + half / 2, -torch.inf)
         high = high.masked_fill(x + half > 1 - half / 2, torch.inf)
-        return -sum_features(_log_mass(low, high))
+        return -_log_mass(low, high)
 
     @torch.no_grad()
     def bound(self, batch: Batch, levels: int = 8) -> Terms:

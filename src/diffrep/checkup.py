@@ -10,7 +10,6 @@ from diffrep import config, journal
 from diffrep.config import Settings
 from diffrep.diagnosis import MEMORY, WARM_UP, WINDOW, Finding, diagnose, reading
 from diffrep.errors import UserError
-from diffrep.parts import Facts
 from diffrep.recipes import build
 from diffrep.runs import SETTINGS, read_card
 
@@ -26,7 +25,7 @@ def checkup(directory: str | Path) -> dict:
     settings, card, lines = config.load(directory / SETTINGS), read_card(directory), journal.read(directory)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
-        model = build(settings, Facts(card.shape, card.bins))
+        model = build(settings, card.facts())
     facts = {"run": str(directory), "method": settings.method, "step": lines[-1]["step"] if lines else 0}
     if not model.has_code:
         said = f"{settings.method} has no code, so there is nothing that could die."

@@ -67,7 +67,7 @@ class DecoderSettings(_Frozen):
     attention: tuple[bool, ...] = Field(default=(), description="whether each resolution attends, finest first")
     fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin, cos(2^n pi x)")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
-    bottleneck_code: bool = Field(default=False, description="show the code at the coarsest resolution as a map, too")
+    draw_code: bool = Field(default=False, description="show the code as a picture of features, too")
     code_until: float | None = Field(
         default=None, description="log-SNR above which, towards the data, the code is not seen; none: seen everywhere"
     )
@@ -143,6 +143,18 @@ class AnnealSettings(_Frozen):
         return self
 
 
+class ViewSettings(_Frozen):
+    """What methods that learn from changed examples do to them."""
+
+    crop: float = Field(default=0.6, gt=0, le=1, description="least share of each axis that a crop of a picture keeps")
+    flip: bool = Field(default=False, description="mirror every other picture; digits and letters must not be")
+    jitter: Share = Field(default=0.2, description="largest change of contrast and brightness of a picture")
+    erase: Share = Field(default=0.4, description="largest share of each axis that is blanked in a picture")
+    drop: Share = Field(default=0.2, description="share of the numbers of a vector or signal that are set to zero")
+    noise: NonNegativeFloat = Field(default=0.1, description="standard deviation of noise added to each number")
+    mask: PositiveFloat = Field(default=0.75, lt=1, description="share of the patches that mae hides")
+
+
 class NoiseSettings(_Frozen):
     """The forward process."""
 
@@ -208,6 +220,7 @@ class Settings(_Frozen):
     code: CodeSettings = Field(default=CodeSettings(), description="the code and its cost")
     prior: PriorSettings = Field(default=PriorSettings(), description="distribution of codes")
     anneal: AnnealSettings = Field(default=AnnealSettings(), description="weights that change early in training")
+    views: ViewSettings = Field(default=ViewSettings(), description="how examples are changed for simclr and others")
     noise: NoiseSettings = Field(default=NoiseSettings(), description="forward process")
     detail: str = Field(default="auto", description="level of detail: auto, uniform, high-noise, band:a:b, ...")
     predicts: Literal["auto", "eps", "x", "v", "score", "edm", "marginal"] = Field(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffrep.noise import Noise
 from diffrep.shapes import Draws, Time
@@ -33,6 +34,12 @@ def low_noise(noise: Noise, t: Time) -> Tensor:
     return -noise.log_snr_slope(t) * torch.sigmoid(noise.log_snr(t))
 
 
+def semantic(noise: Noise, t: Time) -> Tensor:
+    """(1 / (1 + SNR))^0.9 (SNR / (1 + SNR))^0.1: less of pure noise, and hardly fine detail (PDAE, Section 3.4)."""
+    log_snr = noise.log_snr(t)
+    return (0.9 * F.logsigmoid(-log_snr) + 0.1 * F.logsigmoid(log_snr)).exp()
+
+
 def band(low: float, high: float) -> Density:
     """Uniform in log-SNR between two values, nothing elsewhere."""
     if not low < high:
@@ -41,6 +48,20 @@ def band(low: float, high: float) -> Density:
     def density(noise: Noise, t: Time) -> Tensor:
         log_snr = noise.log_snr(t)
         return -noise.log_snr_slope(t) * ((log_snr >= low) & (log_snr <= high))
+
+    return density
+
+
+def bump(centre: float, width: float) -> Density:
+    """A smooth hill in log-SNR, the same under every process: the likelihood's weight times 1 / cosh^2(u / 2).
+
+    u = (log_snr - centre) / width, a logistic density scaled to 1 at its centre: there a nat counts as in the bound,
+    and a tenth as much 3.6 widths away. The measure of the whole axis is 4 width.
+    """
+
+    def density(noise: Noise, t: Time) -> Tensor:
+        u = (noise.log_snr(t) - centre) / width
+        return -noise.log_snr_slope(t) * 4 * torch.sigmoid(u) * torch.sigmoid(-u)
 
     return density
 

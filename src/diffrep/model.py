@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffrep import terms
 from diffrep.codes import Code, Posterior
 from diffrep.control import Weight
+from diffrep.data.views import View
 from diffrep.denoiser import Denoiser, Prediction
 from diffrep.errors import UserError
 from diffrep.flow import dequantised_log_likelihood, flow_log_likelihood, invert
@@ -198,8 +199,8 @@ class DiffusionModel(Model):
     denoiser: network, noise and parameterisation. posterior: q(z | x, t), or None. prior: p(z), or None. levels: where
     on the noise axis the loss looks. terms: name -> function of a `Noised` step. weights: name -> `Weight` of that
     term; one where missing. drop: share of examples whose code is withheld in training, so that one network is the
-    conditional and the unconditional denoiser. critic: a second player, for adversarial score matching. start:
-    p(x_1 | z), N(0, start_scale^2) where left out.
+    conditional and the unconditional denoiser. critic: a second player, for adversarial score matching. view: what the
+    encoder is shown of x in training, x itself where left out. start: p(x_1 | z), N(0, start_scale^2) where left out.
     """
 
     def __init__(
@@ -214,11 +215,13 @@ class DiffusionModel(Model):
         weights: Mapping[str, Weight] | None = None,
         drop: float = 0.0,
         critic: nn.Module | None = None,
+        view: View | None = None,
         start: Start | None = None,
     ):
         super().__init__()
         self.shape, self.bins, self.drop, self.terms = shape, bins, drop, dict(terms)
         self.denoiser, self.levels, self.posterior, self.prior, self.critic = denoiser, levels, posterior, prior, critic
+        self.view = view
         self.start = StandardStart() if start is None else start
         self.weights = nn.ModuleDict(weights or {})
         self.target = weights["rate"].target if weights and "rate" in weights else None
@@ -258,7 +261,7 @@ class DiffusionModel(Model):
         if self.noise.free_inside:
             scales, log_snr, weight, settle = variance_gradient(scales, log_snr, weight, math.prod(self.shape))
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
-        code, z = self._code(x, log_snr.detach(), draws)
+        code, z = self._code(x if self.view is None else self.view(x, draws), log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
         prediction = self.denoiser.at(x_t, scales, log_snr, z, dropped if self.drop and z is not None else None)
         if self.noise.free_inside:

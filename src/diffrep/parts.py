@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -13,13 +14,15 @@ from diffrep import parameterisations
 from diffrep.codes import Categorical, Deterministic, Gaussian, Posterior
 from diffrep.config import Settings
 from diffrep.control import Annealed, Constant, Cyclic, Fading, FreeBits, TargetRate, WarmUp, Weight
+from diffrep.data.views import Hide, View, chain, crop, drop, erase, flip, hidden, jitter, noisy
 from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError, unknown
 from diffrep.flow_prior import Flow
 from diffrep.latent_diffusion import LatentDiffusion
-from diffrep.levels import Density, Levels, band, high_noise, likelihood, low_noise, uniform
-from diffrep.nets.decoders import Generator, MLPDecoder, MLPGenerator, UNet
+from diffrep.levels import Density, Levels, band, bump, high_noise, likelihood, low_noise, uniform
+from diffrep.nets.decoders import Decoder, Generator, MLPDecoder, MLPGenerator, UNet
 from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT, WideResNet
+from diffrep.nets.filled import Filled
 from diffrep.priors import Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal, Whitened
 from diffrep.shapes import Shape
 from diffrep.starts import GaussianStart, StandardStart, Start
@@ -27,11 +30,13 @@ from diffrep.starts import GaussianStart, StandardStart, Start
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model must know of its data: the shape of an example, its grey levels (None: continuous), their counts."""
+    """What a model must know of its data: the shape of an example, its grey levels (None: continuous), their counts,
+    and how many classes its labels name."""
 
     shape: Shape
     bins: int | None
     histogram: Tensor | None = None
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,21 @@ class Parts:
 
     def denoiser(self, noise: str, code: bool = False) -> Denoiser:
         """`noise`: the process that the method's paper uses, taken where the settings leave it open."""
-        process, parameterisation = self.noise(noise), self.parameterisation()
+        parameterisation = self.parameterisation()
+        return Denoiser(self._decoder(parameterisation, code), self.noise(noise), parameterisation)
+
+    def filled(self, noise: str) -> Denoiser:
+        """A decoder without a code, and a second one that adds what the code knows more."""
+        parameterisation = self.parameterisation()
+        plain, gap = (self._decoder(parameterisation, code) for code in (False, True))
+        return Denoiser(Filled(plain, gap), self.noise(noise), parameterisation)
+
+    def _decoder(self, parameterisation: parameterisations.Parameterisation, code: bool) -> Decoder:
         decoder, shape = self.settings.decoder, self.facts.shape
         code_dim = self.settings.code.dim if code else 0
         extra = parameterisation.channels * shape[0]
-        network: nn.Module
         if _choose(decoder.kind, "mlp" if len(shape) == 1 else "unet") == "mlp":
-            network = MLPDecoder(
+            return MLPDecoder(
                 shape,
                 width=8 * decoder.width,
                 blocks=decoder.blocks + 1,
@@ -60,22 +73,20 @@ class Parts:
                 code_until=decoder.code_until if code else None,
                 condition_width=decoder.condition_width,
             )
-        else:
-            network = UNet(
-                shape,
-                width=decoder.width,
-                multipliers=decoder.multipliers,
-                blocks=decoder.blocks,
-                code_dim=code_dim,
-                fourier=decoder.fourier,
-                attention=tuple(level for level, attends in enumerate(decoder.attention) if attends),
-                bottleneck_code=decoder.bottleneck_code and code,
-                dropout=decoder.dropout,
-                extra_channels=extra,
-                code_until=decoder.code_until if code else None,
-                condition_width=decoder.condition_width,
-            )
-        return Denoiser(network, process, parameterisation)
+        return UNet(
+            shape,
+            width=decoder.width,
+            multipliers=decoder.multipliers,
+            blocks=decoder.blocks,
+            code_dim=code_dim,
+            fourier=decoder.fourier,
+            attention=tuple(level for level, attends in enumerate(decoder.attention) if attends),
+            draw_code=decoder.draw_code and code,
+            dropout=decoder.dropout,
+            extra_channels=extra,
+            code_until=decoder.code_until if code else None,
+            condition_width=decoder.condition_width,
+        )
 
     def start(self, code: bool = False) -> Start:
         """p(x_1 | z), from which the chain starts."""
@@ -137,6 +148,9 @@ class Parts:
             return Categorical(encoder, code.dim, code.classes, time)
         return Gaussian(encoder, code.dim, time)
 
+    def gaussian(self) -> Posterior:
+        return Gaussian(self.encoder(), self.settings.code.dim)
+
     def deterministic(self, time: bool = False) -> Posterior:
         if self.settings.code.kind != "auto":
             raise UserError(
@@ -154,10 +168,10 @@ class Parts:
             return Categories(code.dim // code.classes, code.classes)
         return StandardNormal(code.dim) if kind in ("auto", "normal") else Joint(self._density(kind))
 
-    def prior_after(self) -> Prior:
-        """p(z) of a deterministic code, fitted after training."""
-        dim, kind = self.settings.code.dim, self.settings.prior.kind
-        if kind in ("auto", "normal"):
+    def prior_after(self, own: str = "normal") -> Prior:
+        """p(z) of a deterministic code, fitted after training; `own`: that of the paper, if settings leave it open."""
+        dim, kind = self.settings.code.dim, _choose(self.settings.prior.kind, own)
+        if kind == "normal":
             return FittedNormal(dim)
         return Whitened(dim, self._density(kind)).requires_grad_(False)
 
@@ -173,6 +187,22 @@ class Parts:
     def generator(self) -> nn.Module:
         shape, dim, width = self.facts.shape, self.settings.code.dim, self.settings.decoder.width
         return MLPGenerator(shape, dim, width=8 * width) if len(shape) == 1 else Generator(shape, dim, width=width)
+
+    def head(self, outputs: int = 64) -> nn.Module:
+        """What a contrastive loss sees of a code: a perceptron that is thrown away after training."""
+        return nn.Sequential(nn.Linear(self.settings.code.dim, 2 * outputs), nn.SiLU(), nn.Linear(2 * outputs, outputs))
+
+    def view(self) -> View:
+        v = self.settings.views
+        if len(self.facts.shape) < 3:
+            return chain(drop(v.drop), noisy(v.noise))
+        mirrored = (flip,) if v.flip else ()
+        return chain(crop(v.crop), *mirrored, jitter(v.jitter), erase(v.erase), noisy(v.noise))
+
+    def hide(self) -> Hide:
+        """Patches of about a quarter of the shortest axis; the numbers of a vector one by one."""
+        spatial = self.facts.shape[1:]
+        return partial(hidden, share=self.settings.views.mask, side=max(1, min(spatial) // 4) if spatial else 1)
 
     def critic(self) -> nn.Module:
         return Critic(self.facts.shape, width=self.settings.decoder.width)
@@ -190,14 +220,14 @@ class Parts:
         anneal = self.settings.anneal
         return None if anneal.factor == 1 else Annealed(anneal.factor, anneal.steps)
 
-    def rate_weight(self, rate: float | None = None) -> Weight:
-        """How the rate is priced: as the settings say, else a target rate in nats, else at beta = 1."""
+    def rate_weight(self, rate: float | None = None, beta: float = 1.0) -> Weight:
+        """How the rate is priced: as the settings say, else a target rate in nats, else at the method's own beta."""
         code = self.settings.code
         free = code.beta is None and not (code.warmup or code.cycle or code.free_bits)
         target = rate if code.rate is None and free else code.rate
         if target is not None:
             return TargetRate(self._reachable(target))
-        beta = 1.0 if code.beta is None else code.beta
+        beta = beta if code.beta is None else code.beta
         if code.warmup:
             return WarmUp(beta, code.warmup)
         if code.cycle:
@@ -223,6 +253,9 @@ DETAILS: dict[str, Density] = {
     "likelihood": likelihood,
     "high-noise": high_noise,
     "low-noise": low_noise,
+    "coarse": bump(-3.0, 1.0),
+    "balanced": bump(-1.0, 2.5),
+    "fine": bump(0.5, 1.0),
 }
 
 

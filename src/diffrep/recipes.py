@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 import torch
 
-from diffrep.baselines import Autoencoder
-from diffrep.codes import Posterior
+from diffrep import rivals
 from diffrep.config import Settings
 from diffrep.control import Constant, Weight
 from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError, unknown
 from diffrep.heeded import unheeded, watched
-from diffrep.levels import Levels, likelihood, uniform
+from diffrep.levels import Levels, likelihood, semantic, uniform
 from diffrep.model import DiffusionModel, Model, Term
 from diffrep.objectives import denoise, fool, in_steps, l1, mmd, prior, rate, reconstruct, slice_score
 from diffrep.parts import Facts, Parts
-from diffrep.priors import Prior
+from diffrep.priors import StandardNormal
 from diffrep.starts import Start
 
-BUILDING = ("decoder", "encoder", "code", "prior", "anneal", "noise", "detail", "predicts")  # settings of a model
+BUILDING = ("decoder", "encoder", "code", "prior", "anneal", "views", "noise", "detail", "predicts")  # of a model
+MATCHED = 10.0  # weight of the MMD where none is given
 HELD = 12.0  # nats: the rate that methods with a Gaussian code hold where no price is given
 
 
@@ -111,18 +111,55 @@ def adversarial_drl(parts: Parts) -> Model:
     )
 
 
-def ae(parts: Parts) -> Model:
-    return _autoencoder(parts, parts.deterministic(), parts.prior_after())
+def diffae(parts: Parts) -> Model:
+    return _diffusion(
+        parts,
+        parts.denoiser("vp", code=True),
+        {"denoising": denoise, **_code_terms(parts)},
+        parts.levels(uniform),
+        posterior=parts.deterministic(),
+        prior=parts.prior_after("diffusion"),
+        weights=_code_weights(parts),
+        drop=parts.settings.code.drop,
+    )
 
 
-def dae(parts: Parts) -> Model:
-    return _autoencoder(parts, parts.deterministic(), parts.prior_after(), corrupt=0.5)
+def infodiffusion(parts: Parts) -> Model:
+    return _diffusion(
+        parts,
+        parts.denoiser("vp", code=True),
+        {"denoising": denoise, "mmd": mmd},
+        parts.levels(uniform),
+        posterior=parts.gaussian(),
+        prior=StandardNormal(parts.settings.code.dim),
+        weights={"mmd": Constant(parts.settings.code.mmd or MATCHED)},
+        drop=parts.settings.code.drop,
+    )
 
 
-def vae(parts: Parts) -> Model:
-    if (kind := parts.settings.prior.kind) not in ("auto", "normal"):
-        raise UserError(f"vae prices its code against N(0, I), got prior.kind={kind}; leave it out, or train vae-vdm")
-    return _autoencoder(parts, parts.random(), parts.prior(), weights={"rate": parts.rate_weight()})
+def pdae(parts: Parts) -> Model:
+    return _diffusion(
+        parts,
+        parts.filled("vp"),
+        {"denoising": denoise},
+        parts.levels(semantic),
+        posterior=parts.deterministic(),
+        prior=parts.prior_after(),
+        drop=0.5,  # half of the examples train the decoder without a code
+    )
+
+
+def soda(parts: Parts) -> Model:
+    return _diffusion(
+        parts,
+        parts.denoiser("cosine", code=True),
+        {"denoising": denoise},
+        parts.levels(uniform),
+        posterior=parts.deterministic(),
+        prior=parts.prior_after(),
+        drop=parts.settings.code.drop,
+        view=parts.view(),
+    )
 
 
 def _diffusion(
@@ -139,10 +176,6 @@ def _diffusion(
     return DiffusionModel(
         parts.facts.shape, parts.facts.bins, denoiser, terms_, levels, weights={**(weights or {}), **first}, **rest
     )
-
-
-def _autoencoder(parts: Parts, posterior: Posterior, prior_: Prior, **rest) -> Autoencoder:
-    return Autoencoder(parts.facts.shape, parts.facts.bins, posterior, parts.generator(), prior_, **rest)
 
 
 def _bound_terms(parts: Parts, denoiser: Denoiser, start: Start) -> Mapping[str, Term]:
@@ -240,11 +273,46 @@ METHODS: dict[str, Method] = {
         "Abstreiter et al. 2021; Jolicoeur-Martineau et al. 2021",
         twin="adversarial",
     ),
-    "ae": Method(ae, "autoencoder with the same encoder, no diffusion", "Hinton and Salakhutdinov 2006"),
-    "dae": Method(dae, "denoising autoencoder with the same encoder, no diffusion", "Vincent et al. 2008"),
-    "vae": Method(
-        vae, "variational autoencoder with the same encoder, no diffusion", "Kingma and Welling 2014, 1312.6114"
+    "diffae": Method(
+        diffae,
+        "deterministic code for a diffusion decoder, and a latent diffusion prior",
+        "Preechakul et al. 2022, 2111.15640",
+        twin="ddpm",
     ),
+    "infodiffusion": Method(
+        infodiffusion,
+        "Gaussian code for a diffusion decoder, matched to N(0, I) by MMD",
+        "Wang et al. 2023, 2306.08757",
+        twin="ddpm",
+    ),
+    "pdae": Method(
+        pdae,
+        "code that fills what a diffusion decoder without a code leaves open",
+        "Zhang et al. 2022, 2212.12990",
+        twin="ddpm",
+    ),
+    "soda": Method(
+        soda,
+        "code of one view of x for a decoder that denoises another",
+        "Hudson et al. 2023, 2311.17901",
+    ),
+    "ae": Method(rivals.ae, "autoencoder with the same encoder, no diffusion", "Hinton and Salakhutdinov 2006"),
+    "dae": Method(rivals.dae, "denoising autoencoder with the same encoder, no diffusion", "Vincent et al. 2008"),
+    "mae": Method(rivals.mae, "masked autoencoder: guesses the hidden patches of x", "He et al. 2022, 2111.06377"),
+    "vae": Method(
+        rivals.vae, "variational autoencoder with the same encoder, no diffusion", "Kingma and Welling 2014, 1312.6114"
+    ),
+    "beta-vae": Method(rivals.beta_vae, "vae whose rate is charged fourfold", "Higgins et al. 2017"),
+    "simclr": Method(
+        rivals.simclr, "contrast of two views within the batch, no decoder", "Chen et al. 2020, 2002.05709"
+    ),
+    "vicreg": Method(
+        rivals.vicreg,
+        "two views alike, features spread and decorrelated, no decoder",
+        "Bardes et al. 2022, 2105.04906",
+    ),
+    "classifier": Method(rivals.classifier, "the same encoder trained on the labels: the ceiling", "Bridle 1990"),
+    "random-encoder": Method(rivals.random_encoder, "the same encoder, not trained: the floor", "Saxe et al. 2011"),
 }
 
 

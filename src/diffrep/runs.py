@@ -72,6 +72,10 @@ class DataCard:
             prepared=train.prepared,
         )
 
+    def facts(self, histogram: Tensor | None = None) -> Facts:
+        """What a model must know; the counts of grey levels only to be trained."""
+        return Facts(self.shape, self.bins, histogram, classes=len(self.label_names or ()))
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -133,7 +137,7 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
     card = DataCard.of(splits)
     if known is not None:
         _same_data(known, card, directory)
-    model = build(settings, Facts(card.shape, card.bins, splits.train.histogram()))
+    model = build(settings, card.facts(splits.train.histogram()))
 
     def begin() -> None:
         if restart:
@@ -189,7 +193,7 @@ def load(directory: str | Path, device: str = "auto") -> Run:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
-        model = build(settings, Facts(card.shape, card.bins))
+        model = build(settings, card.facts())
     if not load_weights(model, directory / WEIGHTS).get("complete"):
         raise UserError(
             f"{directory} was stopped before its codes' prior was fitted; `diffrep train` on it does what is left."

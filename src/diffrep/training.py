@@ -171,7 +171,7 @@ def train(
             directory.mkdir(parents=True, exist_ok=True)
     engine.open_trackers()
     journal = Journal(directory, active=here.main, step=at.step)
-    progress = budget.progress(examples=at.examples, seconds=at.seconds)
+    progress = budget.progress(examples=at.examples, seconds=at.seconds) if engine.players else 1.0  # nothing learns
     source, in_a_row, saved = stream.batches(at.examples), 0, at.step
     with Signals() as signals, bar:
         while progress < 1 and not signals.came:
@@ -262,12 +262,14 @@ class _Engine:
             self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bare.train()
         self.clip = clip
-        self.players: dict[str, Groups] = self.bare.players()  # type: ignore[operator]
+        players: dict[str, Groups] = self.bare.players()  # type: ignore[operator]
+        self.players = {name: groups for name, groups in players.items() if groups}
         plain = [
             adamw(part, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay) for part in self.players.values()
         ]
-        self.model, *prepared = self.accelerator.prepare(self.bare, *plain)
-        if self.here.parts > 1:
+        ready: list = [self.bare] if not plain else self.accelerator.prepare(self.bare, *plain)
+        self.model, *prepared = ready
+        if self.here.parts > 1 and plain:
             self.model.broadcast_buffers = False  # `_share_buffers` averages them
         self.optimizers = dict(zip(self.players, prepared, strict=True))
         if compile:

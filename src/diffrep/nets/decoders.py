@@ -111,8 +111,9 @@ class UNet(Decoder):
     resolution throughout (VDM, Appendix B). Skip connections are sums: concatenation took 15 to 40 % longer.
 
     attention: levels (0 is the finest) with one self-attention after their blocks on the way down; sliced score
-    matching differentiates twice, which fused attention cannot. bottleneck_code: the code is also drawn as a map of
-    the coarsest level and added in the middle. dropout: in each block. condition_width: None for 4 width. Other
+    matching differentiates twice, which fused attention cannot. draw_code: the code is also drawn as a picture of
+    features (a `Generator` of half the width) and added to what the blocks see first: where in the picture a code
+    means something is then said, and need not be worked out from modulations. dropout: in each block. condition_width: None for 4 width. Other
     arguments: see `Decoder`.
     """
 
@@ -125,7 +126,7 @@ class UNet(Decoder):
         code_dim: int = 0,
         fourier: tuple[int, ...] = (),
         attention: tuple[int, ...] = (),
-        bottleneck_code: bool = False,
+        draw_code: bool = False,
         dropout: float = 0.0,
         extra_channels: int = 0,
         code_until: float | None = None,
@@ -136,8 +137,8 @@ class UNet(Decoder):
         dims, sources, levels = dimensions(shape), 2 if code_dim else 1, len(multipliers)
         if blocks < 1:
             raise UserError(f"expected at least one block a level, got {blocks}")
-        if bottleneck_code and not code_dim:
-            raise UserError("expected a code for bottleneck_code = True, got code_dim = 0; set code_dim")
+        if draw_code and not code_dim:
+            raise UserError("expected a code for draw_code = True, got code_dim = 0; set code_dim")
         if not set(attention) <= set(range(levels)):
             raise UserError(f"expected attention at levels among 0 to {levels - 1}, got {attention}")
         channels = [width * m for m in multipliers]
@@ -164,19 +165,18 @@ class UNet(Decoder):
         self.narrow = nn.ModuleList(convolution(dims, low, high, kernel=1) for high, low in pairwise(channels))[::-1]
         self.norm = group_norm(channels[0])
         self.out = damped(convolution(dims, channels[0], shape[0]))
-        self.coarse = (channels[-1], *(n // 2 ** (levels - 1) for n in self.padding.padded))
-        self.map = nn.Linear(code_dim, math.prod(self.coarse)) if bottleneck_code else None
+        drawn = (channels[0], *self.padding.padded)
+        self.drawn = Generator(drawn, code_dim, max(1, width // 2)) if draw_code else None
 
     def body(self, h: FeatureMap, conditions: Conditions, z: CodeVector | None) -> Data:
         h = self.stem(self.padding.pad(h))
+        h = h if self.drawn is None else h + self.drawn(z)
         skips: list[FeatureMap] = []
         for row, attend in zip(self.down, self.attend, strict=True):
             for block in row.children():
                 h = block(h, conditions)
                 skips.append(h)
             h = attend(h)
-        if self.map is not None:
-            h = h + self.map(z).unflatten(1, self.coarse)
         for block in self.middle:
             h = block(h, conditions)
         for i, row in enumerate(self.up):  # coarse to fine

@@ -1,0 +1,123 @@
+"""Views: the same examples seen differently, drawn from a step's random numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffrep.errors import UserError
+from diffrep.shapes import Data, Draws, expand
+
+View = Callable[[Data, Draws], Data]  # x (B, *shape) -> like x; what it does to an example depends on that one alone
+Hide = Callable[[Data, Draws], Tensor]  # x (B, *shape) -> like x, true where it is hidden
+
+
+def chain(*views: View) -> View:
+    """One view after the other."""
+
+    def view(x: Data, draws: Draws) -> Data:
+        for one in views:
+            x = one(x, draws)
+        return x
+
+    return view
+
+
+def crop(least: float) -> View:
+    """A box of `least` to 1 of each spatial axis, each axis for itself, stretched to the whole by linear interpolation.
+
+    Stands for the resized crop of SimCLR (Appendix A), whose area and aspect ratio it draws as the two sides.
+    """
+
+    def view(x: Data, draws: Draws) -> Data:
+        for axis, size in enumerate(x.shape[2:], start=2):
+            share = least + (1 - least) * draws.uniform(len(x))
+            x = resized(x, axis, size * (1 - share) * draws.uniform(len(x)), share)
+        return x
+
+    return view
+
+
+def resized(x: Data, axis: int, start: Tensor, share: Tensor) -> Data:
+    """The part [start, start + share * size) of an axis, start (B,) in positions, stretched to all `size` of them.
+
+    Position i of the result is read at start + (i + 1/2) share - 1/2, between its two neighbours.
+    """
+    size = x.shape[axis]
+    place = torch.arange(size, device=x.device)
+    read = (start[:, None] + (place + 0.5) * share[:, None] - 0.5).clamp(0, size - 1)
+    weights = (1 - (read[:, :, None] - place).abs()).clamp(min=0)  # (B, size, size), rows sum to one
+    rows = x.movedim(axis, -1)
+    return (rows @ weights.mT.reshape(len(x), *[1] * (x.ndim - 3), size, size)).movedim(-1, axis)
+
+
+def flip(x: Data, draws: Draws) -> Data:
+    """Every other example mirrored along its last axis, by chance."""
+    return torch.where(expand(draws.uniform(len(x)) < 0.5, x), x.flip(-1), x)
+
+
+def jitter(amount: float) -> View:
+    """(1 + a) x + b for each channel, a and b uniform in [-amount, amount]: contrast, brightness and a cast of colour.
+
+    A part of what SimCLR does to colours (Appendix A); the values are not clipped.
+    """
+
+    def view(x: Data, draws: Draws) -> Data:
+        a, b = (amount * (2 * draws.uniform(*x.shape[:2], *[1] * (x.ndim - 2)) - 1) for _ in range(2))
+        return (1 + a) * x + b
+
+    return view
+
+
+def noisy(scale: float) -> View:
+    """x plus normal numbers of this standard deviation, in the units of x."""
+
+    def view(x: Data, draws: Draws) -> Data:
+        return x + scale * draws.normal(*x.shape)
+
+    return view
+
+
+def erase(most: float) -> View:
+    """A box of 0 to `most` of each spatial axis set to zero (Zhong et al. 2020; DeVries and Taylor 2017)."""
+
+    def view(x: Data, draws: Draws) -> Data:
+        inside = torch.ones_like(x[:, :1], dtype=torch.bool)
+        for axis, size in enumerate(x.shape[2:], start=2):
+            length = size * most * draws.uniform(len(x))
+            low = (size - length) * draws.uniform(len(x))
+            place = torch.arange(size, device=x.device) + 0.5
+            along = (place >= low[:, None]) & (place < (low + length)[:, None])
+            inside = inside & along.reshape(len(x), *(size if k == axis else 1 for k in range(1, x.ndim)))
+        return x.masked_fill(inside, 0.0)
+
+    return view
+
+
+def drop(share: float) -> View:
+    """Each number set to zero, the mean of standardised features, with this probability."""
+
+    def view(x: Data, draws: Draws) -> Data:
+        return x.masked_fill(draws.uniform(*x.shape) < share, 0.0)
+
+    return view
+
+
+def hidden(x: Data, draws: Draws, share: float, side: int) -> Tensor:
+    """Like x, true where it is hidden: `share` of the patches of `side` positions an axis, at least one, never all.
+
+    A vector's patches are its numbers. Patches at the far end of an axis that `side` does not divide are smaller.
+    """
+    axes = x.shape[1:] if x.ndim == 2 else x.shape[2:]
+    grid = [math.ceil(size / side) for size in axes]
+    count = math.prod(grid)
+    if count < 2:
+        raise UserError(f"expected at least two patches to hide some of, got one of {side} positions in {tuple(axes)}")
+    rank = draws.uniform(len(x), count).argsort(1).argsort(1)
+    mask = (rank < min(max(round(share * count), 1), count - 1)).reshape(len(x), *grid)
+    for axis, size in enumerate(axes, start=1):
+        mask = mask.repeat_interleave(side, axis).narrow(axis, 0, size)
+    return (mask if x.ndim == 2 else mask[:, None]).expand_as(x)

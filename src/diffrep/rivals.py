@@ -1,0 +1,61 @@
+"""Methods without diffusion as compositions of the same parts."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from diffrep import contrast
+from diffrep.baselines import Autoencoder
+from diffrep.classifier import Classifier
+from diffrep.codes import Posterior
+from diffrep.contrastive import Compare, Contrastive
+from diffrep.data.views import noisy
+from diffrep.encoder_only import Untrained
+from diffrep.model import Model
+from diffrep.parts import Parts
+from diffrep.priors import Prior
+
+
+def ae(parts: Parts) -> Model:
+    return _autoencoder(parts, parts.deterministic(), parts.prior_after())
+
+
+def dae(parts: Parts) -> Model:
+    return _autoencoder(parts, parts.deterministic(), parts.prior_after(), view=noisy(0.5))
+
+
+def mae(parts: Parts) -> Model:
+    return _autoencoder(parts, parts.deterministic(), parts.prior_after(), hide=parts.hide())
+
+
+def vae(parts: Parts, beta: float = 1.0) -> Model:
+    return _autoencoder(parts, parts.random(), parts.prior(), weights={"rate": parts.rate_weight(beta=beta)})
+
+
+def beta_vae(parts: Parts) -> Model:
+    return vae(parts, beta=4.0)
+
+
+def simclr(parts: Parts) -> Model:
+    return _contrastive(parts, partial(contrast.nt_xent, temperature=0.5))
+
+
+def vicreg(parts: Parts) -> Model:
+    return _contrastive(parts, contrast.vicreg)
+
+
+def classifier(parts: Parts) -> Model:
+    return Classifier(parts.facts.shape, parts.facts.bins, parts.deterministic(), parts.facts.classes)
+
+
+def random_encoder(parts: Parts) -> Model:
+    return Untrained(parts.facts.shape, parts.facts.bins, parts.deterministic())
+
+
+def _autoencoder(parts: Parts, posterior: Posterior, prior: Prior, **rest) -> Autoencoder:
+    return Autoencoder(parts.facts.shape, parts.facts.bins, posterior, parts.generator(), prior, **rest)
+
+
+def _contrastive(parts: Parts, compare: Compare) -> Contrastive:
+    facts = parts.facts
+    return Contrastive(facts.shape, facts.bins, parts.deterministic(), parts.head(), parts.view(), compare)
