@@ -9,7 +9,7 @@ from diffrep.evaluation.fitting import accuracy, cross_entropy, fit, predicted, 
 
 
 class Cycling(nn.Module):
-    """Its parameter grows by one a step (Adam on a loss of slope -1 at rate one); it is right on validation at 3 only."""
+    """Its parameter grows by one a step (Adam on a loss of slope -1 at rate one); it is right on validation at 3."""
 
     def __init__(self):
         super().__init__()

@@ -19,7 +19,7 @@ def two_clusters(size: int = 40, apart: float = 10.0):
 
 
 def test_the_graph_is_that_of_cosines_by_hand():
-    """Every pair computed: an edge where one is among the nearest of the other, its weight their cosine, none below 0."""
+    """Every pair computed: an edge where one is among the nearest of the other, of weight cosine, or 0 below it."""
     x = np.random.default_rng(0).normal(size=(12, 3))
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosine = unit @ unit.T
@@ -72,7 +72,7 @@ def test_weights_follow_what_is_known():
 
 
 def test_balance_brings_the_shares():
-    """Nine in ten lean to class 0 where half should: the least sure of them change sides, and order among them stays."""
+    """Nine in ten lean to class 0 where half should: the least sure change sides, and the order among them stays."""
     lean = np.linspace(0.45, 0.8, 100)
     p = balanced(np.stack([lean, 1 - lean], 1), np.array([0.5, 0.5]))
     np.testing.assert_allclose(p.sum(1), 1)

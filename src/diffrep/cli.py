@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from diffrep.commands import readouts
+from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, Sampler, Seed, SkipBad, Steps
 from diffrep.console import (
     Count,
     leave,
@@ -37,16 +39,6 @@ app = typer.Typer(
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not name it
-
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, as made by `diffrep train --out`")]
-DataSource = Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-Seed = Annotated[int, typer.Option(help="names the random numbers")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Sampler = Annotated[str, typer.Option(help="ancestral, ddim, dpm, heun or pc")]
-Steps = Annotated[int, typer.Option(min=1, help="steps of the sampler")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read, and count them")]
 
 
 @app.command(epilog="Example: diffrep train --data digits --method vae-vdm --out runs/a --budget 60s")
@@ -402,6 +394,9 @@ def doctor(
         show_facts(facts)
     else:
         say(" ".join(facts["sentences"]))
+
+
+readouts.add_to(app)
 
 
 def main() -> None:

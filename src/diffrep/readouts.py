@@ -43,7 +43,6 @@ def read_times(
     run: Run,
     splits: Splits | None = None,
     ks: Sequence[int] = KS,
-    ways: Sequence[str] = tuple(WAYS),
     epochs: int = 100,
     seeds: int = 1,
     most: int = 20_000,
@@ -74,7 +73,7 @@ def read_times(
         mlp = over_times.combined("concat", at([t]), epochs, seeds)
         singles.append({"t": t, "linear": over_times.combined_linear("concat", at([t])), "mlp": mlp})
     for k in ks:
-        for way in ways:
+        for way in WAYS:
             parts = at(even_times(k))
             reader = "mlp" if way in LINEAR else "own"
             found = over_times.combined(way, parts, epochs, seeds, progress)
@@ -105,6 +104,35 @@ def known_labels(examples: Examples) -> tuple[Examples, torch.Tensor]:
     known = (examples.require_labels().cpu() >= 0).nonzero()[:, 0]
     part = examples.subset(known)
     return part, part.require_labels().cpu()
+
+
+def readout_table(facts: dict) -> list[list[str]]:
+    """Validation accuracy by layer and log-SNR, the head first."""
+    levels = list(dict.fromkeys(cell["log_snr"] for cell in facts["grid"]))
+    found = {(cell["layer"], cell["log_snr"]): f"{cell['valid_accuracy']:.3f}" for cell in facts["grid"]}
+    layers = dict.fromkeys(layer for layer, _ in found)
+    rows = [[layer, *(found[layer, at] for at in levels)] for layer in layers]
+    return [["layer", *(f"log-SNR {at:.1f}" for at in levels)], *rows]
+
+
+def single_table(facts: dict) -> list[list[str]]:
+    """Test accuracy by time, of both probes, the head first."""
+    rows = [[f"{row['t']:.3f}", _with_error(row["linear"]), _with_error(row["mlp"])] for row in facts["single"]]
+    return [["t", "linear", "mlp"], *rows]
+
+
+def combined_table(facts: dict) -> list[list[str]]:
+    """Test accuracy by number of times, and by way of combining them and probe, the head first."""
+    rows: dict[int, dict[str, str]] = {}
+    for row in facts["combined"]:
+        name = f"{row['way']}, {row['reader']}" if row["way"] in LINEAR else row["way"]
+        rows.setdefault(row["k"], {})[name] = _with_error(row)
+    names = list(next(iter(rows.values())))
+    return [["times", *names], *([str(k), *(row[name] for name in names)] for k, row in rows.items())]
+
+
+def _with_error(row: dict) -> str:
+    return f"{row['accuracy']:.4f} +- {row['se']:.4f}"
 
 
 def picture(facts: dict) -> bytes:

@@ -87,6 +87,12 @@ def semi(
     return facts
 
 
+def table(facts: dict) -> list[list[str]]:
+    """Test accuracy and its error, a row for each way, the head first."""
+    rows = [[words, f"{facts[name]['accuracy']:.4f} +- {facts[name]['se']:.4f}"] for name, words in KINDS.items()]
+    return [["encoder", "accuracy on test"], *rows]
+
+
 def _untrained(run: Run, seed: int):
     """The run's model as it would be drawn with this seed."""
     settings = run.settings.model_copy(update={"seed": seed})

@@ -1,0 +1,18 @@
+"""The arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, as made by `diffrep train --out`")]
+DataSource = Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+Seed = Annotated[int, typer.Option(help="names the random numbers")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Sampler = Annotated[str, typer.Option(help="ancestral, ddim, dpm, heun or pc")]
+Steps = Annotated[int, typer.Option(min=1, help="steps of the sampler")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read, and count them")]

@@ -1,0 +1,115 @@
+"""Commands that ask what a classifier can learn from a run: from its layers, its codes over times, and few labels."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from diffrep.commands.options import Device, Json, RunPath, Seed
+from diffrep.console import out, progress, say
+from diffrep.errors import UserError
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: diffrep readout runs/a --levels 5")(readout)
+    app.command(epilog="Example: diffrep times runs/a --times 1,2,5,10")(times)
+    app.command(epilog="Example: diffrep semi runs/a --labels-per-class 10")(semi)
+
+
+def readout(
+    run: RunPath,
+    levels: Annotated[int, typer.Option(min=1, help="noise levels of the search")] = 5,
+    search: Annotated[int, typer.Option(min=2, help="examples of train and of validation in the search")] = 2000,
+    most: Annotated[int, typer.Option(min=2, help="training examples of the probe at the end")] = 20_000,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Read classes from the decoder's layers at a noise level, both chosen on validation -> RUN/readout.json."""
+    from diffrep import runs
+    from diffrep.readouts import read_layers, readout_table
+
+    loaded = runs.load(run, device)
+    with progress() as update:
+        facts = read_layers(loaded, None, levels, search, most, seed, update)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    _show(readout_table(facts))
+    say(
+        f"Of these validation accuracies, {facts['layer']} at log-SNR {facts['log_snr']:.1f} is best; on all"
+        f" {facts['probe']['examples']:,} test examples: {facts['accuracy']:.4f} +- {facts['se']:.4f}"
+        f" ({facts['protocol']}, {facts['probe']['protocol']})."
+    )
+
+
+def times(
+    run: RunPath,
+    times_: Annotated[str, typer.Option("--times", help="how many times are combined")] = "1,2,5,10",
+    epochs: Annotated[int, typer.Option(min=1, help="at most, of each network")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="fits of each network")] = 1,
+    most: Annotated[int, typer.Option(min=2, help="training examples")] = 20_000,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Read classes from the codes of single times, and of several together -> RUN/times.json and times.png."""
+    from diffrep import runs
+    from diffrep.readouts import combined_table, read_times, single_table
+
+    ks = times_.split(",")
+    if not all(k.strip().isdigit() and int(k) for k in ks):
+        raise UserError(f"--times expects numbers such as 1,2,5,10, got {times_!r}.")
+    loaded = runs.load(run, device)
+    with progress() as update:
+        facts = read_times(loaded, None, sorted({int(k) for k in ks}), epochs, seeds, most, update)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    _show(single_table(facts))
+    _show(combined_table(facts))
+    single, several = facts["best_single"], facts["best_combined"]
+    say(
+        f"By validation: of single times t = {single['t']:.2f}, {single['accuracy']:.4f} +- {single['se']:.4f} on test;"
+        f" of several {several['way']} of {several['k']}, {several['accuracy']:.4f} +- {several['se']:.4f}"
+        f" ({facts['examples']:,} test examples, {facts['protocol']})."
+    )
+
+
+def semi(
+    run: RunPath,
+    labels_per_class: Annotated[int, typer.Option(min=1, help="labelled training examples of each class")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="draws of the labels")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="of each fit")] = 300,
+    most: Annotated[int, typer.Option(min=1, help="unlabelled training examples")] = 10_000,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train on few labels: frozen probe, fine-tuning, graph pseudo-labels side by side -> RUN/semi.json."""
+    from diffrep import runs
+    from diffrep.semi import semi as measure
+    from diffrep.semi import table
+
+    loaded = runs.load(run, device)
+    with progress() as update:
+        facts = measure(loaded, None, labels_per_class, seeds, steps, most, progress=update)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    _show(table(facts))
+    say(
+        f"{facts['labels_per_class']} labels of each class, {facts['seeds']} draws, {facts['unlabelled_examples']:,}"
+        f" examples without; choices by {facts['valid_examples']:,} validation labels; {facts['examples']:,} test"
+        f" examples, {', '.join(facts['protocol'])}."
+    )
+
+
+def _show(rows: list[list[str]]) -> None:
+    """A table of words, its head first."""
+    head, *rest = rows
+    table = Table(*head, box=None)
+    for row in rest:
+        table.add_row(*row)
+    out.print(table)
