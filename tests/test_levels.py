@@ -6,11 +6,12 @@ import pytest
 import torch
 from scipy import stats
 
-from diffrep.levels import Levels, band, high_noise, likelihood, low_noise, uniform
+from diffrep.levels import Levels, band, bump, high_noise, likelihood, low_noise, uniform
 from diffrep.noise import VE, VP, Cosine, LearnedGamma, LinearGamma
 from diffrep.shapes import Draws
 
 DENSITIES = {"uniform": uniform, "likelihood": likelihood, "high": high_noise, "low": low_noise, "band": band(-3, 2)}
+DENSITIES |= {"bump": bump(-1, 2)}
 PROCESSES = {
     "ve": lambda: VE(0.05, 5.0),
     "linear": lambda: LinearGamma(-9.0, 5.0),
@@ -49,6 +50,20 @@ def test_a_band_drawn_by_itself():
     assert (noise.log_snr(t) > -3.02).all() and (noise.log_snr(t) < 2.02).all()
     assert float(levels.weight(noise, t).mean()) == pytest.approx(5, rel=0.01)  # the integral of -d log_snr: its width
     assert stats.kstest(noise.log_snr(t).numpy(), "uniform", args=(-3, 5)).pvalue > 0.01
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_bump_is_the_same_hill_under_every_process(process):
+    """Drawn by itself, log-SNR is logistic around the centre, cut to the process's range; its measure is 4 width."""
+    torch.manual_seed(0)
+    noise, hill = PROCESSES[process](), bump(1.0, 0.5)
+    levels = Levels(hill, draws=hill)
+    t = torch.cat([levels.draw(noise, Draws.of(seed), 1) for seed in range(500)])
+    log_snr = noise.log_snr(t).detach().numpy()
+    assert stats.kstest(log_snr, "logistic", args=(1.0, 0.5)).pvalue > 0.01
+    assert float(levels.weight(noise, t).mean()) == pytest.approx(4 * 0.5, rel=0.01)
+    centre = noise.time(torch.tensor([1.0]))
+    assert float(hill(noise, centre) / likelihood(noise, centre)) == pytest.approx(1, abs=1e-3)  # as in the bound
 
 
 def test_high_noise_draws_sigma_uniformly_under_ve():

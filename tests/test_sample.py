@@ -14,6 +14,7 @@ from diffrep.noise import VE, VP, Cosine, LearnedGamma, LinearGamma, SubVP
 from diffrep.sample import (
     STEPS,
     ancestral,
+    cas,
     ddim,
     dpm_solver_2m,
     heun,
@@ -151,6 +152,49 @@ def test_ddim_reads_as_in_the_paper(eta):
     grid = torch.tensor([0.6, 0.5], dtype=torch.float64)
     got = sample(_saying(eps_hat, noise), noise, x_t, ddim(eta), grid, Draws.of(3), last=False)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_cas_reads_as_in_the_paper():
+    """ASM, Algorithm 2, for its process of alpha = 1: x + eta sigma_t^2 score + beta sigma_s noise."""
+    noise, x_t, eta = VE(0.01, 50.0).double(), torch.randn(5, 3, dtype=torch.float64), 0.4
+    eps_hat, normal = torch.randn(5, 3, dtype=torch.float64), Draws.of(3).normal(5, 3).double()
+    sigma_t, sigma_s = level(noise, 0.6)[1], level(noise, 0.58)[1]
+    beta = math.sqrt(1 - ((1 - eta) / (sigma_s / sigma_t)) ** 2)
+    expected = x_t + eta * sigma_t**2 * (-eps_hat / sigma_t) + beta * sigma_s * normal
+    grid = torch.tensor([0.6, 0.58], dtype=torch.float64)
+    got = sample(_saying(eps_hat, noise), noise, x_t, cas(eta), grid, Draws.of(3), last=False)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("eta", [None, 0.0, 0.1, 0.5, 1.0])
+def test_cas_keeps_the_noise_on_schedule(any_noise, eta):
+    """Data of one point, long steps and short: x_s - alpha_s x is the old noise and the new, whose squares add to
+    sigma_s^2; told apart by a walk with the same random numbers from x_t without noise."""
+    x, e = torch.tensor([[0.3, -0.8]], dtype=torch.float64), torch.tensor([[1.3, 0.4]], dtype=torch.float64)
+    denoise = Gaussian.point(x[0]).denoiser(any_noise)
+    for grid in (torch.tensor([0.9, 0.2]).double(), torch.tensor([0.6, 0.59]).double()):
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = level(any_noise, float(grid[0])), level(any_noise, float(grid[1]))
+        walks = [
+            sample(denoise, any_noise, alpha_t * x + sigma_t * part, cas(eta), grid, Draws.of(7), last=False)
+            for part in (e, 0 * e)
+        ]
+        old = (walks[0] - walks[1]) / e
+        new = (walks[1] - alpha_s * x) / Draws.of(7).normal(1, 2).double()
+        torch.testing.assert_close(old**2 + new**2, torch.full_like(x, sigma_s**2), rtol=1e-7, atol=1e-9)
+
+
+def test_cas_between_its_ends(gaussian):
+    """eta = 0 is too small for any step, so it draws nothing new: DDIM. eta = 1 - gamma^2 is the ancestral step."""
+    noise = LinearGamma().double()
+    x_1, grid = gaussian.draw_noisy(noise, 1.0, batch=20), times(noise, 10)
+    gamma = math.exp(-18.3 / 10 / 2)
+    for eta, other in ((0.0, ddim()), (1 - gamma**2, ancestral)):
+        got, expected = (
+            sample(gaussian.denoiser(noise), noise, x_1, step, grid, Draws.of(0)) for step in (cas(eta), other)
+        )
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match=r"eta in \[0, 1\]"):
+        cas(1.5)
 
 
 @pytest.mark.parametrize("step", [ddim(), heun, dpm_solver_2m])

@@ -160,6 +160,31 @@ def dpm_solver_2m(denoise: Denoise, state: State, t: Level, s: Level, draws: Dra
     return State(s.sigma / t.sigma * state.x_t - s.alpha * decay * ahead, x_hat, t)
 
 
+def cas(eta: float | None = None) -> Step:
+    """Consistent annealed sampling (Jolicoeur-Martineau et al. 2021, Algorithm 2), for any alpha and sigma.
+
+    Their x_s = x_t + eta sigma_t^2 score + beta sigma_s noise (alpha = 1), beta = sqrt(1 - ((1 - eta) / gamma)^2) and
+    gamma = sigma_s / sigma_t: what is left of the old noise and the new noise make up sigma_s exactly, whatever eta is.
+    With alpha, ratios sigma / alpha take the place of sigma. eta: the share of the old noise that a step takes away; at
+    least 1 - gamma, else too much is left of it even without new noise, so a smaller eta counts as that. The paper
+    searches eta for each data set; none: midway between 1 - gamma, the deterministic step, and 1 - gamma^2, ancestral.
+    """
+    if eta is not None and not 0 <= eta <= 1:
+        raise UserError(
+            f"cas expects eta in [0, 1], got {eta}. Small values are deterministic, 1 draws all noise anew."
+        )
+
+    def step(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
+        hat = t.ask(denoise, state.x_t)
+        gamma = s.ratio / t.ratio
+        taken = (1 - gamma) * (1 + gamma / 2) if eta is None else eta
+        kept = ((1 - taken) / gamma).clamp(max=1)
+        beta = (1 - kept**2).sqrt()
+        return State(s.alpha * hat.x + s.sigma * (kept * hat.eps + beta * _normal(state.x_t, draws)))
+
+    return step
+
+
 def predictor_corrector(snr: float = 0.16, corrections: int = 1, predictor: Step = ancestral) -> Step:
     """A predictor's step, then Langevin steps at the level reached (Song et al. 2021, Algs. 1 and 4).
 
@@ -187,6 +212,7 @@ STEPS: dict[str, Step] = {
     "heun": heun,
     "dpm": dpm_solver_2m,
     "pc": predictor_corrector(),
+    "cas": cas(),
 }
 
 

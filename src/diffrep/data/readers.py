@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from diffrep.data.albums import of_pictures
+from diffrep.data.factors import digits_factors
 from diffrep.data.pictures import SUFFIXES
 from diffrep.data.raw import IDS, LABELS, SPLITS, Raw, as_labels, is_class_column, keep, label_column_of
 from diffrep.data.tables import Part, csv_table, of_tables, read_csv, read_parquet
@@ -37,10 +38,10 @@ def read(source: object, *, label_column: str | None, skip_bad: bool) -> tuple[s
 
 def _read_name(name: str, label_column: str | None, skip_bad: bool) -> Raw:
     path = Path(name).expanduser()
-    if name == "digits":
+    if name in INSIDE:
         if label_column is not None:
-            raise UserError(f"digits has labels of its own and no column {label_column!r}: leave label_column out.")
-        return _digits()
+            raise UserError(f"{name} has labels of its own and no column {label_column!r}: leave label_column out.")
+        return INSIDE[name]()
     if path.is_dir():
         return _read_folder(path, label_column, skip_bad)
     if path.is_file():
@@ -56,9 +57,11 @@ def _read_name(name: str, label_column: str | None, skip_bad: bool) -> Raw:
         raise UserError(f"{name} is a {suffix or 'nameless'} file, expected {KINDS}.")
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not path.suffix and not path.parent.exists():
         return _read_hub(name, label_column, skip_bad)
-    if get_close_matches(name.lower(), ["digits"], cutoff=0.7):
-        raise unknown("data set", name, ["digits"], hint=f"Otherwise give {KINDS}.")
-    raise UserError(f"there is no file or folder {name!r}: give 'digits', {KINDS}, or a hub name such as ylecun/mnist.")
+    if get_close_matches(name.lower(), INSIDE, cutoff=0.7):
+        raise unknown("data set", name, INSIDE, hint=f"Otherwise give {KINDS}.")
+    raise UserError(
+        f"there is no file or folder {name!r}: give {' or '.join(INSIDE)}, {KINDS}, or a hub name such as ylecun/mnist."
+    )
 
 
 def _digits() -> Raw:
@@ -68,6 +71,9 @@ def _digits() -> Raw:
     digits = load_digits()
     names = [str(k) for k in range(10)]
     return Raw(of_array(digits.images, "digits", bins=17), labels=digits.target.astype(object), label_names=names)
+
+
+INSIDE: dict[str, Callable[[], Raw]] = {"digits": _digits, "digits-factors": digits_factors}  # no file needed
 
 
 def _array(values: object) -> np.ndarray:

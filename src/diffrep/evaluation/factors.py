@@ -1,0 +1,75 @@
+"""What a simple model reads of each known factor from codes. Arrays in, numbers out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from diffrep.errors import UserError
+from diffrep.evaluation import probes
+from diffrep.evaluation.probes import Result
+
+CLASSES = 20  # a whole-number factor with more values is a quantity
+
+Factors = Mapping[str, np.ndarray]  # name -> column (N,)
+Known = tuple[np.ndarray, Factors]  # codes (N, d) of a split, and what is known of its examples
+
+
+def probe_factors(
+    train: Known, valid: Known, test: Known, periods: Mapping[str, float] | None = None
+) -> dict[str, Result]:
+    """Name -> the result of its probe: `probes.linear` (accuracy) or `probes.regression` (R^2), protocol and all.
+
+    A column of words, or of at most 20 different whole numbers, is discrete; other numbers are continuous. A factor
+    whose values go round is regressed as an angle: periods gives the value at which it is back where it began, and its
+    R^2 is that of sine and cosine together. A discrete factor is probed on the values that occur in training; where a
+    probe cannot be, such as of words that training and test do not share, "no_probe" says why.
+    """
+    results: dict[str, Result] = {}
+    for name in train[1]:
+        columns = [part[1][name] for part in (train, valid, test)]
+        codes = [part[0] for part in (train, valid, test)]
+        try:
+            if periods and name in periods:
+                results[name] = _angle(codes, columns, periods[name])
+            elif is_discrete(columns[0]):
+                results[name] = probes.linear(*zip(codes, _classes(columns), strict=True))
+            else:
+                results[name] = probes.regression(*zip(codes, (c.astype(np.float64) for c in columns), strict=True))
+        except UserError as no_probe:
+            results[name] = {"no_probe": str(no_probe)}
+    return results
+
+
+def score(result: Result) -> float | None:
+    """The accuracy or the R^2 of a result; None where there was no probe."""
+    return result.get("accuracy", result.get("r2"))
+
+
+def is_discrete(column: np.ndarray) -> bool:
+    """Words, truth values, or at most 20 different whole numbers?"""
+    return column.dtype.kind not in "fiu" or (column.dtype.kind in "iu" and len(np.unique(column)) <= CLASSES)
+
+
+def _classes(columns: list[np.ndarray]) -> list[np.ndarray]:
+    """Each value as its place among those of training; -1, no label, for others and for holes."""
+    values = [v for v in np.unique(columns[0]).tolist() if v != ""]
+    place = {value: k for k, value in enumerate(values)}
+    return [np.array([place.get(value, -1) for value in column.tolist()]) for column in columns]
+
+
+def _angle(codes: list[np.ndarray], columns: list[np.ndarray], period: float) -> Result:
+    """R^2 over sine and cosine: one minus the squared distance left over that to the mean point."""
+    turns = [2 * math.pi * column.astype(np.float64) / period for column in columns]
+    parts = [probes.regression(*zip(codes, map(wave, turns), strict=True)) for wave in (np.sin, np.cos)]
+    spread = [float(np.var(wave(turns[2]))) for wave in (np.sin, np.cos)]
+    share = np.array(spread) / sum(spread)
+    return {
+        **parts[0],
+        "r2": float(sum(s * part["r2"] for s, part in zip(share, parts, strict=True))),
+        "se": float(np.hypot(*(s * part["se"] for s, part in zip(share, parts, strict=True)))),
+        "strength": [part["strength"] for part in parts],
+        "period": period,
+    }
