@@ -17,7 +17,7 @@ TINT = 0.15  # how far the ink is from white: little energy, so that its hue is 
 
 @cache
 def digits_factors() -> Raw:
-    """7,188 pictures (3, 16, 16) of 8 bit: each of scikit-learn's 1,797 digits drawn four times; the label is its class.
+    """7,188 pictures (3, 16, 16) of 8 bit: each of scikit-learn's 1,797 digits drawn four times, and its class.
 
     Factors: `stroke` (width of the pen, 1.3 to 1.9 pixels), `hue` (of a light tint, 0 red to 2/3 blue) and `background`
     (0 black to 0.08). They are fine: over all its values each moves a picture by a squared distance of about 1 to 3,

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffrep.errors import UserError
 from diffrep.evaluation import probes
-from diffrep.evaluation.probes import Result
+from diffrep.evaluation.probes import Part, Result
 
 CLASSES = 20  # a whole-number factor with more values is a quantity
 
@@ -28,16 +28,16 @@ def probe_factors(
     probe cannot be, such as of words that training and test do not share, "no_probe" says why.
     """
     results: dict[str, Result] = {}
+    codes = [part[0] for part in (train, valid, test)]
     for name in train[1]:
         columns = [part[1][name] for part in (train, valid, test)]
-        codes = [part[0] for part in (train, valid, test)]
         try:
             if periods and name in periods:
                 results[name] = _angle(codes, columns, periods[name])
             elif is_discrete(columns[0]):
-                results[name] = probes.linear(*zip(codes, _classes(columns), strict=True))
+                results[name] = probes.linear(*_paired(codes, _classes(columns)))
             else:
-                results[name] = probes.regression(*zip(codes, (c.astype(np.float64) for c in columns), strict=True))
+                results[name] = probes.regression(*_paired(codes, [c.astype(np.float64) for c in columns]))
         except UserError as no_probe:
             results[name] = {"no_probe": str(no_probe)}
     return results
@@ -60,10 +60,16 @@ def _classes(columns: list[np.ndarray]) -> list[np.ndarray]:
     return [np.array([place.get(value, -1) for value in column.tolist()]) for column in columns]
 
 
+def _paired(codes: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Part, Part, Part]:
+    """Codes with their targets, for train, valid and test."""
+    train, valid, test = zip(codes, targets, strict=True)
+    return train, valid, test
+
+
 def _angle(codes: list[np.ndarray], columns: list[np.ndarray], period: float) -> Result:
     """R^2 over sine and cosine: one minus the squared distance left over that to the mean point."""
     turns = [2 * math.pi * column.astype(np.float64) / period for column in columns]
-    parts = [probes.regression(*zip(codes, map(wave, turns), strict=True)) for wave in (np.sin, np.cos)]
+    parts = [probes.regression(*_paired(codes, [wave(turn) for turn in turns])) for wave in (np.sin, np.cos)]
     spread = [float(np.var(wave(turns[2]))) for wave in (np.sin, np.cos)]
     share = np.array(spread) / sum(spread)
     return {
