@@ -12,15 +12,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from diffrep.commands import readouts
-from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, Sampler, Seed, SkipBad, Steps
+from diffrep.commands import distances, pictures, probes, readouts, studies
+from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, SkipBad
 from diffrep.console import (
     Count,
     leave,
     out,
     progress,
     say,
-    say_aside,
     show_facts,
     show_metrics,
     usage,
@@ -49,7 +48,10 @@ def train(
     budget: Annotated[str | None, typer.Option(help="120s, 10m, 20000ex or 3epochs")] = None,
     config_: Annotated[Path | None, typer.Option("--config", help="settings, TOML or JSON")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.lr=1e-3")] = None,
-    detail: Annotated[str | None, typer.Option(help="where on the noise axis the loss looks")] = None,
+    detail: Annotated[
+        str | None,
+        typer.Option(help="where on the noise axis the loss looks: coarse, balanced, fine, band:low:high (log-SNR)"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="names the random numbers of the run")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     skip_bad: SkipBad = False,
@@ -190,141 +192,6 @@ def encode(
     print(json.dumps(facts)) if as_json else say(f"{done.count:,} codes in {path}")
 
 
-@app.command(epilog="Example: diffrep reconstruct runs/a digits -o out.png")
-def reconstruct(
-    run: RunPath,
-    data: DataSource,
-    output: Output,
-    n: Annotated[int, typer.Option("-n", min=1, help="examples, spread over the data")] = 8,
-    per_code: Annotated[
-        int | None, typer.Option(min=1, help="decodings of each code, each from other noise (3)")
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="from the example's own noise, found by inversion with heun")
-    ] = False,
-    sampler: Annotated[str | None, typer.Option(help="ancestral, ddim, dpm, heun or pc (dpm)")] = None,
-    steps: Steps = 50,
-    seed: Seed = 0,
-    device: Device = "auto",
-) -> None:
-    """Draw examples above their reconstructions from the code alone (or, exactly, from code and noise)."""
-    import torch
-
-    from diffrep import runs
-    from diffrep.gallery import check_place, save_grid
-    from diffrep.inputs import examples_of
-    from diffrep.sample import step_named
-    from diffrep.shapes import Draws
-
-    if exact and (per_code is not None or sampler is not None):
-        raise UserError("--exact walks back from the one noise of each example: leave out --per-code and --sampler.")
-    check_place(output, ".png")
-    step_named(sampler or "dpm")
-    loaded = runs.load(run, device)
-    examples = examples_of(loaded, data)
-    index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
-    where = loaded.device
-    x, draws = examples.batch(index).x.to(where), Draws.of(seed, where)
-    with progress() as update:
-        update("reconstruct", 0, None)
-        if exact:
-            rows = [x, loaded.model.reconstruct_exactly(x, steps)]
-        else:
-            times = per_code or 3
-            again = loaded.model.reconstruct(x, draws, sampler or "dpm", steps, times)
-            rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
-    save_grid(torch.cat(rows), output, columns=len(x))
-    say(f"{len(x)} examples and their reconstructions in {output}")
-
-
-@app.command(epilog="Example: diffrep sample runs/a -n 64 -o out.png")
-def sample(
-    run: RunPath,
-    output: Output,
-    n: Annotated[int | None, typer.Option("-n", min=1, help="how many (64)")] = None,
-    sampler: Sampler = "dpm",
-    steps: Steps = 50,
-    codes: Annotated[
-        Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior: one example each")
-    ] = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-) -> None:
-    """Draw new examples: a code from the prior (or from a file), then the decoder."""
-    from diffrep import runs
-    from diffrep.gallery import check_place, save_grid
-    from diffrep.inputs import read_codes
-    from diffrep.sample import step_named
-    from diffrep.shapes import Draws
-
-    if codes is not None and n is not None:
-        raise UserError("--codes gives one example for each code: leave out -n.")
-    check_place(output, ".png")
-    step_named(sampler)
-    loaded = runs.load(run, device)
-    where = loaded.device
-    with progress() as update:
-        update("sample", 0, None)
-        if codes is None:
-            x = loaded.model.sample(n or 64, Draws.of(seed, where), sampler, steps)
-        else:
-            z = read_codes(codes).to(where)
-            x = loaded.model.decode(z, len(z), Draws.of(seed, where), sampler, steps)
-    save_grid(x, output)
-    say(f"{len(x)} samples in {output}")
-
-
-@app.command(epilog="Example: diffrep interpolate runs/a 0 7 -o out.png")
-def interpolate(
-    run: RunPath,
-    a: Annotated[str, typer.Argument(metavar="A", help="an image file, or the position of a test example")],
-    b: Annotated[str, typer.Argument(metavar="B", help="the same")],
-    output: Output,
-    points: Annotated[int, typer.Option(min=2, help="pictures, both ends included")] = 8,
-    sampler: Sampler = "dpm",
-    steps: Steps = 50,
-    seed: Seed = 0,
-    device: Device = "auto",
-) -> None:
-    """Draw the way from A to B: codes on the straight line between theirs, all from the same noise."""
-    import torch
-
-    from diffrep import runs
-    from diffrep.gallery import check_place, save_grid
-    from diffrep.inputs import one_example
-    from diffrep.sample import step_named
-    from diffrep.shapes import Draws
-
-    check_place(output, ".png")
-    step_named(sampler)
-    loaded = runs.load(run, device)
-    where = loaded.device
-    from_a, from_b = (one_example(loaded, end).to(where) for end in (a, b))
-    with progress() as update:
-        update("interpolate", 0, None)
-        x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampler, steps)
-    save_grid(torch.cat([from_a[None], x, from_b[None]]), output, columns=points + 2)
-    say(f"A, {points} points from its code to B's, and B, in {output}")
-
-
-@app.command(epilog="Example: diffrep study studies/alive-digits.toml -o results/alive")
-def study(
-    file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="runs, axes, seeds, budget, what is measured")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the study; one that is there goes on")],
-    data: Annotated[str | None, typer.Option(help="in place of the data that the file names")] = None,
-    only: Annotated[str | None, typer.Option(help="the run of this name alone, with its twins")] = None,
-    as_json: Json = False,
-) -> None:
-    """Make and measure a grid of runs, with twins without a code -> study.json, tables and figures in one folder."""
-    from diffrep import plan
-    from diffrep.results import table
-    from diffrep.study import study as carry_out
-    from diffrep.table import markdown
-
-    found = carry_out(plan.read(file, data), output, only, say_aside, progress)
-    print(json.dumps(found)) if as_json else say(markdown(table(found["runs"])))
-
-
 @app.command(epilog="Example: diffrep methods --json")
 def methods(as_json: Json = False) -> None:
     """List every method with one line and its paper."""
@@ -396,7 +263,11 @@ def doctor(
         say(" ".join(facts["sentences"]))
 
 
+pictures.add_to(app)
+probes.add_to(app)
 readouts.add_to(app)
+distances.add_to(app)
+studies.add_to(app)
 
 
 def main() -> None:

@@ -104,12 +104,12 @@ def show_metrics(metrics: dict) -> None:
             f"{f['bits_per_dim']:.4f} +- {f['bits_per_dim_se']:.4f} bits/dim on {f['examples']:,} examples,"
             f" {f['steps']} steps, dequantisation: {f['dequantisation']}",
         )
-    if "linear" in metrics["probes"]:
-        p = metrics["probes"]
-        table.add_row(
-            "linear probe", f"{p['linear']:.4f} +- {p['linear_se']:.4f}   ({p['linear_protocol']['protocol']})"
-        )
-    elif "no_probe" in metrics:
+    p = metrics["probes"]
+    for name in ("linear", "knn"):
+        if name in p:
+            said = f"{p[name]:.4f} +- {p[f'{name}_se']:.4f}   ({p[f'{name}_protocol']['protocol']})"
+            table.add_row(f"{name} probe", said)
+    if "no_probe" in metrics:
         table.add_row("linear probe", f"none: {metrics['no_probe']}")
     table.add_row(
         "measured on",

@@ -42,14 +42,14 @@ def one_example(run: Run, end: str) -> Tensor:
     return test.batch(torch.tensor([position])).x[0]
 
 
-def read_codes(path: Path) -> Tensor:
-    """Codes (n, d) of a .npy array, or of the column `code` of a Parquet file; UserError where they are not finite."""
+def read_codes(path: Path, column: str = "code") -> Tensor:
+    """Codes (n, d) of a .npy array, or of a column of a Parquet file; UserError where they are not finite."""
     fix = "give a .npy array (n, d) or a file of `diffrep encode`."
     try:
         if path.suffix == ".npy":
             codes = np.load(path, allow_pickle=False)
         else:
-            codes = np.stack(pq.ParquetFile(path).read(columns=["code"]).column("code").to_numpy())
+            codes = np.stack(pq.ParquetFile(path).read(columns=[column]).column(column).to_numpy())
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"{path} holds no codes ({reason}); {fix}") from error

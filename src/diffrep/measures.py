@@ -15,6 +15,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
 from diffrep.evaluation import probes
 from diffrep.evaluation.bound import batches, evaluating
+from diffrep.evaluation.neighbours import knn
 from diffrep.model import Model
 from diffrep.progress import Progress, counting
 from diffrep.runs import METRICS, Run, facts_of
@@ -128,7 +129,7 @@ def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: in
 
 
 def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict:
-    """The linear probe on codes (of t = 1/2, where they depend on t); why there is none where it cannot be."""
+    """Linear and kNN probe on codes (of t = 1/2, where they depend on t); why there is none where it cannot be."""
     parts = [splits.train, splits.valid, splits.test]
     if not model.has_code:
         return {"probes": {}, "no_probe": "this method has no code"}
@@ -140,6 +141,17 @@ def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict
         train, valid, test = ((codes(model, part, progress=count), y) for part, y in zip(parts, labels, strict=True))
         progress("linear probe", 0, None)
         result = probes.linear(train, valid, test, most)
+        progress("kNN probe", 0, None)
+        voted = knn(train, valid, test)
     except UserError as no_probe:
         return {"probes": {}, "no_probe": str(no_probe)}
-    return {"probes": {"linear": result["accuracy"], "linear_se": result["se"], "linear_protocol": result}}
+    return {
+        "probes": {
+            "linear": result["accuracy"],
+            "linear_se": result["se"],
+            "linear_protocol": result,
+            "knn": voted["accuracy"],
+            "knn_se": voted["se"],
+            "knn_protocol": voted,
+        }
+    }

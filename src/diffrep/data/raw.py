@@ -39,19 +39,23 @@ class Raw:
     skipped: int = 0
 
     def classes(self) -> tuple[Tensor | None, list[str] | None]:
-        """Labels (N,) int64 with their names: names given are kept, others are the sorted values; -1 is unlabelled."""
-        if self.labels is None:
-            return None, None
-        present = np.array([label not in (None, "") and label == label and label != -1 for label in self.labels], bool)
-        found = sorted(set(self.labels[present].tolist()))
-        if not found:
-            return None, None
-        if self.label_names and all(isinstance(k, int) and 0 <= k < len(self.label_names) for k in found):
-            place, names = {k: k for k in found}, self.label_names
-        else:
-            place, names = {k: i for i, k in enumerate(found)}, [str(k) for k in found]
-        labels = [place[k] if here else -1 for k, here in zip(self.labels.tolist(), present, strict=True)]
-        return torch.tensor(labels, dtype=torch.int64), list(names)
+        """Labels (N,) int64 with their names: see `numbered`; None where no example has one."""
+        return (None, None) if self.labels is None else numbered(self.labels, self.label_names)
+
+
+def numbered(labels: np.ndarray, label_names: list[str] | None = None) -> tuple[Tensor | None, list[str] | None]:
+    """Labels (N,) as `as_labels` gives them -> int64 with their names: names given are kept, others are the sorted
+    values; -1 is unlabelled, and so are empty words, NaN and None."""
+    present = np.array([label not in (None, "") and label == label and label != -1 for label in labels], bool)
+    found = sorted(set(labels[present].tolist()))
+    if not found:
+        return None, None
+    if label_names and all(isinstance(k, int) and 0 <= k < len(label_names) for k in found):
+        place, names = {k: k for k in found}, label_names
+    else:
+        place, names = {k: i for i, k in enumerate(found)}, [str(k) for k in found]
+    numbers = [place[k] if here else -1 for k, here in zip(labels.tolist(), present, strict=True)]
+    return torch.tensor(numbers, dtype=torch.int64), list(names)
 
 
 def keep(raw: Raw, kept: np.ndarray, total: int) -> Raw:

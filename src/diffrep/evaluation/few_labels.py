@@ -41,7 +41,9 @@ def few_labels(
             fit = LogisticRegression(C=STRENGTH, max_iter=1000).fit(x[rows], y[rows])
             right.append(fit.predict(x_test) == y_test)
             progress(1)
-    return over_draws(np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, strength=STRENGTH)
+    return over_draws(
+        np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, seed=seed, strength=STRENGTH
+    )
 
 
 def drawn(labels: np.ndarray, per_class: int, draws: int, seed: int) -> list[np.ndarray]:

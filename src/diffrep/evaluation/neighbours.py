@@ -82,7 +82,7 @@ def spreading(
         right.append(predicted == y_test[asked])
         progress(1)
     count = per_class * len(np.unique(y[y >= 0]))
-    return over_draws(np.array(right), count, SPREADING, per_class, neighbours=DEGREE, alpha=ALPHA)
+    return over_draws(np.array(right), count, SPREADING, per_class, seed=seed, neighbours=DEGREE, alpha=ALPHA)
 
 
 def neighbour_graph(features: np.ndarray, degree: int = DEGREE):

@@ -1,0 +1,54 @@
+"""The command that judges codes, or any features."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from diffrep.commands.options import Device, Json
+from diffrep.console import out, progress, say
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: diffrep probe runs/a --protocols linear,knn --few 1,10")(probe)
+
+
+def probe(
+    what: Annotated[Path, typer.Argument(metavar="RUN|FEATURES", help="a run, or a .npz, .npy or .parquet file")],
+    labels: Annotated[str | None, typer.Option(help="column of the data or the file, or a .npy file of labels")] = None,
+    protocols: Annotated[
+        str | None, typer.Option(help="linear, knn, svm, mlp, few, spreading, regression (linear,knn)")
+    ] = None,
+    few: Annotated[str | None, typer.Option(help="labels of each class for few and spreading, such as 1,5,10")] = None,
+    t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
+    draws: Annotated[int, typer.Option(min=2, help="draws of few labels")] = 20,
+    most: Annotated[int, typer.Option(min=2, help="training examples, labelled ones first")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="names the draws, and the cut of a file without splits")] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Judge a run's codes beside pixels, PCA and an untrained encoder -> RUN/probes.json; or any file of features."""
+    from diffrep import probing, runs
+    from diffrep.evaluation.protocols import counts_of, names_of
+
+    asked = (labels, names_of(protocols), counts_of(few), t, draws, most, seed)
+    loaded = runs.load(what, device) if what.is_dir() else None
+    with progress() as update:
+        if loaded is None:
+            facts = probing.probe_file(what, *asked, progress=update)
+        else:
+            facts = probing.probe(loaded, None, *asked, progress=update)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    head, *rows = probing.rows_of(facts)
+    shown = Table(*head, box=None)
+    for row in rows:
+        shown.add_row(*row)
+    out.print(shown)
+    for sentence in probing.sentences(facts):
+        say(sentence)
