@@ -13,7 +13,7 @@ from diffrep.noise import VE, VP
 from diffrep.shapes import Draws
 from oracles import Gaussian as Truth
 from oracles import examples_of
-from runs_at_hand import run_of
+from runs_at_hand import diffrep, one_sentence, run_of
 
 
 class Model:
@@ -113,3 +113,20 @@ def test_a_model_without_noise_says_so():
     run = runs.load(run_of("ae"))
     with pytest.raises(UserError, match="no noise"):
         sample_from(fitted("noise", run.splits().train), run.model, 0.6, 3, Draws.of(0))
+
+
+def test_the_command_begins_partway(tmp_path, capsys):
+    """--t-init fits its start to the run's own data; what does not go together is told in one sentence."""
+    out = tmp_path / "x.png"
+    words = ("sample", run_of("drl"), "-o", out, "-n", 2, "--steps", 2, "--sampler", "cas")
+    for start in ((), ("--start", "uniform")):
+        assert diffrep(*words, "--t-init", 0.6, *start) == 0 and out.exists()
+        out.unlink()
+    capsys.readouterr()
+    for wrong, said in (
+        (("--start", "uniform"), "--t-init"),
+        (("--t-init", 0.6, "--start", "gaus"), "gaussian"),
+        (("--t-init", 1.6), "(0, 1]"),
+    ):
+        assert diffrep(*words, *wrong) == 2
+        assert said in one_sentence(capsys)

@@ -99,6 +99,10 @@ def sample_from(
         raise UserError(
             "this model decodes without noise, so it has no noise level to start from; sample without --t-init."
         )
+    if model.timed and not getattr(model, "drop", 0):
+        raise UserError(
+            "a time-conditioned code has no prior, and with code.drop=0 its decoder never went without one."
+        )
     z = None if model.prior is None or model.timed else model.prior.sample(n, draws)
     walk = times(noise, steps, start=t)
     x = guess.draw(n, draws)

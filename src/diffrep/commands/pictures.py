@@ -1,0 +1,146 @@
+"""Commands that draw: reconstructions, samples, the way between two examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffrep.commands.options import DataSource, Device, Output, RunPath, Sampler, Seed, Steps
+from diffrep.console import progress, say
+from diffrep.errors import UserError
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: diffrep reconstruct runs/a digits -o out.png")(reconstruct)
+    app.command(epilog="Example: diffrep sample runs/a -n 64 -o out.png")(sample)
+    app.command(epilog="Example: diffrep interpolate runs/a 0 7 -o out.png")(interpolate)
+
+
+def reconstruct(
+    run: RunPath,
+    data: DataSource,
+    output: Output,
+    n: Annotated[int, typer.Option("-n", min=1, help="examples, spread over the data")] = 8,
+    per_code: Annotated[
+        int | None, typer.Option(min=1, help="decodings of each code, each from other noise (3)")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="from the example's own noise, found by inversion with heun")
+    ] = False,
+    sampler: Annotated[str | None, typer.Option(help="ancestral, cas, ddim, dpm, heun or pc (dpm)")] = None,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw examples above their reconstructions from the code alone (or, exactly, from code and noise)."""
+    import torch
+
+    from diffrep import runs
+    from diffrep.gallery import check_place, save_grid
+    from diffrep.inputs import examples_of
+    from diffrep.sample import step_named
+    from diffrep.shapes import Draws
+
+    if exact and (per_code is not None or sampler is not None):
+        raise UserError("--exact walks back from the one noise of each example: leave out --per-code and --sampler.")
+    check_place(output, ".png")
+    step_named(sampler or "dpm")
+    loaded = runs.load(run, device)
+    examples = examples_of(loaded, data)
+    index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
+    where = loaded.device
+    x, draws = examples.batch(index).x.to(where), Draws.of(seed, where)
+    with progress() as update:
+        update("reconstruct", 0, None)
+        if exact:
+            rows = [x, loaded.model.reconstruct_exactly(x, steps)]
+        else:
+            times = per_code or 3
+            again = loaded.model.reconstruct(x, draws, sampler or "dpm", steps, times)
+            rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
+    save_grid(torch.cat(rows), output, columns=len(x))
+    say(f"{len(x)} examples and their reconstructions in {output}")
+
+
+def sample(
+    run: RunPath,
+    output: Output,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="how many (64)")] = None,
+    sampler: Sampler = "dpm",
+    steps: Steps = 50,
+    codes: Annotated[
+        Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior: one example each")
+    ] = None,
+    t_init: Annotated[
+        float | None, typer.Option("--t-init", help="begin at this t below 1, from what --start makes of training data")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="gaussian, uniform or noise: what is noised to --t-init (gaussian)")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw new examples: a code from the prior (or from a file), then the decoder, which may begin below t = 1."""
+    from diffrep import runs
+    from diffrep.gallery import check_place, save_grid
+    from diffrep.guesses import fitted, sample_from
+    from diffrep.inputs import read_codes
+    from diffrep.sample import step_named
+    from diffrep.shapes import Draws
+
+    if codes is not None and n is not None:
+        raise UserError("--codes gives one example for each code: leave out -n.")
+    if codes is not None and t_init is not None:
+        raise UserError("--t-init draws its codes from the prior: leave out --codes.")
+    if start is not None and t_init is None:
+        raise UserError("--start is what sampling begins from below t = 1: give --t-init too, such as 0.6.")
+    check_place(output, ".png")
+    step_named(sampler)
+    loaded = runs.load(run, device)
+    where = loaded.device
+    with progress() as update:
+        update("sample", 0, None)
+        if t_init is not None:
+            guess = fitted(start or "gaussian", loaded.splits().train, where)
+            x = sample_from(guess, loaded.model, t_init, n or 64, Draws.of(seed, where), sampler, steps)
+        elif codes is None:
+            x = loaded.model.sample(n or 64, Draws.of(seed, where), sampler, steps)
+        else:
+            z = read_codes(codes).to(where)
+            x = loaded.model.decode(z, len(z), Draws.of(seed, where), sampler, steps)
+    save_grid(x, output)
+    say(f"{len(x)} samples in {output}")
+
+
+def interpolate(
+    run: RunPath,
+    a: Annotated[str, typer.Argument(metavar="A", help="an image file, or the position of a test example")],
+    b: Annotated[str, typer.Argument(metavar="B", help="the same")],
+    output: Output,
+    points: Annotated[int, typer.Option(min=2, help="pictures, both ends included")] = 8,
+    sampler: Sampler = "dpm",
+    steps: Steps = 50,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw the way from A to B: codes on the straight line between theirs, all from the same noise."""
+    import torch
+
+    from diffrep import runs
+    from diffrep.gallery import check_place, save_grid
+    from diffrep.inputs import one_example
+    from diffrep.sample import step_named
+    from diffrep.shapes import Draws
+
+    check_place(output, ".png")
+    step_named(sampler)
+    loaded = runs.load(run, device)
+    where = loaded.device
+    from_a, from_b = (one_example(loaded, end).to(where) for end in (a, b))
+    with progress() as update:
+        update("interpolate", 0, None)
+        x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampler, steps)
+    save_grid(torch.cat([from_a[None], x, from_b[None]]), output, columns=points + 2)
+    say(f"A, {points} points from its code to B's, and B, in {output}")
