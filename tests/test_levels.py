@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from diffrep.levels import Levels, band, bump, high_noise, likelihood, low_noise, uniform
+from diffrep.levels import Levels, band, bump, high_noise, likelihood, low_noise, semantic, uniform
 from diffrep.noise import VE, VP, Cosine, LearnedGamma, LinearGamma
 from diffrep.shapes import Draws
 
@@ -110,6 +110,7 @@ def test_densities_in_terms_of_the_process(process):
     torch.testing.assert_close(high_noise(noise, t).detach() / 2, ratio, rtol=1e-5, atol=1e-5)  # any scale will do
     snr = noise.log_snr(t).exp().detach()
     torch.testing.assert_close(low_noise(noise, t).detach(), falls * snr / (1 + snr), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(semantic(noise, t).detach(), snr**0.1 / (1 + snr), rtol=1e-5, atol=1e-7)
 
 
 def test_low_discrepancy_times_cover_the_axis():

@@ -288,3 +288,28 @@ def test_mmd_draws_codes_to_the_normal():
         optimizer.step()
     z = model.encode(x).mean
     assert z.mean().abs() < 0.5 and 0.3 < z.std() < 2
+
+
+def test_soda_without_views_is_drl():
+    """The view is all that it adds: with views that change nothing each term is drl's, and with others it is not."""
+    still = ("views.crop=1.0", "views.jitter=0.0", "views.erase=0.0", "views.noise=0.0", "noise.kind=cosine")
+    losses = {
+        name: made(name, "image", "noise.kind=cosine").loss(data("image"))["denoising"] for name in ("drl", "soda")
+    }
+    model = made("soda", "image", *still)
+    model.view = lambda x, draws: x
+    torch.testing.assert_close(model.loss(data("image"))["denoising"], losses["drl"])
+    assert (losses["soda"] - losses["drl"]).abs().max() > 1e-3
+    x = data("image").x
+    torch.testing.assert_close(made("soda", "image", *still).view(x, Draws.of(0)), x, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.encode(x).mean, made("drl", "image").encode(x).mean)
+
+
+def test_infodiffusion_prices_its_gaussian_code_by_mmd_alone():
+    """No rate in the loss, code.mmd sets the weight; the bound that is reported has the rate."""
+    batch = data("vector")
+    small, large = (made("infodiffusion", "vector", f"code.mmd={w}").loss(data("vector")) for w in (1.0, 30.0))
+    assert set(small) == {"denoising", "mmd"}
+    torch.testing.assert_close(30 * small["mmd"], large["mmd"])
+    torch.testing.assert_close(small["denoising"], large["denoising"])
+    assert float(made("infodiffusion", "vector").eval().bound(batch)["rate"].min()) > 0
