@@ -166,7 +166,7 @@ def test_output_depends_on_code_and_noise_level(name):
 
 def test_every_block_hears_both_conditions():
     """Each residual block has its own projection of noise level and of code, and both get a gradient."""
-    net = decoders()["bottleneck"]
+    net = decoders()["drawn"]
     x_t, log_snr, z = inputs(net)
     net(x_t, log_snr, z).square().sum().backward()
     films = [p.grad for name, p in net.named_parameters() if "film" in name and name.endswith("weight")]
@@ -314,7 +314,7 @@ def test_memory_format_does_not_change_the_result():
     assert torch.allclose(plain, fast, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["unet", "bottleneck", "mlp"])
+@pytest.mark.parametrize("name", ["unet", "drawn", "mlp"])
 def test_networks_compile_whole(name):
     """One graph without breaks, for any batch size, that computes what the network computes."""
     net = decoders()[name]
