@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffrep.config import Settings, override
-from diffrep.control import Annealed, Constant, Cyclic, Fading, FreeBits, TargetRate, WarmUp
+from diffrep.control import Annealed, Constant, Cyclic, Fading, FreeBits, Lag, TargetRate, WarmUp
 from diffrep.errors import UserError
 from diffrep.levels import Levels, band, likelihood, uniform
 from diffrep.noise import VE, LinearGamma
@@ -130,6 +130,36 @@ def test_a_step_in_parts_moves_weights_as_a_whole_one(price):
             torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6)
         states.append(one)
     assert all(any(not torch.equal(a[name], b[name]) for name in a) for a, b in pairwise(states))
+
+
+def test_an_encoder_lags_while_its_rate_is_below_the_target():
+    """Extra turns where the last step's mean was below, none above; or over the first steps, whatever the rate."""
+    held = TargetRate(2.0)
+    lag = Lag(3, 0, held)
+    for nats, turns in ((1.0, 3), (4.0, 0), (1.9, 3), (2.1, 0)):
+        held(torch.full((4,), nats))
+        held.advance()
+        assert lag.turns(10) == turns
+    assert [Lag(2, 3, held).turns(step) for step in range(5)] == [2, 2, 2, 0, 0]
+
+
+@pytest.mark.parametrize("method", ["vae-vdm", "vdrl"])
+def test_extra_steps_by_their_setting(method):
+    """A player of its own that owns what the model's encoder group owns; without a target to lag behind it is a
+    mistake."""
+    settings = override(Settings(method=method), [*SMALL, "code.extra_steps=2"])
+    model = build(settings, FACTS)
+    players = model.players()
+    assert [id(p) for p in players["encoder"]["encoder"]] == [id(p) for p in players["model"]["encoder"]]
+    assert model.order(0) == ["model"]  # nothing is known of the rate yet
+    x = torch.zeros(4, 1, 8, 8)
+    model.weights["rate"].nats = 1e6
+    assert model.loss(Batch(x, torch.arange(4), draws=Draws.of(0)), "encoder").keys() >= {"rate"}
+    model.advance()
+    assert model.order(1) == ["model", "encoder", "encoder"]
+    with pytest.raises(UserError, match=r"code\.extra_until"):
+        build(override(settings, ["code.beta=1"]), FACTS)
+    assert build(override(settings, ["code.beta=1", "code.extra_until=5"]), FACTS).order(4)[1:] == ["encoder"] * 2
 
 
 def test_the_turn_of_a_critic_moves_no_weight():

@@ -22,21 +22,27 @@ from torch import nn
 from diffrep import training
 from diffrep.budget import Budget
 from diffrep.checkpoints import load_tensors, load_weights
-from diffrep.control import TargetRate
+from diffrep.control import Lag, TargetRate
 from diffrep.errors import UserError
 from diffrep.optimizer import adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
 from diffrep.shapes import Batch, Terms
 from diffrep.training import TrainingDiverged, mix, place, train
 
 BATCH = 8
+LAG = Lag(2, 4, None)  # two turns of the encoder alone at each of the first four steps
 
 
 class Toy(nn.Module):
     """An autoencoder of 4x4 images: two groups, dropout, a buffer that each batch moves, a term held at a target; a
-    critic where asked."""
+    critic, and extra turns of the encoder, where asked."""
 
     def __init__(
-        self, dropout: float = 0.2, critic: bool = False, poison: str = "", poisoned: frozenset[int] = frozenset()
+        self,
+        dropout: float = 0.2,
+        critic: bool = False,
+        poison: str = "",
+        poisoned: frozenset[int] = frozenset(),
+        lag: Lag | None = None,
     ):
         super().__init__()
         torch.manual_seed(0)
@@ -44,12 +50,17 @@ class Toy(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.critic = nn.Linear(16, 1) if critic else None
         self.register_buffer("mean", torch.zeros(()))
-        self.hold = TargetRate(0.2, start=0.1)
+        self.hold, self.lag = TargetRate(0.2, start=0.1), lag
         self.poison, self.poisoned, self.calls = poison, poisoned, 0
 
     def players(self) -> dict[str, dict[str, list[nn.Parameter]]]:
         players = {"model": {g: list(getattr(self, g).parameters()) for g in ("encoder", "decoder")}}
-        return players | ({"critic": {"critic": list(self.critic.parameters())}} if self.critic else {})
+        players |= {"critic": {"critic": list(self.critic.parameters())}} if self.critic else {}
+        return players | ({"encoder": {"encoder": players["model"]["encoder"]}} if self.lag else {})
+
+    def order(self, step: int) -> list[str]:
+        extra = self.lag.turns(step) if self.lag else 0
+        return ["model", *(["critic"] if self.critic else []), *["encoder"] * extra]
 
     def watch(self) -> dict[str, float]:
         return {"mean": self.mean.item()}
@@ -141,7 +152,7 @@ def assert_close_runs(a, b, skip: tuple[str, ...] = ()) -> None:
 
 
 def _killed_at_micro_batch(directory: str, n: int) -> None:
-    run(directory, Toy(critic=True), Stream(signals={n: signal.SIGKILL}))
+    run(directory, Toy(critic=True, lag=LAG), Stream(signals={n: signal.SIGKILL}))
 
 
 def _killed_while_saving(directory: str, n: int) -> None:
@@ -154,16 +165,16 @@ def _killed_while_saving(directory: str, n: int) -> None:
         real(source, target)
 
     os.replace = replace
-    run(directory, Toy(critic=True))
+    run(directory, Toy(critic=True, lag=LAG))
 
 
 def _unhindered(directory: str, examples: int) -> None:
-    run(directory, Toy(critic=True), examples=examples)
+    run(directory, Toy(critic=True, lag=LAG), examples=examples)
 
 
 def _announced(directory: str, examples: int, begun) -> None:
     """Says when the first step begins."""
-    run(directory, Toy(critic=True), Stream(begun=begun), examples=examples)
+    run(directory, Toy(critic=True, lag=LAG), Stream(begun=begun), examples=examples)
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +269,21 @@ def test_accumulated_parts_equal_the_whole(tmp_path):
     for parts in (2, 4):
         run(tmp_path / str(parts), Toy(0.0), Stream(BATCH // parts), accumulate=parts, examples=60)
         assert_close_runs(tmp_path / "a", tmp_path / str(parts), skip=("mean",))  # moved once a micro-batch
+
+
+def test_extra_turns_move_the_encoder_alone(tmp_path):
+    """After one step the decoder is where it is without them, since they come after its turn, the encoder is not; over
+    six steps the encoder's own AdamW counts two for each of the first four."""
+    for name, lag in (("a", None), ("b", LAG)):
+        run(tmp_path / name, Toy(0.0, lag=lag), examples=BATCH, warmup=0.0)
+    one, two = (load_tensors(tmp_path / name / "model.safetensors")[0] for name in "ab")
+    assert torch.equal(one["decoder.weight"], two["decoder.weight"])
+    assert (one["encoder.weight"] - two["encoder.weight"]).abs().max() > 1e-4
+    run(tmp_path / "c", Toy(0.0, lag=LAG), examples=6 * BATCH)
+    optimisers = {name: value for name, value in state(tmp_path / "c").items() if name.endswith("/step")}
+    counted = {name.split("/")[1]: int(value) for name, value in optimisers.items()}
+    assert counted == {"model": 6, "encoder": 8}
+    assert "encoder/fit" in lines(tmp_path / "c")[0]["terms"]
 
 
 def test_two_processes_equal_one(tmp_path):

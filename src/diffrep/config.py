@@ -105,6 +105,10 @@ class CodeSettings(_Frozen):
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate that cost nothing in training")
     warmup: int = Field(default=0, ge=0, description="steps over which beta rises from 0")
     cycle: int = Field(default=0, ge=0, description="steps of a cycle in whose first half beta rises from 0")
+    extra_steps: int = Field(default=0, ge=0, description="updates of the encoder alone at each step while it lags")
+    extra_until: int = Field(
+        default=0, ge=0, description="steps with extra_steps; 0: those at which the rate is below its target"
+    )
 
     @model_validator(mode="after")
     def _one_price(self) -> CodeSettings:

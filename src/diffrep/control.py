@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -182,3 +183,20 @@ class TargetRate(Weight):
         self.integral += self.speed * self.excess
         self.total.zero_()
         self.count.zero_()
+
+
+@dataclass(frozen=True)
+class Lag:
+    """Turns of the encoder alone at each step while it lags behind its decoder (He et al. 2019, Alg. 1).
+
+    `extra` turns over the first `until` steps; 0: wherever the rate, held at a target, was below it at the last step.
+    """
+
+    extra: int
+    until: int
+    held: TargetRate | None
+
+    def turns(self, step: int) -> int:
+        if self.until or self.held is None:
+            return self.extra * (step < self.until)
+        return self.extra * bool(self.held.excess < 0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffrep import terms
 from diffrep.codes import Code, Posterior
-from diffrep.control import Weight
+from diffrep.control import Lag, Weight
 from diffrep.data.views import View
 from diffrep.denoiser import Denoiser, Prediction
 from diffrep.errors import UserError
@@ -41,6 +41,7 @@ class Model(nn.Module, ABC):
     health: dict[str, Tensor]  # of the last training step
     parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
     changing: tuple[Weight | Levels, ...] = ()  # what moves on from step to step
+    lag: Lag | None = None  # when the encoder takes turns of its own
 
     @abstractmethod
     def loss(self, batch: Batch, player: str = "model") -> Terms:
@@ -102,6 +103,11 @@ class Model(nn.Module, ABC):
         """A training step is done, of all players and on all processes: weights that change move on."""
         for part in self.changing:
             part.advance()
+
+    def order(self, step: int) -> list[str]:
+        """The players of a step, in turn."""
+        extra = 0 if self.lag is None else self.lag.turns(step)
+        return [*(player for player in self.parts if player != "encoder"), *["encoder"] * extra]
 
     def compile(self, *args, **kwargs) -> None:
         """Compile the networks alone: the slope of a noise process differentiates, which cannot be compiled."""
@@ -217,17 +223,16 @@ class DiffusionModel(Model):
         critic: nn.Module | None = None,
         view: View | None = None,
         start: Start | None = None,
+        lag: Lag | None = None,
     ):
         super().__init__()
         self.shape, self.bins, self.drop, self.terms = shape, bins, drop, dict(terms)
         self.denoiser, self.levels, self.posterior, self.prior, self.critic = denoiser, levels, posterior, prior, critic
-        self.view = view
-        self.start = StandardStart() if start is None else start
+        self.view, self.start = view, StandardStart() if start is None else start
         self.weights = nn.ModuleDict(weights or {})
         self.target = weights["rate"].target if weights and "rate" in weights else None
         self.changing = (*(weights or {}).values(), levels)
-        self.has_code = posterior is not None
-        self.timed = posterior is not None and posterior.timed
+        self.has_code, self.timed = posterior is not None, posterior is not None and posterior.timed
         groups: dict[str, list[nn.Module]] = {"decoder": [denoiser.network], "noise": [denoiser.noise]}
         groups["start"] = [self.start]
         self.networks = [denoiser.network] if posterior is None else [denoiser.network, posterior.encoder]
@@ -236,6 +241,8 @@ class DiffusionModel(Model):
         if prior is not None:
             groups["prior"] = [prior]
         self.parts = {"model": groups} if critic is None else {"model": groups, "critic": {"critic": [critic]}}
+        if lag is not None and posterior is not None:
+            self.lag, self.parts["encoder"] = lag, {"encoder": [posterior]}
         self.health = {}
         self.seen: Seen | None = None
 
@@ -282,11 +289,7 @@ class DiffusionModel(Model):
         x, draws = batch.x, batch.random
         zero = torch.zeros(len(x), device=x.device)
         alpha, sigma = self.noise.scales(zero)
-        x_0 = self.noise.add(x, draws.normal(*x.shape), zero)
-        if self.bins is None:
-            end = terms.density(x, x_0, alpha, sigma)
-        else:
-            end = terms.reconstruction(x, x_0, alpha, sigma, self.bins)
+        end = terms.data_end(x, self.noise.add(x, draws.normal(*x.shape), zero), alpha, sigma, self.bins)
         code, z = self._code(x, zero, draws)
         prior_loss = self.noise.prior_loss(x, self.start(self.noise, z))
         bound = {"diffusion": nats.mean(1), "prior": prior_loss, "reconstruction": end}
@@ -389,8 +392,7 @@ class DiffusionModel(Model):
         if lost.any():
             self.health["log_snr_not_finite"] = step.log_snr[lost][0]
         if step.code is not None and step.z is not None:
-            p = step.prediction
-            shown = (step.eps, step.x_t, p.alpha, p.sigma, step.log_snr, step.z)
+            shown = (step.eps, step.x_t, step.prediction.alpha, step.prediction.sigma, step.log_snr, step.z)
             self.seen = None if lost.any() else Seen(*(part.detach() for part in shown))
             variance = step.code.mean.var(0)
             self.health |= {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}

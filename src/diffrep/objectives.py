@@ -52,9 +52,7 @@ def reconstruct(step: Noised) -> PerExample:
     x, zero = step.x, torch.zeros_like(step.t)
     alpha, sigma = step.model.noise.scales(zero)
     x_0 = step.model.noise.add(x, step.draws.normal(*x.shape), zero)
-    if step.model.bins is None:
-        return terms.density(x, x_0, alpha, sigma)
-    return terms.reconstruction(x, x_0, alpha, sigma, step.model.bins)
+    return terms.data_end(x, x_0, alpha, sigma, step.model.bins)
 
 
 def in_steps(steps: int) -> Term:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from diffrep import noise as noises
 from diffrep import parameterisations
 from diffrep.codes import Categorical, Deterministic, Gaussian, Posterior
 from diffrep.config import Settings
-from diffrep.control import Annealed, Constant, Cyclic, Fading, FreeBits, TargetRate, WarmUp, Weight
+from diffrep.control import Annealed, Constant, Cyclic, Fading, FreeBits, Lag, TargetRate, WarmUp, Weight
 from diffrep.data.views import Hide, View, chain, crop, drop, erase, flip, hidden, jitter, noisy
 from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError, unknown
@@ -233,6 +234,18 @@ class Parts:
         if code.cycle:
             return Cyclic(beta, code.cycle)
         return FreeBits(code.free_bits, beta) if code.free_bits else Constant(beta)
+
+    def lag(self, weight: Weight) -> Lag | None:
+        """Extra steps of the encoder, where the settings ask for them; `weight`: the rate's."""
+        code = self.settings.code
+        if not code.extra_steps:
+            return None
+        if not code.extra_until and weight.target is None:
+            raise UserError(
+                f"code.extra_steps={code.extra_steps} needs a target rate to lag behind and the rate is priced without"
+                " one; set code.rate, or say for how many steps with code.extra_until"
+            )
+        return Lag(code.extra_steps, code.extra_until, None if weight.target is None else cast(TargetRate, weight))
 
     def _reachable(self, nats: float) -> float:
         """A target rate that the code can hold; the method's own gives way to a code that holds less."""

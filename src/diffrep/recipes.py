@@ -57,6 +57,7 @@ def tdrl(parts: Parts) -> Model:
 
 
 def vdrl(parts: Parts, time: bool = False) -> Model:
+    price = parts.rate_weight(HELD)
     return _diffusion(
         parts,
         parts.denoiser("ve", code=True),
@@ -64,8 +65,9 @@ def vdrl(parts: Parts, time: bool = False) -> Model:
         parts.levels(uniform),
         posterior=parts.random(time),
         prior=parts.prior(),
-        weights={"rate": parts.rate_weight(HELD), **_code_weights(parts)},
+        weights={"rate": price, **_code_weights(parts)},
         drop=parts.settings.code.drop,
+        lag=parts.lag(price),
     )
 
 
@@ -80,6 +82,7 @@ def vdm(parts: Parts) -> Model:
 
 def vae_vdm(parts: Parts) -> Model:
     denoiser, start = parts.denoiser(_bound_noise(parts), code=True), parts.start(code=True)
+    price = parts.rate_weight(HELD)
     return _diffusion(
         parts,
         denoiser,
@@ -87,8 +90,9 @@ def vae_vdm(parts: Parts) -> Model:
         _bound_levels(parts),
         posterior=parts.random(),
         prior=parts.prior(),
-        weights={"rate": parts.rate_weight(HELD), **_code_weights(parts)},
+        weights={"rate": price, **_code_weights(parts)},
         drop=parts.settings.code.drop,
+        lag=parts.lag(price),
         start=start,
     )
 

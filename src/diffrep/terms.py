@@ -55,6 +55,11 @@ def density(x: Data, x_0: Data, alpha: Time, sigma: Time) -> PerExample:
     return sum_features(0.5 * ((x - x_0 / expand(alpha, x)) / s) ** 2 + s.log() + 0.5 * math.log(2 * math.pi))
 
 
+def data_end(x: Data, x_0: Data, alpha: Time, sigma: Time, bins: int | None) -> PerExample:
+    """-log p(x | x_0): of grey levels where there are `bins`, else of continuous data."""
+    return density(x, x_0, alpha, sigma) if bins is None else reconstruction(x, x_0, alpha, sigma, bins)
+
+
 def sliced_score(score: Callable[[Data], Data], x_t: Data, v: Data) -> PerExample:
     """Sliced score matching with variance reduction, v' grad s(x) v + 1/2 |s(x)|^2 (Song et al. 2019, Eq. 8)."""
     x_t = x_t.detach().requires_grad_()

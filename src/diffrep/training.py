@@ -143,13 +143,13 @@ def train(
 ) -> TrainingResult:
     """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
 
-    model: `forward(batch, player)` -> Terms, `players()` -> {player: {group: parameters}}, `watch()` -> {name: float},
-    `advance()` after each step. batch: examples of a step, over all processes and micro-batches; the stream yields
-    micro-batches of batch / accumulate, cut in consecutive parts for the processes. warmup: share of the budget. clip:
-    largest norm of each group's gradient. log_every, checkpoint_every: steps. For a budget in examples the same seed
-    gives the same weights, killed and continued or not; the last step counts just the examples that are left.
-    begin: called once all of this is known to be good and nothing is written yet. advise: each logged line -> what a
-    person should be told, or None.
+    model: `forward(batch, player)` -> Terms, `players()` -> {player: {group: parameters}}, `order(step)` -> [player],
+    `advance()` after a step, `watch()` -> {name: float}. batch: examples of a step, over all processes and
+    micro-batches; the stream yields micro-batches of batch / accumulate, cut in consecutive parts for the processes.
+    warmup: share of the budget. clip: largest norm of each group's gradient. log_every, checkpoint_every: steps. For a
+    budget in examples the same seed gives the same weights, killed and continued or not; the last step counts just the
+    examples that are left. begin: called once all of this is known to be good and nothing is written yet. advise: each
+    logged line -> what a person should be told, or None.
 
     Writes checkpoints/, metrics.jsonl, timings.jsonl and model.safetensors (EMA weights). Ctrl-C and SIGTERM end it
     after the step at hand. UserError: a file cannot be written, no checkpoint fits; TrainingDiverged.
@@ -277,14 +277,14 @@ class _Engine:
         self.ema = EMA(self.bare, ema)
 
     def step(self, micro: list[Batch], at: Position, seed: int, count: int, rate: float) -> dict[str, Turn]:
-        """One turn of each player on the same examples, of which the first `count` over all processes count.
+        """The turns of each player on the same examples, of which the first `count` over all processes count.
 
         The first turn that is not finite ends the step: its player and the average stay as they were, buffers too.
         """
         micro = [self._here(batch) for batch in micro]
         before, turns = [buffer.clone() for buffer in self.bare.buffers()], {}
         self.steps += 1
-        for number, player in enumerate(self.players):
+        for number, player in enumerate(self.bare.order(at.step)):  # type: ignore[operator]
             optimizer = self.optimizers[player]
             for group in optimizer.param_groups:
                 group["lr"] = rate
