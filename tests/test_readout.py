@@ -192,6 +192,20 @@ def test_the_choice_does_not_look_at_the_test_split(splits):
     assert (moved["layer"], moved["log_snr"], moved["valid_accuracy"]) == (worst["layer"], worst["log_snr"], 1.0)
 
 
+def test_each_split_has_noise_of_its_own(splits):
+    """Two splits of which the n-th examples share their noise are alike in a way that new data will not be."""
+    listened, seen = of_model(model_of("ddpm", "decoder.multipliers=[1]")), []
+
+    def run(x: torch.Tensor, eps: torch.Tensor, log_snr: float) -> None:
+        seen.append(eps[:40])
+        listened.run(x, eps, log_snr)
+
+    readout(replace(listened, run=run), splits, levels=1)
+    train, valid, again, *others = seen
+    assert torch.equal(train, again) and torch.equal(valid, others[0])
+    assert not torch.equal(train, valid) and not torch.equal(train, others[1]) and not torch.equal(valid, others[1])
+
+
 def test_networks_that_cannot_be_read_say_why():
     """No noise to remove, a code that was never missing in training, no known blocks."""
     with pytest.raises(UserError, match="removes no noise"):
