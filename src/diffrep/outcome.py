@@ -7,7 +7,10 @@ from pathlib import Path
 
 from diffrep import config
 from diffrep.config import Settings
+from diffrep.distance import DISTANCE
 from diffrep.errors import UserError
+from diffrep.evaluation.factors import score
+from diffrep.probing import PROBES
 from diffrep.profile import PROFILE
 from diffrep.runs import METRICS, SETTINGS
 
@@ -16,19 +19,23 @@ NUMBERS = (
     "bits_per_dim_se",
     "rate_nats",
     "information_nats",
-    "information_se",
+    "information_nats_se",
     "active_units",
     "probe_linear",
     "probe_linear_se",
     "probe_knn",
     "probe_knn_se",
+    "probe_few1",
+    "probe_few1_se",
+    "probe_few10",
+    "probe_few10_se",
     "frechet",
     "images_per_second",
     "parameters",
     "examples",
     "seconds",
 )
-PROBES, DISTANCE = "probes.json", "distance.json"
+FACTORS = "factors.json"
 
 
 def numbers(directory: Path) -> dict[str, float | int | None]:
@@ -38,26 +45,44 @@ def numbers(directory: Path) -> dict[str, float | int | None]:
     """
     metrics, profile = read(directory / METRICS), read(directory / PROFILE)
     bound, trained = metrics.get("bound") or {}, metrics.get("trained") or {}
-    probes = metrics.get("probes", {})
+    probes, far = metrics.get("probes", {}), read(directory / DISTANCE)
     seconds, examples = _seconds(directory), trained.get("examples")
     found = {
         "bits_per_dim": bound.get("bits_per_dim"),
         "bits_per_dim_se": bound.get("bits_per_dim_se"),
         "rate_nats": metrics.get("rate_nats"),
         "information_nats": profile.get("integral_nats"),
-        "information_se": profile.get("integral_se"),
+        "information_nats_se": profile.get("integral_se"),
         "active_units": metrics.get("active_units"),
-        "probe_linear": probes.get("linear"),
-        "probe_linear_se": probes.get("linear_se"),
-        "probe_knn": probes.get("knn"),
-        "probe_knn_se": probes.get("knn_se"),
-        "frechet": read(directory / DISTANCE).get("frechet"),
+        **{f"probe_{name}": probes.get(name) for name in ("linear", "linear_se", "knn", "knn_se")},
+        **dict.fromkeys(name for name in NUMBERS if name.startswith("probe_few")),
+        **accuracies(read(directory / PROBES).get("scores", {}).get("code", {})),
+        "frechet": far.get("frechet"),
         "images_per_second": examples / seconds if examples and seconds else None,
         "parameters": metrics.get("parameters"),
         "examples": examples,
         "seconds": seconds,
     }
     return {name: found[name] for name in NUMBERS}
+
+
+def accuracies(results: dict[str, dict]) -> dict[str, float]:
+    """Protocol -> result, to probe_linear, probe_linear_se, probe_few10, ...; nothing of a probe that could not be."""
+    known = {f"probe_{name.replace('-', '')}": result for name, result in results.items() if "accuracy" in result}
+    known = {name: result for name, result in known.items() if name in NUMBERS}
+    return {n: r["accuracy"] for n, r in known.items()} | {f"{n}_se": r["se"] for n, r in known.items()}
+
+
+def seen_with(directory: Path) -> str | None:
+    """What the distance of a run is one of: features and number of samples; None where there is none."""
+    far = read(directory / DISTANCE)
+    return f"{far['features']}, {far['samples']:,} samples" if "frechet" in far else None
+
+
+def factors(directory: Path) -> dict[str, float]:
+    """Name of each known factor -> what a simple model reads of it: accuracy, or R^2."""
+    results = read(directory / FACTORS)
+    return {name: value for name, result in results.items() if (value := score(result)) is not None}
 
 
 def read(path: Path) -> dict:

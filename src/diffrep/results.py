@@ -17,14 +17,16 @@ COLUMNS: tuple[tuple[str, str, int, bool | None], ...] = (
     ("active units", "active_units", 1, None),
     ("linear probe", "probe_linear", 4, False),
     ("kNN probe", "probe_knn", 4, False),
+    ("1 label a class", "probe_few1", 4, False),
+    ("10 labels a class", "probe_few10", 4, False),
     ("Frechet distance", "frechet", 2, True),
     ("images/s", "images_per_second", 0, None),
     ("parameters", "parameters", 0, None),
 )
 DIFFERENCE = "minus twin"
 NOTE = (
-    "Means over seeds ± standard error over seeds. minus twin: bits/dim minus that of the model without a code, of as \
-many parameters, paired by seed. -: not measured, or there is none."
+    "Means over seeds ± standard error over seeds (over test examples where there is one seed). minus twin: bits/dim"
+    " minus that of the model without a code, of as many parameters, paired by seed. -: not measured, or there is none."
 )
 
 
@@ -55,20 +57,31 @@ def differences(group: Sequence[dict], rows: Sequence[dict]) -> list[float]:
 def table(rows: Sequence[dict]) -> Table:
     """One line for each run and choice of the axes; the best in bold where intervals of two errors do not meet."""
     axes = list(dict.fromkeys(name for row in rows for name in row["axes"]))
+    factors = list(dict.fromkeys(name for row in rows for name in row.get("factors", ())))
     lines: list[tuple[Cell, ...]] = []
     for group in groups(rows):
         known = [row for row in group if not row.get("error")]
         cells: list[Cell] = [group[0]["name"], *(group[0]["axes"].get(axis, "-") for axis in axes)]
         cells.append(f"{len(known)}" if len(known) == len(group) else f"{len(known)} of {len(group)}")
         for _, key, digits, _ in COLUMNS:
-            mean, error = mean_and_error(row[key] for row in known)
-            cells.append(Number(mean, None if key == "parameters" else error, digits))
+            cells.append(_number(known, key, digits))
             if key == "bits_per_dim":
                 cells.append(Number(*mean_and_error(differences(known, rows)), digits=4, signed=True))
+        cells += [Number(*mean_and_error(row["factors"].get(name) for row in known)) for name in factors]
         lines.append(tuple(cells))
     names = [name for name, *_ in COLUMNS]
+    columns = ("run", *axes, "seeds", names[0], DIFFERENCE, *names[1:], *(f"factor {name}" for name in factors))
     failed = tuple(f"{row['run']}: {row['error']}" for row in rows if row.get("error"))
-    grid = Table(("run", *axes, "seeds", names[0], DIFFERENCE, *names[1:]), tuple(lines), (NOTE, *failed))
+    missing = {f"{row['name']}, {what}: {why}" for row in rows for what, why in row.get("missing", {}).items()}
+    found = Table(columns, tuple(lines), (NOTE, *sorted(missing), *failed))
     for name, _, _, lowest in COLUMNS:
-        grid = grid if lowest is None else grid.emphasised(name, lowest)
-    return grid.without_empty()
+        found = found if lowest is None else found.emphasised(name, lowest)
+    return found.without_empty()
+
+
+def _number(rows: Sequence[dict], key: str, digits: int) -> Number:
+    """The mean over seeds; of a single seed, the error over its test examples."""
+    mean, error = mean_and_error(row[key] for row in rows)
+    if len(rows) == 1:
+        error = rows[0].get(f"{key}_se")
+    return Number(mean, None if key == "parameters" else error, digits)

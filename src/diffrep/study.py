@@ -7,29 +7,27 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from diffrep import config, measures, outcome, runs
+from diffrep import config, outcome, runs
 from diffrep.checkpoints import write_bytes
 from diffrep.config import Settings
 from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
-from diffrep.parts import Facts
+from diffrep.measurement import measure
 from diffrep.plan import Plan, Planned, expand
-from diffrep.profile import profile
 from diffrep.progress import Progress, silent
 from diffrep.results import table
-from diffrep.runs import FREE, SETTINGS, Run
+from diffrep.runs import FREE, SETTINGS, DataCard
 from diffrep.study_picture import frontier, probe_bars
-from diffrep.table import comma_separated, latex, markdown
+from diffrep.table import files
 
 RESULTS, RUNS = "study.json", "runs"
-PROFILED = 2_000  # test examples in an information profile
 
 
 Watch = Callable[[], AbstractContextManager[Progress]]  # opens a progress bar for what is measured
@@ -74,8 +72,7 @@ def study(
     """
     directory, cuts = Path(directory), Cuts()
     first = cuts.of(_any_settings(plan))
-    facts = Facts(first.train.shape, first.train.bins, first.train.histogram())
-    planned = expand(plan, facts)
+    planned = expand(plan, DataCard.of(first).facts(first.train.histogram()))
     chosen = _chosen(planned, only)
     rows = {row["run"]: row for row in outcome.read(directory / RESULTS).get("runs", [])}
     for run in planned:
@@ -96,28 +93,23 @@ def study(
     return _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows])
 
 
-def make(run: Planned, measured: Sequence[str], levels: int, directory: Path, cuts: Cuts, watch: Watch) -> Run:
-    """Train a run to its budget, from where it is, and measure it; KeyboardInterrupt where it was stopped."""
-    splits = cuts.of(run.settings)
-    made = runs.train(run.settings, directory, splits=splits)
-    if made.result is not None and made.result.interrupted:
-        raise KeyboardInterrupt
-    with watch() as progress:
-        measures.evaluate(made, splits, levels, progress=progress)
-        if "information" in measured and run.code and run.settings.code.drop > 0:
-            profile(made, splits, most=PROFILED, progress=progress)
-    return made
-
-
 def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) -> dict:
-    """What study.json says of a run, made where it is not there."""
-    row = _head(run) | dict.fromkeys(outcome.NUMBERS) | {"error": None, "fingerprint": None}
+    """What study.json says of a run: trained to its budget from where it is, then measured."""
+    row = (
+        _head(run) | dict.fromkeys(outcome.NUMBERS) | {"factors": {}, "missing": {}, "error": None, "fingerprint": None}
+    )
     try:
-        made = make(run, plan.measure, plan.levels, directory, cuts, watch)
-        row |= outcome.numbers(directory) | {"fingerprint": made.card.fingerprints["test"]}
-    except UserError as error:
-        row["error"] = str(error).replace(str(directory), run.folder)
-    return row | {"measure": list(plan.measure), "levels": plan.levels, "settings": outcome.changed(run.settings)}
+        splits = cuts.of(run.settings)
+        made = runs.train(run.settings, directory, splits=splits)
+        if made.result is not None and made.result.interrupted:
+            raise KeyboardInterrupt
+        with watch() as progress:
+            row["missing"] = measure(made, splits, plan.measure, plan.levels, plan.features, progress)
+        row |= outcome.numbers(directory) | {"factors": outcome.factors(directory)}
+        row["fingerprint"] = made.card.fingerprints["test"]
+    except (UserError, RuntimeError) as error:  # the latter: out of memory, or a model that meets data it cannot take
+        row["error"] = str(error).splitlines()[0].replace(str(directory), run.folder)
+    return row | _asked(run, plan)
 
 
 def _head(run: Planned) -> dict:
@@ -136,8 +128,13 @@ def _done(row: dict | None, run: Planned, plan: Plan) -> bool:
     """Is the result of a run there, with these settings and measures?"""
     if row is None or row.get("error"):
         return False
-    wanted = (outcome.changed(run.settings), list(plan.measure), plan.levels)
-    return (row["settings"], row["measure"], row["levels"]) == wanted
+    return all(row.get(key) == value for key, value in _asked(run, plan).items())
+
+
+def _asked(run: Planned, plan: Plan) -> dict:
+    """What was asked for; a row that says the same need not be made again."""
+    measured = {"measure": list(plan.measure), "levels": plan.levels, "features": plan.features}
+    return {**measured, "settings": outcome.changed(run.settings)}
 
 
 def _same_settings(run: Planned, directory: Path) -> None:
@@ -182,15 +179,9 @@ def _write(plan: Plan, directory: Path, rows: list[dict]) -> dict:
         "hardware": hardware(),
         "runs": rows,
     }
-    shown = table(rows)
     title = f"# {plan.name}\n\n{plan.about}\n\n" if plan.about else f"# {plan.name}\n\n"
-    files = {
-        RESULTS: json.dumps(content, indent=2) + "\n",
-        "table.md": title + markdown(shown),
-        "table.csv": comma_separated(shown),
-        "table.tex": latex(shown),
-    }
-    for name, text in files.items():
+    texts = {RESULTS: json.dumps(content, indent=2) + "\n", **files(table(rows), title)}
+    for name, text in texts.items():
         write_bytes(directory / name, text.encode())
     for name, picture in {"frontier.png": frontier(rows), "probes.png": probe_bars(rows)}.items():
         if picture is not None:

@@ -107,6 +107,11 @@ def latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def files(table: Table, title: str) -> dict[str, str]:
+    """Name -> content of table.md (under a title), table.csv and table.tex."""
+    return {"table.md": title + markdown(table), "table.csv": comma_separated(table), "table.tex": latex(table)}
+
+
 def comma_separated(table: Table) -> str:
     """CSV at full precision; a column of numbers is followed by one of their standard errors, where one is known."""
     file = io.StringIO()

@@ -16,7 +16,7 @@ from diffrep.recipes import METHODS, build, method
 
 TOLERANCE = 0.02  # by which the parameters of twins may differ
 STEP = 4  # of a decoder's width: others leave its group norms a single group
-DECODER_OF_A_CODE = {"bottleneck_code": False, "code_until": None}
+DECODER_OF_A_CODE = {"draw_code": False, "code_until": None}
 
 
 def quiet(settings: Settings, facts: Facts) -> Model:

@@ -1,0 +1,93 @@
+"""Commands that set runs side by side: a study, a benchmark, a comparison."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffrep.commands.options import Device, Json
+from diffrep.console import progress, say, say_aside
+
+Folder = Annotated[Path, typer.Option("--output", "-o", help="folder of the results; one that is there goes on")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: diffrep study studies/alive-digits.toml -o results/alive")(study)
+    app.command(epilog="Example: diffrep benchmark --data digits --total 30m -o results/benchmark")(benchmark)
+    app.command(epilog="Example: diffrep compare runs/a runs/b --csv runs.csv")(compare)
+
+
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="runs, axes, seeds, budget, what is measured")],
+    output: Folder,
+    data: Annotated[str | None, typer.Option(help="in place of the data that the file names")] = None,
+    only: Annotated[str | None, typer.Option(help="the run of this name alone, with its twins")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make and measure a grid of runs, with twins without a code -> study.json, tables and figures in one folder."""
+    from diffrep import plan
+    from diffrep.results import table
+    from diffrep.study import study as carry_out
+    from diffrep.table import markdown
+
+    found = carry_out(plan.read(file, data), output, only, say_aside, progress)
+    print(json.dumps(found)) if as_json else say(markdown(table(found["runs"])))
+
+
+def benchmark(
+    data: Annotated[str, typer.Option(help="name of a data set, folder, file, or hub name; it needs labels")],
+    output: Folder,
+    budget: Annotated[str | None, typer.Option(help="of each run: 120s, 10m, 20000ex or 3epochs")] = None,
+    total: Annotated[str | None, typer.Option(help="or time for all runs and their evaluation, such as 30m")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="names with commas; all with a code, and pixels, pca, random-encoder")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each method")] = 3,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="one setting of all runs")] = None,
+    levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example in the bound")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Train and judge methods under one budget, with pixels, PCA and an untrained encoder beside -> benchmark.json."""
+    from diffrep.benchmark import benchmark as judge
+    from diffrep.evaluation.protocols import names_of
+    from diffrep.results import table
+    from diffrep.table import markdown
+
+    found = judge(
+        data,
+        output,
+        budget=budget,
+        total=total,
+        methods=names_of(methods),
+        seeds=seeds,
+        changes=set_ or (),
+        levels=levels,
+        say=say_aside,
+        watch=progress,
+    )
+    print(json.dumps(found)) if as_json else say(markdown(table(found["runs"])))
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="directories of runs on the same data")],
+    measured: Annotated[bool, typer.Option("--measure", help="measure first what a run lacks")] = False,
+    csv: Annotated[Path | None, typer.Option(help="also write the table as CSV")] = None,
+    latex: Annotated[Path | None, typer.Option(help="also write it as LaTeX")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show runs side by side; the best in bold where its interval of two standard errors meets no other."""
+    from diffrep import comparison
+    from diffrep import table as tables
+    from diffrep.checkpoints import write_bytes
+
+    with progress() as update:
+        compared = comparison.compare(runs, measured, device, update)
+    shown = comparison.table(compared)
+    for place, text in ((csv, tables.comma_separated), (latex, tables.latex)):
+        if place is not None:
+            write_bytes(place, text(shown).encode())
+    print(json.dumps(compared)) if as_json else say(tables.markdown(shown.without_empty()))

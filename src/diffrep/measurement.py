@@ -1,0 +1,103 @@
+"""What a study measures of a run: the bound and more, each in a file of the run's directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from diffrep import measures
+from diffrep.checkpoints import write_bytes
+from diffrep.data import Examples, Splits
+from diffrep.distance import distance
+from diffrep.errors import UserError
+from diffrep.evaluation.factors import probe_factors
+from diffrep.evaluation.protocols import protocols
+from diffrep.outcome import FACTORS
+from diffrep.probing import PROBES
+from diffrep.profile import profile
+from diffrep.progress import Progress, silent
+from diffrep.runs import Run
+
+FEW = (1, 10)  # labels of each class
+MOST = 20_000  # training examples whose codes are probed
+SAMPLES = 2_000  # held against as many test examples
+PROFILED = 2_000  # test examples in an information profile
+
+
+def measure(
+    run: Run,
+    splits: Splits,
+    wanted: Sequence[str],
+    levels: int = 8,
+    features: str = "pixels",
+    progress: Progress = silent,
+) -> dict[str, str]:
+    """Bound, rate, linear and kNN probe always; of few labels, information, distance, factors what is wanted.
+
+    wanted: "probes" (with few labels), "information", "distance" (of samples, seen with `features`), "factors". Where
+    there is no code there are a bound and a distance alone. Returns what could not be measured, and why.
+    """
+    missing: dict[str, str] = {}
+    measures.evaluate(run, splits, levels, progress=progress)
+    with _noting(missing, "distance"):
+        if "distance" in wanted:
+            distance(run, features, SAMPLES, splits, progress=progress)
+    if not run.model.has_code:
+        return missing
+    with _noting(missing, "information"):
+        if "information" in wanted:
+            profile(run, splits, most=PROFILED, progress=progress)
+    if not {"probes", "factors"} & set(wanted):
+        return missing
+    parts = cut(splits)
+    count = measures.counting("codes", sum(map(len, parts)), progress)
+    codes = [measures.codes(run.model, part, progress=count) for part in parts]
+    if "probes" in wanted:
+        found = {"scores": {"code": probed(codes, parts, ("few",), progress)}}
+        write_bytes(run.directory / PROBES, (json.dumps(found, indent=2) + "\n").encode())
+    if "factors" in wanted:
+        progress("factors", 0, None)
+        train, valid, test = ((code, part.factors) for code, part in zip(codes, parts, strict=True))
+        found = probe_factors(train, valid, test)
+        write_bytes(run.directory / FACTORS, (json.dumps(found, indent=2) + "\n").encode())
+    return missing
+
+
+@contextmanager
+def _noting(missing: dict[str, str], what: str) -> Iterator[None]:
+    """Notes under `what` why it cannot be measured, and goes on."""
+    try:
+        yield
+    except UserError as reason:
+        missing[what] = str(reason)
+
+
+def cut(splits: Splits) -> list[Examples]:
+    """Train, valid, test, of the first at most MOST examples, evenly spread."""
+    train = splits.train
+    return [train.subset(train.spread(MOST)) if len(train) > MOST else train, splits.valid, splits.test]
+
+
+def probed(
+    features: Sequence[np.ndarray], parts: Sequence[Examples], names: Sequence[str], progress: Progress = silent
+) -> dict[str, dict]:
+    """Protocol -> result on features (N, d) of train, valid and test; "no_probe" says why where it cannot be.
+
+    names: as of `protocols`; few is with 1 and with 10 labels of each class. Nothing where there are no labels.
+    """
+    try:
+        labels = [part.require_labels().cpu().numpy() for part in parts]
+    except UserError:
+        return {}
+    train, valid, test = zip(features, labels, strict=True)
+    results: dict[str, dict] = {}
+    for name, protocol in protocols(names, FEW if "few" in names else ()).items():
+        progress(f"{name} probe", 0, None)
+        try:
+            results[name] = protocol.measure(train, valid, test)
+        except UserError as no_probe:
+            results[name] = {"no_probe": str(no_probe)}
+    return results
