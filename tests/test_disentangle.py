@@ -131,7 +131,8 @@ def test_tad_leaves_out_what_another_factor_tells():
     a, c = (rng.integers(0, 2, 1000).astype(float) for _ in range(2))
     b = np.where(rng.random(1000) < 0.02, 1 - a, a)
     codes = np.stack([a, c, rng.normal(size=1000)], 1)
-    assert tad(codes, np.stack([a, b, c], 1))["attributes"] == 1
+    found = tad(codes, np.stack([a, b, c], 1))
+    assert (found["attributes"], found["captured"]) == (1, 1) and found["score"] == pytest.approx(0.5, abs=0.05)
     b = np.where(rng.random(1000) < 0.4, 1 - a, a)  # I / H = 1 - H2(0.4) = 0.03 by the channel's formula
     assert tad(codes, np.stack([a, b, c], 1))["attributes"] == 3
 

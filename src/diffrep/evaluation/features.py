@@ -47,7 +47,7 @@ def inception(weights: str, device: torch.device) -> Features:
     """The 2,048 numbers of the last pooling of FID's Inception-v3 (Heusel et al. 2017), on pictures of 8 bits."""
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as library
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter: a torchvision made for another torch
         raise UserError(f"inception features need more: pip install 'diffrep[fid]' ({error}).") from error
     path = Path(weights) if weights else _downloaded(library.URL_INCEPTION_V3)
     try:
@@ -55,7 +55,7 @@ def inception(weights: str, device: torch.device) -> Features:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         network = library.FeatureExtractorInceptionV3("inception", ["2048"], str(path)).to(device)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or "no such tensors, or more than tensors"
         raise UserError(
             f"{path} holds no weights of FID's Inception ({reason}); give the .pth file of torch-fidelity, as"
             " inception:PATH."
@@ -72,7 +72,7 @@ def dino(model: str, device: torch.device) -> Features:
     """The class token of DINOv2 (Oquab et al. 2023) at 224 x 224; Stein et al. 2023 on why not Inception."""
     try:
         from transformers import AutoModel
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         raise UserError(f"dino features need more: pip install 'diffrep[dino]' ({error}).") from error
     try:
         network = AutoModel.from_pretrained(model or DINO, use_safetensors=True).to(device).eval()
@@ -90,7 +90,7 @@ def dino(model: str, device: torch.device) -> Features:
     return Features(f"dino ({model or DINO})", of)
 
 
-def rgb(x: Data) -> Data:
+def rgb(x: Data) -> Tensor:
     """(B, 1 or 3, H, W) -> (B, 3, H, W); UserError for what is no picture."""
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         raise UserError(
