@@ -123,8 +123,8 @@ class CodeSettings(_Frozen):
 class PriorSettings(_Frozen):
     """The distribution of codes: trained with a random code, fitted after training to a deterministic one."""
 
-    kind: Literal["auto", "normal", "mixture", "flow", "diffusion"] = Field(
-        default="auto", description="family of distributions; auto: normal"
+    kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive"] = Field(
+        default="auto", description="family of distributions; auto: normal, or independent for a categorical code"
     )
     components: PositiveInt = Field(default=20, description="Gaussians of a mixture")
 

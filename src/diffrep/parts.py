@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffrep import noise as noises
 from diffrep import parameterisations
+from diffrep.autoregressive_prior import Autoregressive
 from diffrep.codes import Categorical, Deterministic, Gaussian, Posterior
 from diffrep.config import Settings
 from diffrep.control import Annealed, Constant, Cyclic, Fading, FreeBits, Lag, TargetRate, WarmUp, Weight
@@ -164,9 +165,13 @@ class Parts:
         """p(z) of a random code; where it has parameters the rate trains them."""
         code, kind = self.settings.code, self.settings.prior.kind
         if code.kind == "categorical":
-            if kind != "auto":
-                raise UserError(f"a categorical code has a prior of its own, got prior.kind={kind}; leave it out")
-            return Categories(code.dim // code.classes, code.classes)
+            if kind not in ("auto", "autoregressive"):
+                raise UserError(
+                    f"a categorical code has a prior of its own, got prior.kind={kind}; leave it out, or use"
+                    " autoregressive"
+                )
+            of_variables: Callable[[int, int], Prior] = Categories if kind == "auto" else Autoregressive
+            return of_variables(code.dim // code.classes, code.classes)
         return StandardNormal(code.dim) if kind in ("auto", "normal") else Joint(self._density(kind))
 
     def prior_after(self, own: str = "normal") -> Prior:
@@ -178,6 +183,8 @@ class Parts:
 
     def _density(self, kind: str) -> Prior:
         dim = self.settings.code.dim
+        if kind == "autoregressive":
+            raise UserError("prior.kind=autoregressive is for code.kind=categorical; use mixture, flow or diffusion")
         make: dict[str, Callable[[], Prior]] = {
             "mixture": lambda: Mixture(dim, self.settings.prior.components),
             "flow": lambda: Flow(dim),
