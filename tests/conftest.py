@@ -8,7 +8,8 @@ from jaxtyping import install_import_hook
 
 TYPED = (
     "noise levels parameterisations control nets denoiser codes priors terms sample flow model baselines recipes "
-    "evaluation gallery flow_prior latent_diffusion objectives contrast encoder_only contrastive classifier data.views rivals starts"
+    "evaluation gallery flow_prior autoregressive_prior latent_diffusion objectives contrast encoder_only contrastive "
+    "bootstrap classifier data.views rivals starts"
 )
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in the annotations' own grammar
 install_import_hook([f"diffrep.{module}" for module in TYPED.split()], "conftest.check")
