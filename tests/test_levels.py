@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from diffrep.levels import Levels, band, bump, high_noise, likelihood, low_noise, semantic, uniform
+from diffrep.levels import Levels, balanced, band, bump, coarse, fine, high_noise, likelihood, low_noise, semantic, uniform
 from diffrep.noise import VE, VP, Cosine, LearnedGamma, LinearGamma
 from diffrep.shapes import Draws
 
@@ -64,6 +64,25 @@ def test_a_bump_is_the_same_hill_under_every_process(process):
     assert float(levels.weight(noise, t).mean()) == pytest.approx(4 * 0.5, rel=0.01)
     centre = noise.time(torch.tensor([1.0]))
     assert float(hill(noise, centre) / likelihood(noise, centre)) == pytest.approx(1, abs=1e-3)  # as in the bound
+
+
+def test_presets_order_the_axis():
+    """Coarse lies at higher noise than balanced and fine; enlarging a picture twice moves coarse by -log 4, fine not.
+
+    A picture whose every pixel is doubled both ways has four times the energy, so it is seen at a quarter of the SNR.
+    """
+    noise = LinearGamma(-13.0, 12.0)
+    t = (torch.arange(20_000) + 0.5) / 20_000
+
+    def centre(density):
+        mass = density(noise, t)
+        return float((mass * noise.log_snr(t)).sum() / mass.sum())
+
+    small, large = 3 * 16 * 16, 3 * 32 * 32
+    assert centre(coarse(small)) == pytest.approx(-3, abs=0.01)
+    assert centre(coarse(small)) < centre(balanced(small)) < centre(fine(small))
+    assert centre(coarse(large)) - centre(coarse(small)) == pytest.approx(-math.log(4), abs=0.01)
+    assert centre(fine(large)) == pytest.approx(centre(fine(small)))
 
 
 def test_high_noise_draws_sigma_uniformly_under_ve():

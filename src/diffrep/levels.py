@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from diffrep.noise import Noise
 from diffrep.shapes import Draws, Time
+
+FINE = 0.5  # log-SNR at which a number of standard deviation about 1/2 begins to show by itself
 
 Density = Callable[[Noise, Time], Tensor]  # a non-negative function of t; its scale matters only for `likelihood`
 
@@ -64,6 +67,29 @@ def bump(centre: float, width: float) -> Density:
         return -noise.log_snr_slope(t) * 4 * torch.sigmoid(u) * torch.sigmoid(-u)
 
     return density
+
+
+def coarse(dims: int) -> Density:
+    """What shows first of an example of `dims` numbers: its class. Width 1, centre -3 for 768 numbers.
+
+    A shape that fills the picture is seen once its energy, which grows with dims, exceeds the noise of one number: each
+    factor of e in dims moves the centre down by one, as noise moves with resolution in Hoogeboom et al. 2023.
+    """
+    return bump(_first(dims), 1.0)
+
+
+def balanced(dims: int) -> Density:
+    """From coarse to fine: width 2.5, the centre midway."""
+    return bump((_first(dims) + FINE) / 2, 2.5)
+
+
+def fine(dims: int) -> Density:
+    """What one number, or a few, show: width of a stroke, a tint. Width 1, centre 1/2, whatever dims is."""
+    return bump(FINE, 1.0)
+
+
+def _first(dims: int) -> float:
+    return -3.0 - math.log(dims / 768)
 
 
 class Levels(nn.Module):

@@ -21,7 +21,7 @@ from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError, unknown
 from diffrep.flow_prior import Flow
 from diffrep.latent_diffusion import LatentDiffusion
-from diffrep.levels import Density, Levels, band, bump, high_noise, likelihood, low_noise, uniform
+from diffrep.levels import Density, Levels, balanced, band, coarse, fine, high_noise, likelihood, low_noise, uniform
 from diffrep.nets.decoders import Decoder, Generator, MLPDecoder, MLPGenerator, UNet
 from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT, WideResNet
 from diffrep.nets.filled import Filled
@@ -196,9 +196,10 @@ class Parts:
         shape, dim, width = self.facts.shape, self.settings.code.dim, self.settings.decoder.width
         return MLPGenerator(shape, dim, width=8 * width) if len(shape) == 1 else Generator(shape, dim, width=width)
 
-    def head(self, outputs: int = 64) -> nn.Module:
-        """What a contrastive loss sees of a code: a perceptron that is thrown away after training."""
-        return nn.Sequential(nn.Linear(self.settings.code.dim, 2 * outputs), nn.SiLU(), nn.Linear(2 * outputs, outputs))
+    def head(self, inputs: int | None = None, outputs: int = 64) -> nn.Module:
+        """What a loss between views sees of a code (of `inputs` numbers): a perceptron, thrown away after training."""
+        inputs = self.settings.code.dim if inputs is None else inputs
+        return nn.Sequential(nn.Linear(inputs, 2 * outputs), nn.SiLU(), nn.Linear(2 * outputs, outputs))
 
     def view(self) -> View:
         v = self.settings.views
@@ -218,9 +219,10 @@ class Parts:
     def levels(self, own: Density) -> Levels:
         """The level of detail that the settings name; the method's own where they leave it open."""
         name, anneal = self.settings.detail, self.settings.anneal
-        looks = own if name == "auto" else _detail(name)
+        dims = math.prod(self.facts.shape)
+        looks = own if name == "auto" else _detail(name, dims)
         if anneal.detail is not None:
-            return Levels(Fading(_detail(anneal.detail), looks, anneal.steps))
+            return Levels(Fading(_detail(anneal.detail, dims), looks, anneal.steps))
         return Levels(looks) if name == "auto" else Levels(looks, draws=looks)
 
     def decoder_weight(self) -> Weight | None:
@@ -268,18 +270,18 @@ class Parts:
         return min(nats, 0.8 * most) if code.rate is None else nats
 
 
-DETAILS: dict[str, Density] = {
-    "uniform": uniform,
-    "likelihood": likelihood,
-    "high-noise": high_noise,
-    "low-noise": low_noise,
-    "coarse": bump(-3.0, 1.0),
-    "balanced": bump(-1.0, 2.5),
-    "fine": bump(0.5, 1.0),
+DETAILS: dict[str, Callable[[int], Density]] = {  # of the count of numbers in an example
+    "coarse": coarse,
+    "balanced": balanced,
+    "fine": fine,
+    "uniform": lambda dims: uniform,
+    "likelihood": lambda dims: likelihood,
+    "high-noise": lambda dims: high_noise,
+    "low-noise": lambda dims: low_noise,
 }
 
 
-def _detail(name: str) -> Density:
+def _detail(name: str, dims: int) -> Density:
     """The density of that name, or of a band:low:high in log-SNR."""
     if name.startswith("band:"):
         try:
@@ -289,7 +291,7 @@ def _detail(name: str) -> Density:
             raise UserError(f"expected a band as band:low:high with low < high in log-SNR, got {name!r}") from error
     if name not in DETAILS:
         raise unknown("level of detail", name, [*DETAILS, "band:low:high"])
-    return DETAILS[name]
+    return DETAILS[name](dims)
 
 
 def _choose(setting: str, own: str) -> str:
