@@ -16,7 +16,7 @@ from runs_at_hand import SMALL, content, diffrep, one_sentence, run_of
 from samples import GREY, write_folder
 
 CODELESS = {"ddpm", "dsm", "ssm", "vdm", "adversarial"}
-ENCODERS = {"simclr", "vicreg", "classifier", "random-encoder"}
+ENCODERS = {"simclr", "vicreg", "byol", "classifier", "random-encoder"}
 NOISELESS = {"ae", "dae", "mae", "vae", "beta-vae"} | ENCODERS
 BOUNDLESS = {"drl", "tdrl", "tvdrl", "adversarial-drl", "diffae", "pdae", "soda", "ae", "dae", "mae"} | ENCODERS
 

@@ -20,7 +20,7 @@ SMALL = (
 )
 KINDS = {"image": ((1, 6, 5), 4), "signal": ((2, 9), None), "vector": ((5,), None)}
 AUTOENCODERS = {"ae", "dae", "mae", "vae", "beta-vae"}
-ENCODERS = {"simclr", "vicreg", "classifier", "random-encoder"}
+ENCODERS = {"simclr", "vicreg", "byol", "classifier", "random-encoder"}
 DETERMINISTIC = {"drl", "diffae", "pdae", "soda"}
 CODELESS = {"ddpm", "dsm", "ssm", "vdm", "adversarial"}
 TIMED = {"tdrl", "tvdrl"}

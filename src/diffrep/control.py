@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,13 @@ from torch import Tensor, nn
 from diffrep.levels import Density
 from diffrep.noise import Noise
 from diffrep.shapes import PerExample, Time
+
+
+class Changing(Protocol):
+    """What moves on from step to step."""
+
+    def advance(self) -> None:
+        """A training step is done, on all processes."""
 
 
 class Weight(nn.Module, ABC):

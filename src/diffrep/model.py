@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffrep import terms
 from diffrep.codes import Code, Posterior
-from diffrep.control import Lag, Weight
+from diffrep.control import Changing, Lag, Weight
 from diffrep.data.views import View
 from diffrep.denoiser import Denoiser, Prediction
 from diffrep.errors import UserError
@@ -40,7 +40,7 @@ class Model(nn.Module, ABC):
     target: float | None = None  # nats that training holds the rate at
     health: dict[str, Tensor]  # of the last training step
     parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
-    changing: tuple[Weight | Levels, ...] = ()  # what moves on from step to step
+    changing: tuple[Changing, ...] = ()  # what moves on from step to step
     lag: Lag | None = None  # when the encoder takes turns of its own
 
     @abstractmethod

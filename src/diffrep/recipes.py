@@ -315,6 +315,9 @@ METHODS: dict[str, Method] = {
         "two views alike, features spread and decorrelated, no decoder",
         "Bardes et al. 2022, 2105.04906",
     ),
+    "byol": Method(
+        rivals.byol, "each view foretells a slow copy's code of the other, no decoder", "Grill et al. 2020, 2006.07733"
+    ),
     "classifier": Method(rivals.classifier, "the same encoder trained on the labels: the ceiling", "Bridle 1990"),
     "random-encoder": Method(rivals.random_encoder, "the same encoder, not trained: the floor", "Saxe et al. 2011"),
 }

@@ -6,6 +6,7 @@ from functools import partial
 
 from diffrep import contrast
 from diffrep.baselines import Autoencoder
+from diffrep.bootstrap import Bootstrap
 from diffrep.classifier import Classifier
 from diffrep.codes import Posterior
 from diffrep.contrastive import Compare, Contrastive
@@ -42,6 +43,11 @@ def simclr(parts: Parts) -> Model:
 
 def vicreg(parts: Parts) -> Model:
     return _contrastive(parts, contrast.vicreg)
+
+
+def byol(parts: Parts) -> Model:
+    facts, head, predictor = parts.facts, parts.head(), parts.head(inputs=64)
+    return Bootstrap(facts.shape, facts.bins, parts.deterministic(), head, predictor, parts.view(), decay=0.99)
 
 
 def classifier(parts: Parts) -> Model:
