@@ -262,8 +262,7 @@ class _Engine:
             self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bare.train()
         self.clip = clip
-        players: dict[str, Groups] = self.bare.players()  # type: ignore[operator]
-        self.players = {name: groups for name, groups in players.items() if groups}
+        self.players: dict[str, Groups] = {k: v for k, v in self.bare.players().items() if v}  # type: ignore[operator]
         plain = [
             adamw(part, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay) for part in self.players.values()
         ]
