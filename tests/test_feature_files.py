@@ -79,6 +79,17 @@ def test_missing_splits_are_cut_from_train():
     assert probe_file("f.npz")["examples"] == {"train": 135, "valid": 15, "test": 50}
 
 
+def test_most_training_examples_are_spread():
+    """A file in the order of its classes keeps all of them under a cap; validation and test stay whole."""
+    order = np.argsort(Y[:120], kind="stable")
+    np.savez(
+        "f.npz", features=np.append(X[:120][order], X[120:], 0), labels=np.append(Y[:120][order], Y[120:]), split=SPLIT
+    )
+    found = probe_file("f.npz", most=12)
+    assert found["examples"] == {"train": 12, "valid": 30, "test": 50} and found["classes"] == 3
+    assert found["scores"]["f"]["linear"]["train_examples"] == 12
+
+
 def test_labels_beside_the_file():
     """A .npy of labels, a column of another name; numbers that are not whole are regressed on."""
     np.save("x.npy", X)

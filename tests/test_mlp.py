@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from diffrep.evaluation.mlp import mlp
 from diffrep.evaluation.probes import linear
@@ -48,3 +49,27 @@ def test_the_kept_epoch_is_the_first_best_on_validation(splits):
     assert said == mlp(*noisy, epochs=said["epoch"])
     assert 1 < said["epoch"] < 12
     assert mlp(*noisy, epochs=200, patience=1)["epoch"] < 200
+
+
+def test_a_quarter_of_512_units_is_dropped_in_training_alone(splits, monkeypatch):
+    """The network of the paper: what its dropout is given, step by step; no validation or test example meets it."""
+    met, real = set(), F.dropout
+
+    def spy(x, p, training, inplace):
+        met.add((x.shape[1], p, training))
+        return real(x, p, training, inplace)
+
+    monkeypatch.setattr(F, "dropout", spy)
+    mlp(*splits, epochs=1)
+    assert met == {(512, 0.25, True), (512, 0.25, False)}
+
+
+def test_every_training_example_is_met_in_every_epoch(splits, monkeypatch):
+    """Once each, the last partial batch (300 = 256 + 44) with the others, in another order each time."""
+    met, real = [], F.cross_entropy
+    monkeypatch.setattr(F, "cross_entropy", lambda scores, y: met.append(y) or real(scores, y))
+    mlp(*splits, epochs=2)
+    assert [len(y) for y in met] == [256, 44, 256, 44]
+    for epoch in (met[:2], met[2:]):
+        assert torch.cat(epoch).bincount().tolist() == np.bincount(splits[0][1])[[2, 5]].tolist()
+    assert not torch.equal(met[0], met[2])

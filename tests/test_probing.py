@@ -128,6 +128,15 @@ def test_other_weights_labels_or_protocols_are_measured_anew(run):
     assert len(now) == 6 and now & files == {name for name in files if name.startswith("random")}
 
 
+def test_other_labels_are_measured_anew(run):
+    """Labels are no part of a fingerprint of the data, yet of what a probe says."""
+    splits = twins(0)
+    first = probing.probe(run, splits, names=["knn"])
+    object.__setattr__(splits.test, "labels", (splits.test.labels + 1) % 10)
+    again = probing.probe(run, splits, names=["knn"])
+    assert again["scores"]["pixels"]["knn"]["accuracy"] < 0.2 < first["scores"]["pixels"]["knn"]["accuracy"]
+
+
 def test_a_broken_file_of_codes_is_made_anew(run):
     """Cut short by a full disk, say: the numbers come out the same."""
     first = probing.probe(run, names=["knn"])
@@ -176,7 +185,8 @@ def test_labelled_examples_come_first(run, met):
     y = met[0][0][1]
     assert len(y) == 80 and (y >= 0).sum() == 50
     probing.probe(run, splits, most=10)
-    assert (met[4][0][1] >= 0).all() and len(met[4][0][1]) == 10
+    few = labels[::20][[0, 5, 10, 16, 21, 27, 32, 38, 43, 49]]  # ten of fifty, from the first to the last
+    assert np.array_equal(met[4][0][1], few.numpy())
 
 
 def test_evaluate_says_linear_and_knn(run):
@@ -186,6 +196,7 @@ def test_evaluate_says_linear_and_knn(run):
     for name in ("linear", "knn"):
         assert said[name] == pytest.approx(scores[name]["accuracy"], abs=1e-9) and said[f"{name}_se"] > 0
         assert said[f"{name}_protocol"]["protocol"] == f"{name}-1"
+    assert said["overlap"] == 0 and measures.evaluate(run, twins(7), levels=1)["probes"]["overlap"] == 7
 
 
 @pytest.mark.parametrize(

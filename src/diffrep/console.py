@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from diffrep.evaluation.overlap import sentence as overlaps
+
 out, err = Console(), Console(stderr=True)
 
 
@@ -109,6 +111,8 @@ def show_metrics(metrics: dict) -> None:
         if name in p:
             said = f"{p[name]:.4f} +- {p[f'{name}_se']:.4f}   ({p[f'{name}_protocol']['protocol']})"
             table.add_row(f"{name} probe", said)
+    if warning := overlaps(p.get("overlap", 0), metrics["examples"]):
+        table.add_row("mind", warning)
     if "no_probe" in metrics:
         table.add_row("linear probe", f"none: {metrics['no_probe']}")
     table.add_row(

@@ -16,6 +16,7 @@ from diffrep.evaluation import bound as bounds
 from diffrep.evaluation import probes
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.neighbours import knn
+from diffrep.evaluation.overlap import overlap
 from diffrep.model import Model
 from diffrep.progress import Progress, counting
 from diffrep.runs import METRICS, Run, facts_of
@@ -153,5 +154,6 @@ def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict
             "knn": voted["accuracy"],
             "knn_se": voted["se"],
             "knn_protocol": voted,
+            "overlap": overlap(splits.train.digests, splits.test.digests),
         }
     }
