@@ -52,11 +52,13 @@ def test_the_trained_model_is_left_bit_identical(method):
     """A run is measured many times; no measurement may change it."""
     model = model_of(method)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    tuned = finetune(encoder_of(model), labelled(12, 3, 0), labelled(12, 3, 1), rates=(1e-2,), steps=4)
+    few, valid = labelled(12, 3, 0), labelled(12, 3, 1)
+    tuned = finetune(encoder_of(model), few, valid, rates=(1e-2,), steps=4)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not model.training and all(p.requires_grad for p in model.parameters())
     own = {p.data_ptr() for p in model.parameters()}
-    assert not own & {p.data_ptr() for p in tuned.classifier.parameters()}
+    for classifier in (tuned.classifier, frozen(encoder_of(model), few, valid)):
+        assert not own & {p.data_ptr() for p in classifier.parameters()}
 
 
 def test_training_the_encoder_finds_what_the_frozen_code_hides():

@@ -71,6 +71,18 @@ def test_weights_follow_what_is_known():
     np.testing.assert_allclose(weight, [1, 2, 0, 2, 1, 0], atol=0.05)
 
 
+def test_pseudo_labels_come_in_the_shares_of_the_known():
+    """A class whose one label stands at a cluster's rim is drowned out there; the graph alone gives it fewer examples
+    than balance does, and known labels as many of each class say that it has half."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 2)) + 3 * np.eye(2)[np.arange(120) // 60]
+    labels = np.full(120, -1)
+    labels[[0, 119]] = 0, 1
+    share = propagate(graph(x), labels, 2)[labels < 0].argmax(1).mean()
+    guess, _ = pseudo_labels(x, labels, 2)
+    assert abs(guess[labels < 0].mean() - 0.5) < abs(share - 0.5) - 0.05
+
+
 def test_balance_brings_the_shares():
     """Nine in ten lean to class 0 where half should: the least sure change sides, and the order among them stays."""
     lean = np.linspace(0.45, 0.8, 100)

@@ -24,11 +24,11 @@ HEAD_RATE, BATCH, STEPS, CHECKS = 1e-3, 64, 300, 10
 
 
 class CodeOf(nn.Module):
-    """x (B, *shape) -> the mean of its code (B, d), differentiable: a copy of a model's encoder, at one log-SNR."""
+    """x (B, *shape) -> the mean of its code (B, d), differentiable: the encoder of a model, at one log-SNR."""
 
     def __init__(self, posterior: nn.Module, log_snr: float | None):
         super().__init__()
-        self.posterior, self.log_snr = copy.deepcopy(posterior), log_snr
+        self.posterior, self.log_snr = posterior, log_snr
 
     def forward(self, x: Data) -> CodeVector:
         if self.log_snr is None:
@@ -37,7 +37,7 @@ class CodeOf(nn.Module):
 
 
 def encoder_of(model: Model, t: float = 0.5) -> CodeOf:
-    """A copy of the encoder of a model; t for a time-conditioned code. UserError where there is none."""
+    """The encoder of a model, its own weights; t for a time-conditioned code. UserError where there is none."""
     posterior = getattr(model, "posterior", None)
     if posterior is None:
         raise UserError("this method has no encoder to fine-tune; train one that has (`diffrep methods` lists them).")
