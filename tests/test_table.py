@@ -50,7 +50,7 @@ def test_one_cell_is_bold_and_it_is_in_its_column():
 
 
 def test_formats_say_the_same():
-    """Markdown and LaTeX show rounded numbers with their errors, CSV the whole numbers; what is missing is told apart."""
+    """Markdown and LaTeX show rounded numbers with their errors, CSV the whole numbers; a gap is told apart."""
     lines = markdown(GRID).splitlines()
     assert [cell.strip() for cell in lines[2].strip("|").split("|")] == ["a_b", "1.25 ± 0.01", "-"]
     assert "**-1.50**" in lines[3] and lines[-1] == "A note." and len({len(line) for line in lines[:4]}) == 1

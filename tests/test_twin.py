@@ -42,5 +42,5 @@ def test_all_else_is_the_same():
 
 def test_a_method_without_a_twin_is_one_sentence():
     """An autoencoder without a code is nothing; the sentence names methods that have a twin."""
-    with pytest.raises(UserError, match="ae has no twin.*vae-vdm"):
+    with pytest.raises(UserError, match=r"ae has no twin.*vae-vdm"):
         twin(override(Settings(), ["method=ae"]), GREY)

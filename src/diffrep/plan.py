@@ -110,31 +110,30 @@ def expand(study: Plan, facts: Facts) -> list[Planned]:
     A twin stands after its run; one that two runs share is made once.
     """
     runs: dict[str, Planned] = {}
-    for (axes, changes), entry, seed in product(list(_choices(study.axes)), study.runs, study.seeds):
-        settings = config.override(
-            Settings(),
-            [
-                *(f"{key}={value}" for key, value in zip(OWN_KEYS, _own(study, entry, seed), strict=True)),
-                *study.changes,
-                *changes,
-                *entry.changes,
-            ],
-        )
+    for (axes, changes), entry in product(list(_choices(study.axes)), study.runs):
         place = "-".join(map(_slug, axes.values()))
-        made = Planned(_folder(entry.name, place, seed), entry.name, axes, settings, quiet(settings, facts).has_code)
-        if entry.twin:
-            name, other = f"{entry.name}, twin", twin(settings, facts)
-            same = next((run for run in runs.values() if run.settings == other), None)
-            same = same or Planned(_folder(name, place, seed), name, axes, other, code=False)
-            made = replace(made, twin=same.folder)
-            runs |= {made.folder: made, same.folder: same}
-        runs[made.folder] = made
+        words = [*_own(study, entry), *study.changes, *changes, *entry.changes]
+        base = config.override(Settings(), words)
+        code, other = quiet(base, facts).has_code, twin(base, facts) if entry.twin else None
+        for seed in study.seeds:
+            made = Planned(_folder(entry.name, place, seed), entry.name, axes, _seeded(base, seed), code)
+            if other is not None:
+                name, plain = f"{entry.name}, twin", _seeded(other, seed)
+                same = next((run for run in runs.values() if run.settings == plain), None)
+                same = same or Planned(_folder(name, place, seed), name, axes, plain, code=False)
+                made = replace(made, twin=same.folder)
+                runs |= {made.folder: made, same.folder: same}
+            runs[made.folder] = made
     return list(runs.values())
 
 
-def _own(study: Plan, entry: Entry, seed: int) -> tuple[str, int, str, str]:
-    """The values of OWN_KEYS."""
-    return entry.method, seed, study.data, study.budget
+def _own(study: Plan, entry: Entry) -> list[str]:
+    """The settings that have keys of their own, but for the seed."""
+    return [f"method={entry.method}", f"data.source={study.data}", f"train.budget={study.budget}"]
+
+
+def _seeded(settings: Settings, seed: int) -> Settings:
+    return config.override(settings, [f"seed={seed}"])
 
 
 def _choices(axes: dict[str, dict[str, Changes]]) -> Iterator[tuple[dict[str, str], list[str]]]:

@@ -73,14 +73,14 @@ def study(
     directory, cuts = Path(directory), Cuts()
     first = cuts.of(_any_settings(plan))
     planned = expand(plan, DataCard.of(first).facts(first.train.histogram()))
-    chosen = _chosen(planned, only)
+    asked = chosen(planned, only)
     rows = {row["run"]: row for row in outcome.read(directory / RESULTS).get("runs", [])}
     for run in planned:
         _same_settings(run, directory / RUNS / run.folder)
     rows = {run.folder: rows[run.folder] | _head(run) for run in planned if _done(rows.get(run.folder), run, plan)}
-    left = [run for run in chosen if run.folder not in rows]
-    if len(left) < len(chosen):
-        say(f"{len(chosen) - len(left)} of {len(chosen)} runs are there already.")
+    left = [run for run in asked if run.folder not in rows]
+    if len(left) < len(asked):
+        say(f"{len(asked) - len(left)} of {len(asked)} runs are there already.")
     began = time.monotonic()
     for number, run in enumerate(left):
         spent = (time.monotonic() - began) / 60
@@ -151,8 +151,8 @@ def _same_settings(run: Planned, directory: Path) -> None:
             )
 
 
-def _chosen(planned: list[Planned], only: str | None) -> list[Planned]:
-    """The runs of that name or folder with their twins, all where there is no name."""
+def chosen(planned: list[Planned], only: str | None) -> list[Planned]:
+    """The runs of that name or folder with their twins; all where there is no name, UserError where none has it."""
     if only is None:
         return planned
     asked = [run for run in planned if only in (run.name, run.folder)]
