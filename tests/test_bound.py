@@ -12,7 +12,7 @@ from diffrep.codes import Deterministic
 from diffrep.control import Constant
 from diffrep.denoiser import Denoiser
 from diffrep.errors import UserError
-from diffrep.evaluation.bound import active_units, batches, bound
+from diffrep.evaluation.bound import active_units, batches, bound, in_steps
 from diffrep.levels import Levels, high_noise, likelihood
 from diffrep.model import DiffusionModel
 from diffrep.nets.encoders import MLPEncoder
@@ -280,3 +280,40 @@ def test_terms_of_the_loss_are_those_of_the_bound():
     reported = model.bound(Batch(x, torch.arange(len(x)), draws=Draws.of(1)), levels=1)["diffusion"].double()
     error = math.hypot(float(trained.std()), float(reported.std())) / math.sqrt(len(x))
     assert abs(float(trained.mean() - reported.mean())) < 3.5 * error
+
+
+def chain_nats(gaussian: Gaussian, steps: int) -> float:
+    """The T-step diffusion loss of the ideal denoiser: the mean error of eps along an axis of variance v is
+    SNR v / (1 + SNR v), summed over the steps with 1/2 expm1(gamma_t - gamma_s); nats."""
+    gamma = torch.linspace(*ENDS, steps + 1).double()
+    snr = (-gamma[1:]).exp()[:, None] * gaussian.spectrum[0]
+    return float((0.5 * torch.expm1(gamma.diff()) * (snr / (1 + snr)).sum(1)).sum())
+
+
+@pytest.mark.parametrize("steps", [3, 20, 5000])
+def test_the_bound_of_a_finite_chain(steps):
+    """Its diffusion loss is the sum over the chain, exact for an ideal denoiser, and nears the continuous one as T
+    grows; the other parts stay. Every code is seen with its own z."""
+    gaussian = Gaussian.of(4)
+    examples, model = examples_of(gaussian.draw(3000).numpy()), vdm(gaussian)
+    whole = bound(model, examples, levels=16, batch=3000)
+    chain = in_steps(model, whole, examples, steps, batch=3000)
+    nats = chain.parts["diffusion"].double()
+    error = float(nats.std()) / math.sqrt(len(nats))
+    assert abs(float(nats.mean()) - chain_nats(gaussian, steps)) < 3.5 * error
+    assert all(torch.equal(chain.parts[name], whole.parts[name]) for name in ("prior", "reconstruction"))
+    gap = chain.summary()["bits_per_dim"] - whole.summary()["bits_per_dim"]
+    assert abs(gap) < 0.02 if steps == 5000 else gap > 0.02  # few steps are a worse bound
+
+
+def test_a_finite_chain_with_a_code_is_told_it():
+    """The ideal denoiser given z has the loss of x - W z, whatever z is; the rate is that of the continuous bound."""
+    truth = LinearGaussian.of(6, 3)
+    examples, model = examples_of(truth.data.draw(3000).numpy()), vae_vdm(truth)
+    whole = bound(model, examples, levels=4, batch=3000)
+    chain = in_steps(model, whole, examples, 20, batch=3000)
+    nats = chain.parts["diffusion"].double()
+    expected = chain_nats(truth.given_code, 20)
+    assert abs(float(nats.mean()) - expected) < 3.5 * float(nats.std()) / math.sqrt(len(nats))
+    assert expected < chain_nats(truth.data, 20) - 1
+    assert torch.equal(chain.parts["rate"], whole.parts["rate"])

@@ -61,6 +61,23 @@ def test_metrics_hold_what_is_promised_and_parts_add_up(method, capsys):
     assert ("linear" in metrics["probes"]) == (method not in CODELESS)
 
 
+@pytest.mark.parametrize("method, chain", [("vdm", True), ("vae", False)])
+def test_a_finite_chain_is_reported_beside_continuous_time(method, chain, tmp_path, capsys):
+    """Both bounds under their own names, of the same ends; a method without noise has no chain, whatever is set."""
+    run = tmp_path / "run"
+    assert diffrep("train", "--data", "digits", "--method", method, "--out", run, *SMALL, "--set", "noise.steps=3") == 0
+    capsys.readouterr()
+    assert diffrep("evaluate", run, "--levels", 3) == 0
+    assert ("in 3 steps" in capsys.readouterr().out) == chain
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert ("bound_in_steps" in metrics) == chain
+    if chain:
+        whole, short = metrics["bound"], metrics["bound_in_steps"]
+        assert short["steps"] == 3 and short["protocol"] != metrics["protocol"]
+        assert all(short[name] == whole[name] for name in ("prior", "reconstruction", "rate"))
+        assert short["bits_per_dim"] > whole["bits_per_dim"]
+
+
 MISTAKES = {
     "nowhere": "no file or folder",
     "digit": "Did you mean 'digits'",

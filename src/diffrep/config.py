@@ -172,7 +172,7 @@ class NoiseSettings(_Frozen):
     gamma_1: float = Field(default=5.0, description="-log SNR of the noise end, for linear and learned")
     steps: PositiveInt | None = Field(
         default=None,
-        description="T of the chain that vdm and vae-vdm train on; none: continuous, as all reports",
+        description="T of the chain that vdm and vae-vdm train on, reported beside continuous time; none: no chain",
     )
     sigma_min: PositiveFloat = Field(default=0.01, description="least sigma of ve")
     sigma_max: PositiveFloat = Field(default=50.0, description="largest sigma of ve")

@@ -99,6 +99,10 @@ def show_metrics(metrics: dict) -> None:
         )
         if metrics["active_units"] is not None:
             table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
+    if "bound_in_steps" in metrics:
+        chain = metrics["bound_in_steps"]
+        said = f"{chain['bits_per_dim']:.4f} +- {chain['bits_per_dim_se']:.4f}   diffusion {chain['diffusion']:.4f}"
+        table.add_row(f"in {chain['steps']} steps", f"{said}   ({chain['protocol']})")
     if "flow" in metrics:
         f = metrics["flow"]
         table.add_row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from diffrep.evaluation import probes
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.neighbours import knn
 from diffrep.evaluation.overlap import overlap
-from diffrep.model import Model
+from diffrep.model import DiffusionModel, Model
 from diffrep.progress import Progress, counting
 from diffrep.runs import METRICS, Run, facts_of
 
@@ -37,7 +38,8 @@ def evaluate(
     levels: noise levels for each example in the bound. A model without a bound says why under "no_bound"; what
     removing noise costs it, with the code and without, stands under "denoising" in nats/dim, apart from any bound.
     Where codes cannot be probed, "no_probe" says why. flow: also the likelihood along the probability flow, on so many
-    test examples; UserError for a model with a code.
+    test examples; UserError for a model with a code. A run with noise.steps also has the bound of that finite chain,
+    under "bound_in_steps".
     """
     splits = splits or run.splits()
     flowed = {"flow": _flow(run.model, splits.test, flow, progress)} if flow else {}  # first: it may refuse
@@ -50,7 +52,7 @@ def evaluate(
         "levels": levels,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "trained": facts_of(run.directory),
-        **_bound(run.model, splits.test, levels, run.settings.code.drop > 0, progress),
+        **_bound(run, splits.test, levels, progress),
         **flowed,
         **_probes(run.model, splits, probe_examples, progress),
     }
@@ -75,18 +77,30 @@ def codes(
     return np.concatenate(means)
 
 
-def _bound(model: Model, test: Examples, levels: int, dropped: bool, progress: Progress) -> dict:
+def _bound(run: Run, test: Examples, levels: int, progress: Progress) -> dict:
+    model = run.model
     try:
         result = bounds.bound(model, test, levels, progress=counting("bound", len(test), progress))
     except UserError as no_bound:
         none = {"bound": None, "no_bound": str(no_bound), "rate_nats": None, "active_units": None}
-        return {**none, "denoising": _denoising(model, test, levels, dropped, progress)}
+        return {**none, "denoising": _denoising(model, test, levels, run.settings.code.drop > 0, progress)}
     unit = "bits/dim" if test.bins else "bits/dim of a density (continuous data)"
     return {
         "bound": {**result.summary(), "unit": unit},
         "rate_nats": result.rate_nats,
         "active_units": result.active_units,
+        **_in_steps(run, result, test, progress),
     }
+
+
+def _in_steps(run: Run, continuous: bounds.Bound, test: Examples, progress: Progress) -> dict:
+    """The bound of the finite chain, where the run was trained on one, beside that of continuous time."""
+    steps, model = run.settings.noise.steps, run.model
+    if steps is None or getattr(model, "denoiser", None) is None:
+        return {}
+    count = counting(f"bound in {steps} steps", len(test), progress)
+    result = bounds.in_steps(cast(DiffusionModel, model), continuous, test, steps, progress=count)
+    return {"bound_in_steps": {**result.summary(), "steps": steps, "protocol": bounds.IN_STEPS}}
 
 
 @torch.no_grad()

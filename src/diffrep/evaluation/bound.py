@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from diffrep import terms
 from diffrep.data import Examples
 from diffrep.errors import UserError
-from diffrep.model import Model
-from diffrep.shapes import Batch, Draws, Shape, bits_per_dim
+from diffrep.model import DiffusionModel, Model
+from diffrep.shapes import Batch, Draws, PerExample, Shape, bits_per_dim
 
 PROTOCOL = "bound-1"  # whole split, stratified log-SNRs, evaluation weights, weight one, one x_0 and z a level
+IN_STEPS = "bound-in-steps-1"  # the same for a chain of T steps: stratified steps in place of log-SNRs
 PARTS = ("diffusion", "prior", "reconstruction", "rate")
 
 
@@ -76,6 +78,44 @@ def bound(
             progress(len(chunk))
     parts = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
     return Bound(parts, examples.shape, levels, active_units(torch.cat(means)) if means else None)
+
+
+@torch.no_grad()
+def in_steps(
+    model: DiffusionModel,
+    continuous: Bound,
+    examples: Examples,
+    steps: int,
+    batch: int = 250,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Bound:
+    """The bound of a chain of finite length T = `steps`; its ends and its rate are those of the continuous bound.
+
+    Each example sees as many stratified steps as it saw noise levels there, each with its own eps and z.
+    """
+    nats = []
+    with evaluating(model) as device:
+        for chunk in batches(examples, batch, seed, device):
+            nats.append(_diffusion_in_steps(model, chunk, steps, continuous.levels).cpu())
+            progress(len(chunk))
+    return replace(continuous, parts={**continuous.parts, "diffusion": torch.cat(nats)})
+
+
+def _diffusion_in_steps(model: DiffusionModel, batch: Batch, steps: int, levels: int) -> PerExample:
+    """(B,) T/2 E expm1(gamma_t - gamma_s) |eps - eps_hat|^2 over the steps from t = i/T to s = (i - 1)/T, nats."""
+    x, draws, nats = batch.x, batch.random, torch.zeros(len(batch), device=batch.x.device)
+    for k in range(levels):
+        i = ((k + draws.stratified(len(x))) / levels * steps).floor().clamp(max=steps - 1) + 1
+        log_snr, before = model.noise.log_snr(i / steps), model.noise.log_snr((i - 1) / steps)
+        eps = draws.normal(*x.shape)
+        z = None
+        if model.posterior is not None:
+            code = model.posterior(x)
+            z = code.sample(draws.normal(*code.mean.shape))
+        said = model.denoiser(model.noise.add(x, eps, i / steps), i / steps, z)
+        nats += terms.diffusion_in_steps(eps, said, -log_snr, -before, steps) / levels
+    return nats
 
 
 def active_units(means: Tensor, threshold: float = 0.01) -> int:
