@@ -113,8 +113,8 @@ class UNet(Decoder):
     attention: levels (0 is the finest) with one self-attention after their blocks on the way down; sliced score
     matching differentiates twice, which fused attention cannot. draw_code: the code is also drawn as a picture of
     features (a `Generator` of half the width) and added to what the blocks see first: where in the picture a code
-    means something is then said, and need not be worked out from modulations. dropout: in each block. condition_width: None for 4 width. Other
-    arguments: see `Decoder`.
+    means something is then said, and need not be worked out from modulations. dropout: in each block. condition_width:
+    None for 4 width. Other arguments: see `Decoder`.
     """
 
     def __init__(
