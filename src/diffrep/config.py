@@ -67,7 +67,7 @@ class DecoderSettings(_Frozen):
     attention: tuple[bool, ...] = Field(default=(), description="whether each resolution attends, finest first")
     fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin, cos(2^n pi x)")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
-    draw_code: bool = Field(default=False, description="show the code as a picture of features, too")
+    draw_code: bool = Field(default=True, description="show the code as a picture of features, too")
     code_until: float | None = Field(
         default=None, description="log-SNR above which, towards the data, the code is not seen; none: seen everywhere"
     )
@@ -124,7 +124,7 @@ class PriorSettings(_Frozen):
     """The distribution of codes: trained with a random code, fitted after training to a deterministic one."""
 
     kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive"] = Field(
-        default="auto", description="family of distributions; auto: normal, or independent for a categorical code"
+        default="auto", description="family of distributions; auto: the method's own (normal; mixture for vae-vdm)"
     )
     components: PositiveInt = Field(default=20, description="Gaussians of a mixture")
 

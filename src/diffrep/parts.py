@@ -161,8 +161,8 @@ class Parts:
             )
         return Deterministic(self.encoder(time), self.settings.code.dim, time)
 
-    def prior(self) -> Prior:
-        """p(z) of a random code; where it has parameters the rate trains them."""
+    def prior(self, own: str = "normal") -> Prior:
+        """p(z) of a random code, trained by the rate where it has parameters; `own`: if settings leave it open."""
         code, kind = self.settings.code, self.settings.prior.kind
         if code.kind == "categorical":
             if kind not in ("auto", "autoregressive"):
@@ -172,7 +172,8 @@ class Parts:
                 )
             of_variables: Callable[[int, int], Prior] = Categories if kind == "auto" else Autoregressive
             return of_variables(code.dim // code.classes, code.classes)
-        return StandardNormal(code.dim) if kind in ("auto", "normal") else Joint(self._density(kind))
+        kind = _choose(kind, own)
+        return StandardNormal(code.dim) if kind == "normal" else Joint(self._density(kind))
 
     def prior_after(self, own: str = "normal") -> Prior:
         """p(z) of a deterministic code, fitted after training; `own`: that of the paper, if settings leave it open."""

@@ -89,7 +89,7 @@ def vae_vdm(parts: Parts) -> Model:
         {**_bound_terms(parts, denoiser, start), "rate": rate, **_code_terms(parts)},
         _bound_levels(parts),
         posterior=parts.random(),
-        prior=parts.prior(),
+        prior=parts.prior("mixture"),
         weights={"rate": price, **_code_weights(parts)},
         drop=parts.settings.code.drop,
         lag=parts.lag(price),
