@@ -13,11 +13,11 @@ from diffrep.errors import UserError
 from diffrep.evaluation import probes
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.fitting import Labelled, cross_entropy, fit, predicted
+from diffrep.evaluation.mlp import BATCH, DROPOUT, HIDDEN, RATE
 from diffrep.model import Model
 from diffrep.progress import Progress, counting, silent
 
 PROTOCOL = "times-1"  # P2F: 512 units, dropout 1/4, batches of 256, Adam 1e-3; the epoch by validation, then test once
-HIDDEN, DROPOUT, BATCH, RATE = 512, 0.25, 256, 1e-3
 PATIENCE = 20  # epochs without a better one
 LINEAR = ("mean", "concat")  # ways that a linear probe can read too
 
@@ -49,7 +49,7 @@ def codes_over_times(
 
 
 class Recurrent(nn.Module):
-    """codes (B, k, d) -> scores (B, classes): a GRU over the times, its last state read by a linear map."""
+    """codes (B, k, d) -> scores (B, classes): a GRU over the times, its last state read by a linear map (P2F)."""
 
     def __init__(self, dim: int, classes: int, width: int = 256):
         super().__init__()
