@@ -85,7 +85,7 @@ def cells(code: LinearCode, seen: Profile) -> torch.Tensor:
     return profile_nats(code.data, code.given_code, fine.flatten()).view(len(seen.log_snr), 64).mean(1)
 
 
-def within(value: float, error: float, exact: float, errors: float = 3.0) -> bool:
+def within(value: float, error: float, exact: float, errors: float = 2.0) -> bool:
     return abs(value - exact) < errors * error
 
 
