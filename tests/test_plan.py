@@ -1,5 +1,7 @@
 """Studies as they are written down: every combination once, and each mistake one sentence."""
 
+from pathlib import Path
+
 import pytest
 
 from diffrep import plan
@@ -99,3 +101,12 @@ def test_each_run_has_the_twin_of_its_seed_and_equal_twins_are_one():
             assert by[p.twin].settings.seed == p.settings.seed
             assert by[p.twin].settings.method == "vdm"
     assert by["5.0-seed0"].settings == override(by["9.0-seed0"].settings, ["code.rate=5.0"])
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "studies").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_studies_of_the_project_can_be_read(path):
+    """Names and settings change; a study that is broken by that would be found when someone waits for it."""
+    study = plan.read(path, data="digits")
+    axes = {axis: dict([*choices.items()][:1]) for axis, choices in study.axes.items()}
+    few = study.model_copy(update={"seeds": study.seeds[:1], "axes": axes})
+    assert len(plan.expand(few, FACTS)) >= len(study.runs)

@@ -49,6 +49,10 @@ def benchmark(
     three. Goes on where it was stopped. A method that fails is a row with its reason. UserError: a name or a budget
     that cannot be, no labels.
     """
+    _budget(budget, total, 1)
+    for name in methods or ():
+        if name not in {**METHODS, **dict.fromkeys(UNTRAINED)}:
+            raise unknown("method", name, [*METHODS, *UNTRAINED])
     directory, cuts = Path(directory), Cuts()
     first = config.override(Settings(), [*changes, f"data.source={data}"])
     splits = cuts.of(first)
@@ -88,8 +92,6 @@ def _methods(asked: Sequence[str] | None, settings: Settings, splits: Splits) ->
     names, failed = list(dict.fromkeys(asked or [*METHODS, *UNTRAINED])), {}
     kept = []
     for name in names:
-        if name not in {**METHODS, **dict.fromkeys(UNTRAINED)}:
-            raise unknown("method", name, [*METHODS, *UNTRAINED])
         try:
             if name in UNTRAINED or quiet(config.override(settings, [f"method={name}"]), facts).has_code:
                 kept.append(name)
