@@ -84,7 +84,7 @@ def balanced(dims: int) -> Density:
 
 
 def fine(dims: int) -> Density:
-    """What one number, or a few, show: width of a stroke, a tint. Width 1, centre 1/2, whatever dims is."""
+    """What one number, or a few, show: a tint, an edge. Width 1, centre 1/2, whatever dims is."""
     return bump(FINE, 1.0)
 
 

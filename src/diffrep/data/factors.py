@@ -12,7 +12,7 @@ from diffrep.data.values import of_array
 SIDE = 16  # pixels of a picture; everything is drawn at twice that and averaged
 FINE = 2
 DRAWINGS = 4  # of each source digit
-TINT = 0.15  # how far the ink is from white: little energy, so that its hue is a fine factor
+TINT = 0.15  # how far the ink is from white: little, so that its hue is a fine factor
 
 
 @cache
@@ -20,8 +20,9 @@ def digits_factors() -> Raw:
     """7,188 pictures (3, 16, 16) of 8 bit: each of scikit-learn's 1,797 digits drawn four times, and its class.
 
     Factors: `stroke` (width of the pen, 1.3 to 1.9 pixels), `hue` (of a light tint, 0 red to 2/3 blue) and `background`
-    (0 black to 0.08). They are fine: over all its values each moves a picture by a squared distance of about 1 to 3,
-    where the class moves it by about 40. Two source digits in ten are test, one is validation, with all their drawings.
+    (0 black to 0.08). Summed over a picture they have variances of 3.7, 2.1 and 1.2 at the same digit, while means of
+    classes have 39: so hue and background show later, at less noise. Two source digits in ten are test, one is
+    validation, with all their drawings.
     Whole-number arithmetic, frozen random numbers and single operations on float64: the same everywhere.
     """
     from sklearn.datasets import load_digits
