@@ -28,7 +28,7 @@ def row(name: str, seed: int, bits: float | None, twin: str | None = None, **res
     "numbers, lowest, best",
     [
         ([(1.0, 0.1), (1.5, 0.1)], True, 0),  # 1.2 < 1.3
-        ([(1.0, 0.1), (1.3, 0.1)], True, None),  # 1.2 > 1.1
+        ([(1.0, 0.1), (1.35, 0.1)], True, None),  # 1.2 > 1.15, though 1.1 is not
         ([(1.0, 0.1), (1.5, 0.1)], False, 1),
         ([(1.0, 0.1), (1.5, 0.1), (2.0, 0.6)], True, None),  # the third is far, but so uncertain that it may be best
         ([(1.0, 0.1), (2.0, None)], True, None),
