@@ -6,7 +6,19 @@ import pytest
 import torch
 from scipy import stats
 
-from diffrep.levels import Levels, balanced, band, bump, coarse, fine, high_noise, likelihood, low_noise, semantic, uniform
+from diffrep.levels import (
+    Levels,
+    balanced,
+    band,
+    bump,
+    coarse,
+    fine,
+    high_noise,
+    likelihood,
+    low_noise,
+    semantic,
+    uniform,
+)
 from diffrep.noise import VE, VP, Cosine, LearnedGamma, LinearGamma
 from diffrep.shapes import Draws
 

@@ -172,8 +172,8 @@ class Parts:
                 )
             of_variables: Callable[[int, int], Prior] = Categories if kind == "auto" else Autoregressive
             return of_variables(code.dim // code.classes, code.classes)
-        kind = _choose(kind, own)
-        return StandardNormal(code.dim) if kind == "normal" else Joint(self._density(kind))
+        chosen = _choose(kind, own)
+        return StandardNormal(code.dim) if chosen == "normal" else Joint(self._density(chosen))
 
     def prior_after(self, own: str = "normal") -> Prior:
         """p(z) of a deterministic code, fitted after training; `own`: that of the paper, if settings leave it open."""
