@@ -90,6 +90,23 @@ def test_the_grid_is_whole():
     assert {(s.data.source, s.train.budget) for s in found.values()} == {("somewhere", "64ex")}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"axes": {"rate": {"<5": ["code.rate=4"], ">5": ["code.rate=6"]}}},
+        {"runs": [{"name": "a", "method": "drl", "twin": True}, {"name": "a twin", "method": "ddpm"}]},
+        {
+            "runs": [{"name": "a", "method": "vae-vdm"}, {"name": "a b", "method": "vae-vdm"}],
+            "axes": {"x": {"b c": [], "c": []}},
+        },
+    ],
+)
+def test_runs_that_would_share_a_folder_are_told(changes):
+    """Of two runs in one folder one would be lost without a word."""
+    with pytest.raises(UserError, match="would share the folder"):
+        plan.expand(plan.plan(with_(**changes)), FACTS)
+
+
 def test_each_run_has_the_twin_of_its_seed_and_equal_twins_are_one():
     """Two prices of one model leave the same model without a code, which is trained once."""
     runs = [{"name": n, "method": "vae-vdm", "set": [f"code.rate={n}"], "twin": True} for n in ("5.0", "9.0")]

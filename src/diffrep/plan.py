@@ -122,9 +122,24 @@ def expand(study: Plan, facts: Facts) -> list[Planned]:
                 same = next((run for run in runs.values() if run.settings == plain), None)
                 same = same or Planned(_folder(name, place, seed), name, axes, plain, code=False)
                 made = replace(made, twin=same.folder)
-                runs |= {made.folder: made, same.folder: same}
-            runs[made.folder] = made
+                _put(runs, made)
+                _put(runs, same)
+            _put(runs, made)
     return list(runs.values())
+
+
+def _put(runs: dict[str, Planned], run: Planned) -> None:
+    """Under its folder; UserError where another run is there already, since one of them would be lost."""
+    other = runs.setdefault(run.folder, run)
+    if other != run:
+        raise UserError(
+            f"two runs of the study would share the folder {run.folder}, {_words(other)} and {_words(run)}; give runs"
+            " and choices names that differ in letters or digits."
+        )
+
+
+def _words(run: Planned) -> str:
+    return " ".join([repr(run.name), *map(repr, run.axes.values())])
 
 
 def _own(study: Plan, entry: Entry) -> list[str]:
