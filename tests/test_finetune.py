@@ -47,6 +47,15 @@ def test_with_an_encoder_that_learns_nothing_the_codes_are_the_frozen_ones():
     assert moved.step == 0 or not np.array_equal(codes(moved.classifier.encoder, valid[0]), codes(encoder, valid[0]))
 
 
+def test_an_encoder_that_was_frozen_in_training_is_tuned_too():
+    """The encoder of `random-encoder` takes no gradient there; "fine-tuned" would be the frozen probe again."""
+    encoder = encoder_of(model_of("random-encoder"))
+    start = frozen(encoder, labelled(24, 3, 0), labelled(60, 3, 1))
+    start(labelled(4, 3, 2)[0]).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in start.encoder.parameters())
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
 @pytest.mark.parametrize("method", ["drl", "tvdrl", "vae"])
 def test_the_trained_model_is_left_bit_identical(method):
     """A run is measured many times; no measurement may change it."""

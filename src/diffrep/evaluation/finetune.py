@@ -75,7 +75,7 @@ class Tuned:
 
 
 def frozen(encoder: nn.Module, train: Labelled, valid: Labelled) -> Classifier:
-    """The linear probe of `diffrep.evaluation.probes` as a network, on a copy of the encoder.
+    """The linear probe of `diffrep.evaluation.probes` as a network, on a copy of the encoder, all of it to be trained.
 
     UserError where training has one class, or validation no example.
     """
@@ -88,7 +88,7 @@ def frozen(encoder: nn.Module, train: Labelled, valid: Labelled) -> Classifier:
             f"expected labels of two classes in the training split and some in the validation split, got "
             f"{len(train[1].unique())} and {len(valid[1])} examples; give more."
         )
-    encoder, device = copy.deepcopy(encoder).eval(), train[0].device
+    encoder, device = copy.deepcopy(encoder).eval().requires_grad_(True), train[0].device
     z, z_valid = (codes(encoder, x) for x, _ in (train, valid))
     y, y_valid = (part[1].cpu().numpy() for part in (train, valid))
     scaler = StandardScaler().fit(z)
