@@ -60,7 +60,7 @@ def times(
     from diffrep.readouts import combined_table, read_times, single_table
 
     ks = times_.split(",")
-    if not all(k.strip().isdigit() and int(k) for k in ks):
+    if not all(k.strip().isdecimal() and int(k) for k in ks):
         raise UserError(f"--times expects numbers such as 1,2,5,10, got {times_!r}.")
     loaded = runs.load(run, device)
     with progress() as update:

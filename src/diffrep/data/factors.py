@@ -1,4 +1,4 @@
-"""Digits drawn anew with a stroke, colours and a place that are known."""
+"""Digits drawn anew with a stroke and colours that are known."""
 
 from __future__ import annotations
 

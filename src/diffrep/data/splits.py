@@ -39,7 +39,7 @@ def load(
     | source | what is read |
     |---|---|
     | "digits" | 1,797 digits of 8 x 8 with 17 grey levels, inside scikit-learn |
-    | "digits-factors" | the same digits drawn anew with known stroke, colours and place: see `diffrep.data.factors` |
+    | "digits-factors" | the same digits drawn anew with known stroke and colours: see `diffrep.data.factors` |
     | array or tensor, or (x, labels) | pictures, signals, volumes or tables: see `diffrep.data.values.of_array` |
     | `.npy`, `.npz` | the same; in `.npz` x, images, data, counts or features, with y or labels; the rest: factors |
     | folder of pictures | flat, class folders, train/ valid/ test/, metadata.csv (file_name, label, factors) |
