@@ -83,6 +83,12 @@ def test_semi_stands_side_by_side(done, capsys):
     assert facts["examples"] == 359 and 40 <= facts["unlabelled_examples"] <= 60
 
 
+def test_semi_draws_a_classifier_anew(tmp_path):
+    """Its head has a row for each class of the data, which the untrained one beside must be told too."""
+    shutil.copytree(run_of("classifier"), tmp_path / "run")
+    assert diffrep("semi", tmp_path / "run", *QUICK["semi"]) == 0
+
+
 @pytest.mark.parametrize(
     "words, said",
     [

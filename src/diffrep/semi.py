@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
 from diffrep.evaluation.fitting import Labelled, accuracy
-from diffrep.parts import Facts
 from diffrep.progress import Progress, counting, silent
 from diffrep.recipes import build
 from diffrep.runs import Run
@@ -96,7 +96,9 @@ def table(facts: dict) -> list[list[str]]:
 def _untrained(run: Run, seed: int):
     """The run's model as it would be drawn with this seed."""
     settings = run.settings.model_copy(update={"seed": seed})
-    return build(settings, Facts(run.card.shape, run.card.bins))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
+        return build(settings, run.card.facts())
 
 
 def _tensors(examples: Examples, device: torch.device) -> Labelled:
