@@ -12,6 +12,7 @@ from diffrep.data.stores import Grid
 from diffrep.distance import features_of, sampled
 from diffrep.errors import UserError
 from diffrep.evaluation import quality
+from diffrep.training import DEVICES
 from runs_at_hand import diffrep, one_sentence, run_of
 
 
@@ -87,6 +88,17 @@ def test_features_of_a_run_are_its_codes(run):
     seen, x = features_of(f"run:{other}", run), run.splits().test.batch(torch.arange(9)).x
     assert torch.equal(seen.of(x), runs.load(other).model.encode(x).mean)
     assert str(other) in seen.name and "ae on digits" in seen.name
+
+
+@pytest.mark.parametrize("where", ["cpu", "cuda:0"])
+def test_the_other_run_is_asked_for_by_a_device_that_exists_by_name(where, monkeypatch):
+    """Weights lie on cuda:0, while a run is loaded to cpu, cuda or auto."""
+    asked = []
+    other = runs.load(run_of("vae"), "cpu")
+    monkeypatch.setattr(runs.Run, "device", property(lambda self: torch.device(where)))
+    monkeypatch.setattr(distance, "load", lambda path, device: asked.append(device) or other)
+    distance.features_of("run:other", other)
+    assert asked == ["cpu" if where == "cpu" else "auto"] and asked[0] in DEVICES
 
 
 def test_features_that_do_not_fit_are_one_sentence(run, tmp_path, capsys):

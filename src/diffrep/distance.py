@@ -74,7 +74,7 @@ def features_of(text: str, run: Run) -> Features:
     kind, _, path = text.partition(":")
     if kind != "run":
         return named(text, run.device)
-    other = load(path, str(run.device))
+    other = load(path, "cpu" if run.device.type == "cpu" else "auto")
     if (other.card.shape, other.card.bins) != (run.card.shape, run.card.bins):
         raise UserError(
             f"{path} was trained on {form(other.card.shape, other.card.bins)} data and {run.directory} on"
