@@ -12,6 +12,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation.mlp import mlp
 from diffrep.evaluation.neighbours import knn
 from diffrep.evaluation.probes import ALPHAS, STRENGTHS, SVM_STRENGTHS, best, explained, linear, regression, spread, svm
+from diffrep.evaluation.protocols import protocols
 
 SIZES = (120, 150, 200)
 CLASSIFIERS = [linear, svm, knn, lambda *parts: mlp(*parts, epochs=4)]
@@ -139,6 +140,14 @@ def test_most_training_examples_are_the_first(splits):
     """A cap on the training split is the same as a shorter training split."""
     train, valid, test = splits
     assert linear(*splits, most=60) == linear((train[0][:60], train[1][:60]), valid, test)
+
+
+@pytest.mark.parametrize("name", ["linear", "regression"])
+def test_by_name_all_training_examples_count(name):
+    """`diffrep probe --most 60000` has chosen them; a second cut to the first 20,000 would drop the last classes."""
+    y = np.repeat([0, 1], [20_000, 100])
+    part = (y[:, None].astype(np.float64), y)
+    assert protocols([name], numbers=name == "regression")[name].measure(part, part, part)["train_examples"] == 20_100
 
 
 def test_most_training_examples_of_others_are_spread(splits):
