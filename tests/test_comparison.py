@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from diffrep.checkpoints import load_tensors
 from diffrep.comparison import compare, table
 from diffrep.errors import UserError
+from diffrep.records import STAMP, WEIGHTS, weights_digest
 from diffrep.table import Number
 from runs_at_hand import SMALL, diffrep, one_sentence, run_of
 
@@ -22,6 +24,7 @@ def copies(tmp_path: Path, bits: tuple[float, ...], error: float = 0.01, **more)
         shutil.copytree(run_of("vae-vdm"), place, ignore=shutil.ignore_patterns("checkpoints"))
         bound = {"bits_per_dim": value, "bits_per_dim_se": error}
         metrics = {"bound": bound, "rate_nats": 9.0, "protocol": "bound-1", "levels": 8, "parameters": 5, **more}
+        metrics[STAMP] = weights_digest(load_tensors(place / WEIGHTS)[0])
         (place / "metrics.json").write_text(json.dumps(metrics))
         places.append(place)
     return places

@@ -15,6 +15,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation.protocols import Protocol, protocols
 from diffrep.evaluation.references import pixels
 from diffrep.recipes import build
+from diffrep.records import digest, weights_digest
 from runs_at_hand import diffrep, one_sentence, run_of
 from samples import parts_of
 
@@ -74,7 +75,7 @@ def test_scores_are_scikit_learns_on_the_saved_codes(run):
     found = probing.probe(run, names=["linear"])
     parts = []
     for part in parts_of(run.splits()):
-        key = stored_codes.digest("codes-1", stored_codes.weights_digest(run.model), part.fingerprint, None)
+        key = digest("codes-1", weights_digest(run.model.state_dict()), part.fingerprint, None)
         (path,) = (run.directory / "features").glob(f"code-*-{key}.npz")
         with np.load(path, allow_pickle=False) as saved:
             assert saved["data"] == part.fingerprint and saved["protocol"] == "codes-1"

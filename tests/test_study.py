@@ -15,6 +15,8 @@ from diffrep.data import Splits
 from diffrep.errors import UserError
 from diffrep.parts import Facts
 from diffrep.plan import expand, plan
+from diffrep.probing import probe
+from diffrep.records import PROBES, read
 from diffrep.study import study
 from runs_at_hand import diffrep, one_sentence
 
@@ -63,6 +65,17 @@ def test_rows_hold_what_the_runs_say(done):
     said = (out / "table.md").read_text()
     assert f"{np.mean(code):.4f} ± {np.std(code, ddof=1) / math.sqrt(2):.4f}" in said
     assert f"{gaps.mean():+.4f} ± {gaps.std(ddof=1) / math.sqrt(2):.4f}" in said
+
+
+def test_the_probes_of_a_study_are_those_of_the_command(done, tmp_path):
+    """`diffrep probe` goes on from them: what is there is kept, with the rest and the references beside it."""
+    shutil.copytree(done[0] / "runs" / "a-code-seed0", tmp_path / "run")
+    before = read(tmp_path / "run" / PROBES)["scores"]
+    assert list(before) == ["code"] and list(before["code"]) == ["few-1"]
+    assert "10 for each" in {row["run"]: row for row in done[1]["runs"]}["a-code-seed0"]["missing"]["probes"]
+    found = probe(runs.load(tmp_path / "run"), names=["knn"])["scores"]
+    assert found["code"]["few-1"] == before["code"]["few-1"] and "knn" in found["code"]
+    assert found["pixels"].keys() == {"knn"}
 
 
 def test_twins_have_the_parameters_and_the_data_of_their_runs(done):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from diffrep import config, measures, outcome
+from diffrep import config, measures, records
 from diffrep.budget import Budget
 from diffrep.checkpoints import write_bytes
 from diffrep.config import Settings
@@ -77,7 +77,7 @@ def benchmark(
             "the benchmark",
         )
         found = study(written, directory, say=say, watch=watch)
-    known = {row["run"]: row for row in outcome.read(directory / BENCHMARK).get("runs", [])}
+    known = {row["run"]: row for row in records.read(directory / BENCHMARK).get("runs", [])}
     rows = [*found["runs"]]
     for seed in range(seeds):
         here = config.override(first, [f"seed={seed}"])

@@ -10,8 +10,9 @@ from diffrep import outcome, runs
 from diffrep.errors import UserError
 from diffrep.measurement import measure
 from diffrep.progress import Progress, silent
+from diffrep.records import METRICS, current
 from diffrep.results import COLUMNS
-from diffrep.runs import METRICS, form, read_card
+from diffrep.runs import form, read_card
 from diffrep.table import Number, Table
 
 
@@ -40,7 +41,7 @@ def compare(
     names = _names(places)
     rows = []
     for place, name, (settings, card) in zip(places, names, cards, strict=True):
-        metrics = outcome.read(place / METRICS)
+        metrics = current(place)[METRICS]
         rows.append(
             {
                 "run": name,

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
-from diffrep.checkpoints import write_bytes
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import disentangle as scores
 from diffrep.evaluation import hypersphere
 from diffrep.measures import codes
 from diffrep.progress import Progress, counting, silent
+from diffrep.records import DISENTANGLE
 from diffrep.runs import Run
-
-DISENTANGLE = "disentangle.json"
 
 
 def disentangle(
@@ -55,8 +51,7 @@ def disentangle(
         "alignment": _alignment(z, values[:, list(known).index("label")]) if "label" in known else None,
         "sphere_protocol": hypersphere.PROTOCOL,
     }
-    write_bytes(run.directory / DISENTANGLE, (json.dumps(facts, indent=2) + "\n").encode())
-    return facts
+    return run.keep(DISENTANGLE, facts)
 
 
 def known_factors(examples: Examples) -> tuple[dict[str, tuple[np.ndarray, bool]], dict[str, str]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from diffrep.checkpoints import BrokenFile, load_tensors, save_tensors, write_bytes
+from diffrep.checkpoints import BrokenFile, load_tensors, save_tensors
 from diffrep.data import Examples, Splits
 from diffrep.data.stores import Grid
 from diffrep.errors import UserError
@@ -18,11 +16,11 @@ from diffrep.evaluation import quality
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.features import Features, named
 from diffrep.progress import Progress, counting, silent
-from diffrep.runs import WEIGHTS, Run, form, load
+from diffrep.records import DISTANCE, SAMPLES, weights_digest
+from diffrep.runs import Run, form, load
 from diffrep.sample import step_named
 from diffrep.shapes import Draws
 
-DISTANCE, SAMPLES = "distance.json", "samples"
 CHUNK = 100  # samples that are drawn at once and kept in one file
 
 
@@ -64,8 +62,7 @@ def distance(
         "steps": steps,
         "seed": seed,
     }
-    write_bytes(run.directory / DISTANCE, (json.dumps(facts, indent=2) + "\n").encode())
-    return facts
+    return run.keep(DISTANCE, facts)
 
 
 def features_of(text: str, run: Run) -> Features:
@@ -92,7 +89,7 @@ def sampled(
 
     Sample number i depends on sampler, steps and seed alone, not on n. A chunk that is on disk is read.
     """
-    of = {"weights": _digest(run.directory / WEIGHTS), "sampler": sampler, "steps": steps, "seed": seed}
+    of = {"weights": weights_digest(run.model.state_dict()), "sampler": sampler, "steps": steps, "seed": seed}
     folder, grid, chunks = run.directory / SAMPLES / f"{sampler}-{steps}-{seed}", Grid(run.card.bins), []
     with evaluating(run.model) as device:
         for number in range(-(-n // CHUNK)):
@@ -146,8 +143,3 @@ def _levels(x: Tensor, bins: int | None) -> Tensor:
     if bins is None:
         return x
     return ((x + 1) * (bins / 2)).floor().clamp(0, bins - 1).to(torch.uint8 if bins <= 256 else torch.int32)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

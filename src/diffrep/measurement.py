@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
 from diffrep import measures
-from diffrep.checkpoints import write_bytes
 from diffrep.data import Examples, Splits
 from diffrep.distance import distance
 from diffrep.errors import UserError
 from diffrep.evaluation.factors import probe_factors
 from diffrep.evaluation.protocols import protocols
-from diffrep.outcome import FACTORS
-from diffrep.probing import PROBES
+from diffrep.probing import CODE, probe
 from diffrep.profile import profile
-from diffrep.progress import Progress, silent
+from diffrep.progress import Progress, counting, silent
+from diffrep.records import FACTORS, FEATURES
 from diffrep.runs import Run
+from diffrep.stored_codes import stored_codes
 
 FEW = (1, 10)  # labels of each class
 MOST = 20_000  # training examples whose codes are probed
@@ -50,19 +49,16 @@ def measure(
     with _noting(missing, "information"):
         if "information" in wanted:
             profile(run, splits, most=PROFILED, progress=progress)
-    if not {"probes", "factors"} & set(wanted):
-        return missing
-    parts = cut(splits)
-    count = measures.counting("codes", sum(map(len, parts)), progress)
-    codes = [measures.codes(run.model, part, progress=count) for part in parts]
-    if "probes" in wanted:
-        found = {"scores": {"code": probed(codes, parts, ("few",), progress)}}
-        write_bytes(run.directory / PROBES, (json.dumps(found, indent=2) + "\n").encode())
+    with _noting(missing, "probes"):
+        if "probes" in wanted:
+            probe(run, splits, names=("few",), few=FEW, most=MOST, beside=False, progress=progress)
     if "factors" in wanted:
+        parts = cut(splits)
+        count = counting("codes", sum(map(len, parts)), progress)
+        codes = [stored_codes(run.directory / FEATURES, CODE, run.model, part, progress=count) for part in parts]
         progress("factors", 0, None)
         train, valid, test = ((code, part.factors) for code, part in zip(codes, parts, strict=True))
-        found = probe_factors(train, valid, test)
-        write_bytes(run.directory / FACTORS, (json.dumps(found, indent=2) + "\n").encode())
+        run.keep(FACTORS, {"factors": probe_factors(train, valid, test)})
     return missing
 
 

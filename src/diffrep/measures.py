@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from typing import cast
@@ -10,7 +9,6 @@ from typing import cast
 import numpy as np
 import torch
 
-from diffrep.checkpoints import write_bytes
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
@@ -20,7 +18,8 @@ from diffrep.evaluation.neighbours import knn
 from diffrep.evaluation.overlap import overlap
 from diffrep.model import DiffusionModel, Model
 from diffrep.progress import Progress, counting
-from diffrep.runs import METRICS, Run, facts_of
+from diffrep.records import METRICS
+from diffrep.runs import Run, facts_of
 
 BATCH = 250
 
@@ -56,8 +55,7 @@ def evaluate(
         **flowed,
         **_probes(run.model, splits, probe_examples, progress),
     }
-    write_bytes(run.directory / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
-    return metrics
+    return run.keep(METRICS, metrics)
 
 
 @torch.no_grad()

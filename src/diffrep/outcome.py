@@ -7,12 +7,10 @@ from pathlib import Path
 
 from diffrep import config
 from diffrep.config import Settings
-from diffrep.distance import DISTANCE
 from diffrep.errors import UserError
 from diffrep.evaluation.factors import score
-from diffrep.probing import PROBES
-from diffrep.profile import PROFILE
-from diffrep.runs import METRICS, SETTINGS
+from diffrep.records import DISTANCE, FACTORS, METRICS, PROBES, PROFILE, current
+from diffrep.runs import SETTINGS
 
 NUMBERS = (
     "bits_per_dim",
@@ -35,17 +33,18 @@ NUMBERS = (
     "examples",
     "seconds",
 )
-FACTORS = "factors.json"
 
 
 def numbers(directory: Path) -> dict[str, float | int | None]:
-    """NUMBERS of a run: bits/dim, nats, accuracies, ...; None where a file does not say, or is not there.
+    """NUMBERS of a run: bits/dim, nats, accuracies, ...; None where a file does not say, is not there, or is of other
+    weights than the run's now.
 
     images_per_second, examples and seconds are of training alone. UserError: a file that cannot be read.
     """
-    metrics, profile = read(directory / METRICS), read(directory / PROFILE)
+    known = current(directory)
+    metrics, profile = known[METRICS], known[PROFILE]
     bound, trained = metrics.get("bound") or {}, metrics.get("trained") or {}
-    probes, far = metrics.get("probes", {}), read(directory / DISTANCE)
+    probes, far = metrics.get("probes", {}), known[DISTANCE]
     seconds, examples = _seconds(directory), trained.get("examples")
     found = {
         "bits_per_dim": bound.get("bits_per_dim"),
@@ -56,7 +55,7 @@ def numbers(directory: Path) -> dict[str, float | int | None]:
         "active_units": metrics.get("active_units"),
         **{f"probe_{name}": probes.get(name) for name in ("linear", "linear_se", "knn", "knn_se")},
         **dict.fromkeys(name for name in NUMBERS if name.startswith("probe_few")),
-        **accuracies(read(directory / PROBES).get("scores", {}).get("code", {})),
+        **accuracies(known[PROBES].get("scores", {}).get("code", {})),
         "frechet": far.get("frechet"),
         "images_per_second": examples / seconds if examples and seconds else None,
         "parameters": metrics.get("parameters"),
@@ -75,23 +74,14 @@ def accuracies(results: dict[str, dict]) -> dict[str, float]:
 
 def seen_with(directory: Path) -> str | None:
     """What the distance of a run is one of: features and number of samples; None where there is none."""
-    far = read(directory / DISTANCE)
+    far = current(directory)[DISTANCE]
     return f"{far['features']}, {far['samples']:,} samples" if "frechet" in far else None
 
 
 def factors(directory: Path) -> dict[str, float]:
     """Name of each known factor -> what a simple model reads of it: accuracy, or R^2."""
-    results = read(directory / FACTORS)
+    results = current(directory)[FACTORS].get("factors", {})
     return {name: value for name, result in results.items() if (value := score(result)) is not None}
-
-
-def read(path: Path) -> dict:
-    """The facts of a JSON file, none where there is no such file; UserError where it is broken."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return facts if isinstance(facts, dict) else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): measure the run again.") from error
 
 
 def settings_of(directory: Path) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffrep import feature_files
-from diffrep.checkpoints import write_bytes
+from diffrep import feature_files, records
 from diffrep.data import Examples, Splits
 from diffrep.data.raw import as_labels, is_class_column, numbered
 from diffrep.data.splits import cut
@@ -21,10 +19,11 @@ from diffrep.evaluation.protocols import OF_NUMBERS, Protocol, protocols
 from diffrep.evaluation.references import RANDOM, references
 from diffrep.progress import Progress, counting, silent
 from diffrep.recipes import build
+from diffrep.records import FEATURES, PROBES, STAMP, digest, read, weights_digest
 from diffrep.runs import Run
-from diffrep.stored_codes import digest, stored_codes, weights_digest
+from diffrep.stored_codes import stored_codes
 
-PROBES, FEATURES, CODE = "probes.json", "features", "code"
+CODE = "code"
 PARTS = ("train", "valid", "test")
 
 
@@ -38,13 +37,15 @@ def probe(
     draws: int = 20,
     most: int = 20_000,
     seed: int = 0,
+    beside: bool = True,
     progress: Progress = silent,
 ) -> dict:
     """The codes of a run, and pixels, PCA and its untrained encoder, judged on its splits -> RUN/probes.json, returned.
 
     labels: a factor of the data in place of its labels; numbers that are not whole are regressed on. names, few, draws,
-    seed: see `protocols`. t: for a time-conditioned code. most: training examples, labelled ones first. What was
-    measured before with the same weights, data, labels and t is kept, and codes in RUN/features are not made again.
+    seed: see `protocols`. t: for a time-conditioned code. most: training examples, labelled ones first. beside: with
+    the references. What was measured before with the same weights, data, labels and t is kept, and codes in
+    RUN/features are not made again.
     """
     model = run.model
     if not model.has_code:
@@ -56,20 +57,21 @@ def probe(
     model.encode(splits.test.batch(torch.tensor([0])).x.to(run.device), t)  # or it says why not
     rows = _labelled_first(targets[0], most)
     parts[0], targets[0] = splits.train.subset(torch.from_numpy(rows)), targets[0][rows]
+    weights = weights_digest(model.state_dict())
     facts = {
         "method": run.settings.method,
         "data": run.card.source,
         **_facts(labels or "label", numbers, targets, overlap(splits.train.digests, splits.test.digests)),
         "t": t,
-        "key": digest(weights_digest(model), *(part.fingerprint for part in parts), t, *(y.tobytes() for y in targets)),
+        STAMP: weights,
+        "key": digest(weights, *(part.fingerprint for part in parts), t, *(y.tobytes() for y in targets)),
     }
-    path = run.directory / PROBES
 
     def keep(found: dict) -> None:
-        write_bytes(path, (json.dumps(found, indent=2) + "\n").encode())
+        records.keep(run.directory, PROBES, found, weights)
 
-    features = _features(run, parts, t, progress)
-    return _judged(features, targets, chosen, facts, _before(path, facts["key"]), keep, progress)
+    features = _features(run, parts, t, beside, progress)
+    return _judged(features, targets, chosen, facts, _before(run.directory / PROBES, facts["key"]), keep, progress)
 
 
 def probe_file(
@@ -122,11 +124,15 @@ def sentences(facts: dict) -> list[str]:
     return [f"{said}.", f"+- is one standard error{over}.", *([facts["warning"]] if facts["warning"] else [])]
 
 
-def _features(run: Run, parts: list[Examples], t: float | None, progress: Progress) -> dict[str, list[np.ndarray]]:
-    """The codes of the run, and the references: name -> features (N, d) of each part."""
+def _features(
+    run: Run, parts: list[Examples], t: float | None, beside: bool, progress: Progress
+) -> dict[str, list[np.ndarray]]:
+    """The codes of the run, and the references where they are to stand beside: name -> features (N, d) of each part."""
     folder, total = run.directory / FEATURES, sum(map(len, parts))
     count = counting("codes", total, progress)
     own = [stored_codes(folder, CODE, run.model, part, t, count) for part in parts]
+    if not beside:
+        return {CODE: own}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
         untrained = build(run.settings, run.card.facts()).to(run.device).eval()
@@ -147,8 +153,9 @@ def _judged(
     progress: Progress,
 ) -> dict:
     """Every protocol on every kind of features; what was measured `before` stays, each new result is kept at once."""
-    scores: dict = {kind: dict(before.get(kind, {})) for kind in features}
-    found = {**facts, "dims": {kind: x[0].shape[1] for kind, x in features.items()}, "scores": scores}
+    scores: dict = {kind: {} for kind in features} | before.get("scores", {})
+    dims = before.get("dims", {}) | {kind: x[0].shape[1] for kind, x in features.items()}
+    found = {**facts, "dims": dims, "scores": scores}
     count = counting("probes", len(features) * len(chosen), progress)
     count(0)
     for name, protocol in chosen.items():
@@ -213,12 +220,12 @@ def _facts(called: str, numbers: bool, targets: list[np.ndarray], shared: int) -
 
 
 def _before(path: Path, key: str) -> dict:
-    """The scores of a file that was written for the same key; none where there is no such file."""
+    """A file that was written for the same key; nothing where there is no such file, or it is broken."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found["scores"] if found["key"] == key else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read(path)
+    except UserError:
         return {}
+    return found if found.get("key") == key else {}
 
 
 def _cell(result: dict | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
 from torch import Tensor
 
@@ -13,10 +11,10 @@ from diffrep.evaluation import information
 from diffrep.evaluation.information import Profile, denoisings, mean_and_error, mutual_information, profile_over_times
 from diffrep.profile_picture import Denoisings, levels_to_show, picture
 from diffrep.progress import Progress, counting
+from diffrep.records import PICTURES, PROFILE
 from diffrep.runs import Run
 from diffrep.shapes import Draws
 
-PROFILE, PICTURE = "profile.json", "profile.png"
 PICTURED = 2  # examples in the picture
 TIMES = 10  # codes of a time-conditioned code
 
@@ -55,9 +53,9 @@ def profile(
         facts["over_times"] = [
             {"t": t, "log_snr_of_code": at, **_curve(of_time)} for t, (at, of_time) in zip(times, rows, strict=True)
         ]
-    write_bytes(run.directory / PROFILE, (json.dumps(facts, indent=2) + "\n").encode())
-    write_bytes(run.directory / PICTURE, picture(seen, sentences(facts), _denoised(run, test, seen), rows))
-    return facts
+    drawn = picture(seen, sentences(facts), _denoised(run, test, seen), rows)
+    write_bytes(run.directory / PICTURES[PROFILE], drawn)
+    return run.keep(PROFILE, facts)
 
 
 def sentences(facts: dict) -> list[str]:

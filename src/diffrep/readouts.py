@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 
 import torch
@@ -13,9 +12,9 @@ from diffrep.data import Examples, Splits
 from diffrep.evaluation import over_times, readout
 from diffrep.evaluation.over_times import LINEAR, WAYS, Parts, codes_over_times, even_times
 from diffrep.progress import Progress, counting, silent
+from diffrep.records import PICTURES, READOUT, TIMES
 from diffrep.runs import Run
 
-READOUT, TIMES, PICTURE = "readout.json", "times.json", "times.png"
 KS = (1, 2, 5, 10)  # how many times are combined
 
 
@@ -35,8 +34,7 @@ def read_layers(
         "data": run.card.source,
         **readout.readout(listened, splits or run.splits(), levels, search, most, seed, progress),
     }
-    write_bytes(run.directory / READOUT, (json.dumps(facts, indent=2) + "\n").encode())
-    return facts
+    return run.keep(READOUT, facts)
 
 
 def read_times(
@@ -94,9 +92,8 @@ def read_times(
         "best_single": {"t": best["t"], **best["mlp"]},
         "best_combined": max(combined, key=lambda row: row["valid_accuracy"]),
     }
-    write_bytes(run.directory / TIMES, (json.dumps(facts, indent=2) + "\n").encode())
-    write_bytes(run.directory / PICTURE, picture(facts))
-    return facts
+    write_bytes(run.directory / PICTURES[TIMES], picture(facts))
+    return run.keep(TIMES, facts)
 
 
 def known_labels(examples: Examples) -> tuple[Examples, torch.Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffrep import config, data, training
+from diffrep import config, data, records, training
 from diffrep.budget import Budget
 from diffrep.checkpoints import load_tensors, load_weights, save_tensors, write_bytes, writing
 from diffrep.config import Settings
@@ -23,11 +23,12 @@ from diffrep.model import Model
 from diffrep.parts import Facts
 from diffrep.priors import Prior
 from diffrep.recipes import build, method
+from diffrep.records import WEIGHTS, weights_digest
 from diffrep.shapes import Shape
 from diffrep.training import TrainingResult
 
 IN_MEMORY = "array"  # what the settings call data that was handed over as it is
-SETTINGS, DATA, WEIGHTS, METRICS = "config.json", "data.json", "model.safetensors", "metrics.json"
+SETTINGS, DATA = "config.json", "data.json"
 BEGUN = (DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # all that a run holds which was killed before its first step
 PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
 FREE = (
@@ -100,6 +101,10 @@ class Run:
         splits = splits_of(self.settings)
         _same_data(self.card, DataCard.of(splits), self.directory)
         return splits
+
+    def keep(self, name: str, facts: dict) -> dict:
+        """Write a file of results into the run's directory; returns its content, with the digest of the weights."""
+        return records.keep(self.directory, name, facts, weights_digest(self.model.state_dict()))
 
     @property
     def device(self) -> torch.device:
@@ -281,12 +286,14 @@ def _describe(directory: Path, card: DataCard, settings: Settings) -> None:
 
 
 def _remove_run(directory: Path) -> None:
-    """Remove what a run has learned, and that alone; its settings stay, to be replaced, so that it is still a run."""
+    """Remove what a run has learned and what is known of it; its settings stay, so that it is still a run, and so does
+    all that is not a run's."""
     with writing(directory):
         if (directory / "checkpoints").exists():
             shutil.rmtree(directory / "checkpoints")
-        for name in (WEIGHTS, METRICS, "metrics.jsonl", "timings.jsonl"):
+        for name in (WEIGHTS, "metrics.jsonl", "timings.jsonl"):
             (directory / name).unlink(missing_ok=True)
+    records.remove(directory)
 
 
 @torch.no_grad()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 
 import torch
 from torch import Tensor
 
-from diffrep.checkpoints import write_bytes
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
 from diffrep.evaluation.fitting import Labelled, accuracy
 from diffrep.progress import Progress, counting, silent
 from diffrep.recipes import build
+from diffrep.records import SEMI
 from diffrep.runs import Run
 
-SEMI = "semi.json"
 KINDS = {  # as the table names them
     "frozen": "frozen encoder, linear probe",
     "random": "fine-tuned from random weights",
@@ -83,8 +81,7 @@ def semi(
         "protocol": [finetune.PROTOCOL, pseudo_labels.PROTOCOL],
         **{name: {**_mean(values, len(test[1])), "draws": values} for name, values in draws.items()},
     }
-    write_bytes(run.directory / SEMI, (json.dumps(facts, indent=2) + "\n").encode())
-    return facts
+    return run.keep(SEMI, facts)
 
 
 def table(facts: dict) -> list[list[str]]:

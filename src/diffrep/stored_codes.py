@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from diffrep.checkpoints import writing
 from diffrep.data import Examples
 from diffrep.measures import codes
 from diffrep.model import Model
+from diffrep.records import digest, weights_digest
 
 PROTOCOL = "codes-1"  # mean codes of one split, in its order
 
@@ -32,7 +30,7 @@ def stored_codes(
 
     The file is the one of these weights, these examples and this t, and says so; one that is broken is made anew.
     """
-    weights = weights_digest(model)
+    weights = weights_digest(model.state_dict())
     key = digest(PROTOCOL, weights, examples.fingerprint, t)
     path = folder / f"{name}-{weights[:8]}-{key}.npz"
     known = _read(path, len(examples))
@@ -54,21 +52,6 @@ def stored_codes(
             if not old.name.startswith(f"{name}-{weights[:8]}-"):
                 old.unlink()
     return made
-
-
-def weights_digest(model: nn.Module) -> str:
-    """16 hex digits over every weight of a model."""
-    flat = {name: value.detach().cpu().contiguous().reshape(-1) for name, value in sorted(model.state_dict().items())}
-    return digest(*(part for name, value in flat.items() for part in (name, value.view(torch.uint8).numpy().tobytes())))
-
-
-def digest(*parts: object) -> str:
-    """16 hex digits over parts, bytes or what prints apart."""
-    found = hashlib.sha256()
-    for part in parts:
-        content = part if isinstance(part, bytes) else repr(part).encode()
-        found.update(f"{len(content)} ".encode() + content)
-    return found.hexdigest()[:16]
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from diffrep import config, outcome, runs
+from diffrep import config, outcome, records, runs
 from diffrep.checkpoints import write_bytes
 from diffrep.config import Settings
 from diffrep.data import Splits
@@ -74,7 +74,7 @@ def study(
     first = cuts.of(_any_settings(plan))
     planned = expand(plan, DataCard.of(first).facts(first.train.histogram()))
     asked = chosen(planned, only)
-    rows = {row["run"]: row for row in outcome.read(directory / RESULTS).get("runs", [])}
+    rows = {row["run"]: row for row in records.read(directory / RESULTS).get("runs", [])}
     for run in planned:
         _same_settings(run, directory / RUNS / run.folder)
     rows = {run.folder: rows[run.folder] | _head(run) for run in planned if _done(rows.get(run.folder), run, plan)}
