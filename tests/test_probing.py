@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from diffrep import data, measures, probing, runs, stored_codes
+from diffrep import data, measurement, measures, probing, readouts, runs, stored_codes
 from diffrep.data import Splits
 from diffrep.errors import UserError
 from diffrep.evaluation.protocols import Protocol, protocols
@@ -178,16 +178,35 @@ def test_copies_of_train_in_test_are_said_with_every_result(copies, run, met):
 
 def test_labelled_examples_come_first(run, met):
     """Of a set of which few have labels, the cap takes those; they are spread over the split."""
-    splits = twins(0)
-    labels = torch.full((1000,), -1)
-    labels[::20] = splits.train.labels[::20]
-    object.__setattr__(splits.train, "labels", labels)
+    splits, labels = few_of_many()
     probing.probe(run, splits, most=80)
     y = met[0][0][1]
     assert len(y) == 80 and (y >= 0).sum() == 50
     probing.probe(run, splits, most=10)
     few = labels[::20][[0, 5, 10, 16, 21, 27, 32, 38, 43, 49]]  # ten of fifty, from the first to the last
     assert np.array_equal(met[4][0][1], few.numpy())
+
+
+def few_of_many() -> tuple[Splits, torch.Tensor]:
+    """A training split in which one of twenty has a label, and its labels."""
+    splits = twins(0)
+    labels = torch.full((1000,), -1)
+    labels[::20] = splits.train.labels[::20]
+    object.__setattr__(splits.train, "labels", labels)
+    return splits, labels
+
+
+def test_every_cap_takes_labelled_examples_first(tmp_path, monkeypatch):
+    """Evaluate, studies and read-outs are capped by the same rule as probe: all fifty labels are there among eighty."""
+    shutil.copytree(run_of("drl"), tmp_path / "run")
+    run, splits = runs.load(tmp_path / "run"), few_of_many()[0]
+    said = measures.evaluate(run, splits, levels=1, probe_examples=80)["probes"]
+    assert said["linear_protocol"]["train_examples"] == 50 == said["knn_protocol"]["train_examples"]
+    monkeypatch.setattr(measurement, "MOST", 80)
+    train = measurement.cut(splits)[0]
+    assert len(train) == 80 and (train.labels >= 0).sum() == 50
+    net = readouts.read_layers(run, splits, levels=1, search=80, most=80)
+    assert net["search_examples"][0] == 80 and net["probe"]["train_examples"] == 50
 
 
 def test_evaluate_says_linear_and_knn(run):

@@ -72,9 +72,9 @@ def _noting(missing: dict[str, str], what: str) -> Iterator[None]:
 
 
 def cut(splits: Splits) -> list[Examples]:
-    """Train, valid, test, of the first at most MOST examples, evenly spread."""
+    """Train, valid, test, of the first at most MOST examples, labelled ones first."""
     train = splits.train
-    return [train.subset(train.spread(MOST)) if len(train) > MOST else train, splits.valid, splits.test]
+    return [train.subset(train.labelled_first(MOST)) if len(train) > MOST else train, splits.valid, splits.test]
 
 
 def probed(

@@ -147,7 +147,7 @@ def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict
     if not model.has_code:
         return {"probes": {}, "no_probe": "this method has no code"}
     if len(splits.train) > most:
-        parts[0] = splits.train.subset(splits.train.spread(most))
+        parts[0] = splits.train.subset(splits.train.labelled_first(most))
     try:
         labels = [part.require_labels().cpu().numpy() for part in parts]
         count = counting("codes", sum(map(len, parts)), progress)

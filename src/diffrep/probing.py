@@ -11,6 +11,7 @@ import torch
 
 from diffrep import feature_files, records
 from diffrep.data import Examples, Splits
+from diffrep.data.examples import labelled_first
 from diffrep.data.raw import as_labels, is_class_column, numbered
 from diffrep.data.splits import cut
 from diffrep.errors import UserError, unknown
@@ -55,7 +56,7 @@ def probe(
     targets, numbers = _targets([_column(part, labels) for part in parts], labels or "label", names)
     chosen = protocols(names, few, draws, seed, numbers)
     model.encode(splits.test.batch(torch.tensor([0])).x.to(run.device), t)  # or it says why not
-    rows = _labelled_first(targets[0], most)
+    rows = labelled_first(_known(targets[0]), most)
     parts[0], targets[0] = splits.train.subset(torch.from_numpy(rows)), targets[0][rows]
     weights = weights_digest(model.state_dict())
     facts = {
@@ -98,7 +99,7 @@ def probe_file(
     chosen = protocols(names, few, draws, seed, numbers)
     x = [np.ascontiguousarray(file.x[rows[part]]) for part in PARTS]
     shared = overlap(x[0], x[2])
-    kept = _labelled_first(targets[0], most)
+    kept = labelled_first(_known(targets[0]), most)
     x[0], targets[0] = x[0][kept], targets[0][kept]
     facts = {"data": str(path), **_facts(file.label_name, numbers, targets, shared), "t": t}
     return _judged({path.stem: x}, targets, chosen, facts, {}, lambda found: None, progress)
@@ -192,16 +193,8 @@ def _targets(columns: list[np.ndarray], name: str, names: Sequence[str] | None) 
     return np.split(found.numpy(), ends), False
 
 
-def _labelled_first(y: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` positions, rising and evenly spread: those with a label, and what room is left for others."""
-    known = np.isfinite(y) if y.dtype.kind == "f" else y >= 0
-    labelled, rest = np.flatnonzero(known), np.flatnonzero(~known)
-    labelled = _evenly(labelled, most)
-    return np.sort(np.concatenate([labelled, _evenly(rest, most - len(labelled))]))
-
-
-def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)]
+def _known(y: np.ndarray) -> np.ndarray:
+    return np.isfinite(y) if y.dtype.kind == "f" else y >= 0
 
 
 def _facts(called: str, numbers: bool, targets: list[np.ndarray], shared: int) -> dict:

@@ -52,7 +52,7 @@ def read_times(
     for a code that does not depend on t, or data without labels.
     """
     splits = splits or run.splits()
-    train = splits.train.subset(splits.train.spread(most))
+    train = splits.train.subset(splits.train.labelled_first(most))
     rows = [known_labels(part) for part in (train, splits.valid, splits.test)]
     every = sorted({t for k in ks for t in even_times(k)})
     count = counting("codes", sum(len(part) for part, _ in rows), progress)

@@ -45,7 +45,7 @@ def semi(
     device = run.device
     trained = finetune.encoder_of(run.model)
     valid, test = (
-        _tensors(part, device) for part in (splits.valid.subset(splits.valid.spread(valid_most)), splits.test)
+        _tensors(part, device) for part in (splits.valid.subset(splits.valid.labelled_first(valid_most)), splits.test)
     )
     if not len(test[1]):
         raise UserError("no test example has a label to score by; give labels, or pick other data.")

@@ -102,7 +102,13 @@ class Examples:
 
     def spread(self, most: int) -> Tensor:
         """At most `most` positions, all of them where there are fewer, evenly from the first to the last."""
-        return torch.linspace(0, len(self) - 1, min(len(self), most), dtype=torch.float64).long()
+        return torch.from_numpy(evenly(np.arange(len(self)), most))
+
+    def labelled_first(self, most: int) -> Tensor:
+        """As `spread`, but of a set of which few have a label none of those is left out for one that has none."""
+        if self.labels is None:
+            return self.spread(most)
+        return torch.from_numpy(labelled_first(self.labels.cpu().numpy() >= 0, most))
 
     def histogram(self) -> Tensor | None:
         """Counts (C, bins) of grey levels, int64, over at most 5,000 evenly spaced examples; None when continuous."""
@@ -115,6 +121,17 @@ class Examples:
             levels = self.store.raw(chunk).cpu().long().reshape(len(chunk), channels, -1)
             counts += torch.bincount((levels + offset).flatten(), minlength=len(counts))
         return counts.reshape(channels, self.bins)
+
+
+def labelled_first(known: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` positions, rising, evenly spread: those `known` (N,), then others where room is left."""
+    labelled = evenly(np.flatnonzero(known), most)
+    return np.sort(np.concatenate([labelled, evenly(np.flatnonzero(~known), most - len(labelled))]))
+
+
+def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of the rows (N,), from the first to the last."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)]
 
 
 def fingerprint_of(shape: Shape, bins: int | None, digests: np.ndarray) -> str:

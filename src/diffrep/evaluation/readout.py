@@ -165,7 +165,7 @@ def readout(
     `grid` holds each pair with its validation accuracy. The test split is read once, with the chosen pair, and at most
     `most` training examples. UserError where a split has no labels.
     """
-    seen = [part.subset(part.spread(n)) for part, n in ((splits.train, search), (splits.valid, search))]
+    seen = [part.subset(part.labelled_first(n)) for part, n in ((splits.train, search), (splits.valid, search))]
     y, y_valid = (part.require_labels().cpu().numpy() for part in seen)
     splits.test.require_labels()
     noisy, clean = (min(max(end, listened.ends[0]), listened.ends[1]) for end in (NOISIEST, CLEANEST))
@@ -181,7 +181,7 @@ def readout(
             progress("search over layers", len(grid), total)
     best = max(grid, key=lambda cell: cell["valid_accuracy"])
     layer, log_snr = best["layer"], best["log_snr"]
-    train = splits.train.subset(splits.train.spread(most))
+    train = splits.train.subset(splits.train.labelled_first(most))
     parts = (train, splits.valid, splits.test)
     count = counting("read-out", sum(map(len, parts)), progress)
     read, labels = [], [part.require_labels().cpu().numpy() for part in parts]
