@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.semi_supervised import LabelSpreading
 
@@ -80,9 +81,36 @@ def test_spreading_is_its_closed_form():
         for j in np.argsort(-cosine[i])[:10]:
             w[i, j] = w[j, i] = 1
     s = w / np.sqrt(np.outer(w.sum(0), w.sum(0)))
-    np.testing.assert_allclose(neighbour_graph(x).toarray(), s, atol=1e-12)
+    np.testing.assert_allclose(neighbour_graph(x).toarray(), w, atol=1e-12)
     y = np.eye(60)[:, [3, 17, 40]]
     np.testing.assert_allclose(spread(neighbour_graph(x), y), np.linalg.solve(np.eye(60) - 0.99 * s, y), rtol=1e-3)
+
+
+def test_the_graph_is_that_of_cosines_by_hand():
+    """Every pair computed: an edge where one is among the nearest of the other, of weight cosine, or 0 below it."""
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -np.inf)
+    near = np.zeros((12, 12), bool)
+    np.put_along_axis(near, np.argsort(-cosine, 1)[:, :4], True, 1)
+    expected = np.where(near | near.T, np.maximum(cosine, 0), 0)
+    np.testing.assert_allclose(neighbour_graph(x, 4, weighed=True).toarray(), expected, atol=1e-12)
+
+
+def test_what_touches_nothing_keeps_what_it_has():
+    """(I - alpha S) F = Y by Gaussian elimination, on a graph with a node that touches nothing."""
+    rng = np.random.default_rng(0)
+    w = rng.uniform(size=(9, 9)) * (rng.uniform(size=(9, 9)) < 0.5)
+    w = np.triu(w, 1) + np.triu(w, 1).T
+    w[8] = w[:, 8] = 0
+    degree = w.sum(1)
+    degree[8] = 1
+    s = w / np.sqrt(np.outer(degree, degree))
+    y = np.eye(9)[:, [0, 1, 8]]
+    expected = np.linalg.solve(np.eye(9) - 0.99 * s, y)
+    np.testing.assert_allclose(spread(sparse.csr_array(w), y), expected, atol=1e-4)
+    assert np.allclose(expected[8], [0, 0, 1])
 
 
 def test_spreading_agrees_with_scikit_learn():
@@ -90,7 +118,7 @@ def test_spreading_agrees_with_scikit_learn():
     (x, y), _, (x_test, _) = PARTS
     every = np.concatenate([x, x_test])
     graph = neighbour_graph(every)
-    weights = (graph > 0).astype(float).tocoo()
+    weights = graph.tocoo()
     rows = np.array([np.flatnonzero(y == c)[0] for c in range(4)])
     labels = np.full(len(every), -1)
     labels[rows] = y[rows]

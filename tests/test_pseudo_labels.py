@@ -1,4 +1,4 @@
-"""Graph pseudo-labels: the Laplace system solved, exact where clusters are apart, and training that gains by them."""
+"""Graph pseudo-labels: exact where clusters are apart, and training that gains by them."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ from torch import nn
 
 from diffrep.evaluation.finetune import Classifier, Tuned
 from diffrep.evaluation.fitting import accuracy
-from diffrep.evaluation.pseudo_labels import balanced, composite, graph, propagate, pseudo_labels, train
+from diffrep.evaluation.neighbours import neighbour_graph, spread
+from diffrep.evaluation.pseudo_labels import balanced, composite, pseudo_labels, train
 
 
 def two_clusters(size: int = 40, apart: float = 10.0):
@@ -18,43 +19,13 @@ def two_clusters(size: int = 40, apart: float = 10.0):
     return rng.normal(size=(size, 3)) + apart * np.eye(3)[y], y
 
 
-def test_the_graph_is_that_of_cosines_by_hand():
-    """Every pair computed: an edge where one is among the nearest of the other, of weight cosine, or 0 below it."""
-    x = np.random.default_rng(0).normal(size=(12, 3))
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    cosine = unit @ unit.T
-    np.fill_diagonal(cosine, -np.inf)
-    near = np.zeros((12, 12), bool)
-    np.put_along_axis(near, np.argsort(-cosine, 1)[:, :4], True, 1)
-    expected = np.where(near | near.T, np.maximum(cosine, 0), 0)
-    np.testing.assert_allclose(graph(x, 4).toarray(), expected, atol=1e-12)
-
-
-def test_propagation_is_the_dense_solve_of_the_laplace_system():
-    """(I - alpha S) F = Y by Gaussian elimination, on a graph with a node that touches nothing."""
-    rng = np.random.default_rng(0)
-    w = rng.uniform(size=(9, 9)) * (rng.uniform(size=(9, 9)) < 0.5)
-    w = np.triu(w, 1) + np.triu(w, 1).T
-    w[8] = w[:, 8] = 0
-    labels = np.array([0, 1, 2, -1, -1, -1, 1, -1, -1])
-    degree = w.sum(1)
-    degree[8] = 1
-    s = w / np.sqrt(np.outer(degree, degree))
-    y = np.zeros((9, 3))
-    for i in (0, 1, 2, 6):
-        y[i, labels[i]] = 1
-    expected = np.linalg.solve(np.eye(9) - 0.99 * s, y)
-    np.testing.assert_allclose(propagate(sparse.csr_array(w), labels, 3), expected, atol=1e-4)
-    assert np.allclose(expected[8], 0)
-
-
 def test_two_separated_clusters_are_exact_and_certain():
     """With one label in each, no path leads to the other class: every example is right, and as sure as any other."""
     x, y = two_clusters()
     labels = np.where(np.arange(40) < 2, y, -1)
-    w = graph(x)
+    w = neighbour_graph(x, weighed=True)
     assert sparse.csgraph.connected_components(w)[0] == 2
-    scores = propagate(w, labels, 2)
+    scores = spread(w, np.eye(2)[labels] * (labels >= 0)[:, None])
     assert np.array_equal(scores.argmax(1), y) and np.all(scores[np.arange(40), 1 - y] == 0)
     guess, weight = pseudo_labels(x, labels, 2)
     assert np.array_equal(guess, y)
@@ -78,7 +49,8 @@ def test_pseudo_labels_come_in_the_shares_of_the_known():
     x = rng.normal(size=(120, 2)) + 3 * np.eye(2)[np.arange(120) // 60]
     labels = np.full(120, -1)
     labels[[0, 119]] = 0, 1
-    share = propagate(graph(x), labels, 2)[labels < 0].argmax(1).mean()
+    seeds = np.eye(2)[labels] * (labels >= 0)[:, None]
+    share = spread(neighbour_graph(x, weighed=True), seeds)[labels < 0].argmax(1).mean()
     guess, _ = pseudo_labels(x, labels, 2)
     assert abs(guess[labels < 0].mean() - 0.5) < abs(share - 0.5) - 0.05
 

@@ -85,24 +85,30 @@ def spreading(
     return over_draws(np.array(right), count, SPREADING, per_class, seed=seed, neighbours=DEGREE, alpha=ALPHA)
 
 
-def neighbour_graph(features: np.ndarray, degree: int = DEGREE):
-    """S = D^-1/2 W D^-1/2 (N, N), sparse: W is 1 where one of two examples is among the other's nearest by cosine."""
-    from scipy.sparse import diags_array
+def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = False):
+    """W (N, N), sparse: 1 where one of two examples is among the other's nearest by cosine, or that cosine (`weighed`).
+
+    Cosines below 0 count as 0. Nothing is its own neighbour.
+    """
     from sklearn.neighbors import NearestNeighbors
 
-    search = NearestNeighbors(n_neighbors=min(degree, len(features) - 1), algorithm="brute")
-    directed = search.fit(_at_length_one(features)).kneighbors_graph()  # no example is its own neighbour
-    weights = directed.maximum(directed.T)
-    scale = diags_array(1 / np.sqrt(np.asarray(weights.sum(1)).ravel()))
-    return (scale @ weights @ scale).tocsr()
+    search = NearestNeighbors(n_neighbors=min(degree, len(features) - 1), algorithm="brute", metric="cosine")
+    near = search.fit(features).kneighbors_graph(mode="distance")  # of each example but itself
+    near.data = np.maximum(1 - near.data, 0) if weighed else np.ones_like(near.data)
+    return near.maximum(near.T).tocsr()
 
 
-def spread(graph, seeds: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
-    """F (N, classes) of (I - alpha S) F = Y, which spreading Y along S comes to (Zhou et al. 2004, Eq. 4)."""
-    from scipy.sparse import eye_array
+def spread(weights, seeds: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
+    """F (N, classes) of (I - alpha S) F = Y, which spreading Y along S comes to (Zhou et al. 2004, Eq. 4).
+
+    S = D^-1/2 W D^-1/2. What touches nothing keeps what it has.
+    """
+    from scipy.sparse import diags_array, eye_array
     from scipy.sparse.linalg import cg
 
-    system = (eye_array(len(seeds)) - alpha * graph).tocsr()
+    degree = np.asarray(weights.sum(1)).ravel()
+    scale = diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+    system = (eye_array(len(seeds)) - alpha * (scale @ weights @ scale)).tocsr()
     return np.stack([cg(system, column, rtol=1e-6)[0] for column in seeds.T], 1)
 
 

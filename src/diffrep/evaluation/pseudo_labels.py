@@ -7,44 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import cg
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffrep.evaluation.finetune import CHECKS, STEPS, Tuned, codes, groups_of
 from diffrep.evaluation.fitting import Labelled, fit, shuffled
+from diffrep.evaluation.neighbours import neighbour_graph, spread
 
 PROTOCOL = "pseudo-labels-1"  # from fine-tuning; 10 neighbours by cosine, alpha 0.99; round and step by validation
-NEIGHBOURS, ALPHA, ROUNDS = 10, 0.99, 5  # LaplaceNet has 50 neighbours, for 50,000 examples; digits need fewer
+ROUNDS = 5
 LABELLED, UNLABELLED = 50, 250  # examples of a step
-
-
-def graph(features: np.ndarray, neighbours: int = NEIGHBOURS) -> sparse.csr_array:
-    """(N, N) weights W: the cosine to each of the nearest neighbours, symmetric (the larger of the two), none below 0.
-
-    Nothing is its own neighbour.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    search = NearestNeighbors(n_neighbors=min(neighbours, len(features) - 1), metric="cosine").fit(features)
-    near = search.kneighbors_graph(mode="distance")  # of each training point but itself
-    near.data = np.maximum(1 - near.data, 0)
-    w = sparse.csr_array(near)
-    return w.maximum(w.T).tocsr()
-
-
-def propagate(w: sparse.csr_array, labels: np.ndarray, classes: int, alpha: float = ALPHA) -> np.ndarray:
-    """(N, classes) F of the graph's Laplace system (I - alpha D^-1/2 W D^-1/2) F = Y, by conjugate gradients.
-
-    Zhou et al. 2003; LaplaceNet (Sellars et al. 2021, 2106.04527) solves it alike. labels (N,): -1 is no label; Y is
-    one-hot where there is one, and zero elsewhere.
-    """
-    degree = np.asarray(w.sum(1)).ravel()
-    root = sparse.diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
-    system = sparse.eye_array(len(labels)) - alpha * (root @ w @ root)
-    y = np.eye(classes)[labels] * (labels >= 0)[:, None]
-    return np.stack([cg(system, y[:, c], rtol=1e-6, maxiter=1000)[0] for c in range(classes)], 1)
 
 
 def balanced(p: np.ndarray, share: np.ndarray, rounds: int = 100, most: float = 0.01) -> np.ndarray:
@@ -63,12 +35,15 @@ def balanced(p: np.ndarray, share: np.ndarray, rounds: int = 100, most: float = 
 def pseudo_labels(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Of features (N, d) and labels (N,), -1 where there is none: the class of each example, and its weight.
 
-    A known label stays, at weight 1. The others come in the shares of the known ones; their weight is 1 - entropy /
-    log(classes) of what the graph says, 0 where it knows nothing, divided by the mean of these: near alpha = 1 all
-    scores of a connected graph are nearly equal, so that only differences in certainty mean something.
+    Labels spread over the graph of neighbours weighed by their cosine, as in LaplaceNet (Sellars et al. 2021,
+    2106.04527; it has 50 neighbours for 50,000 examples). A known label stays, at weight 1. The others come in the
+    shares of the known ones; their weight is 1 - entropy / log(classes) of what the graph says, 0 where it knows
+    nothing, divided by the mean of these: near alpha = 1 all scores of a connected graph are nearly equal, so that only
+    differences in certainty mean something.
     """
     known = labels >= 0
-    scores = np.maximum(propagate(graph(features), labels, classes), 0)
+    seeds = np.eye(classes)[labels] * known[:, None]
+    scores = np.maximum(spread(neighbour_graph(features, weighed=True), seeds), 0)
     scores[scores.sum(1) == 0] = 1.0  # nothing came from any label
     p = scores / scores.sum(1, keepdims=True)
     share = np.bincount(labels[known], minlength=classes) / known.sum()
