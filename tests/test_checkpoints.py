@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import resource
 import signal
 
@@ -51,6 +52,24 @@ def test_a_cut_file_is_broken_wherever_it_is_cut(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(BrokenFile):
             load_tensors(path)
+
+
+def test_a_pickle_is_refused_unread(tmp_path):
+    """A pickle can run any code; it must not even begin to, in place of weights or of a checkpoint."""
+    ran = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return open, (str(ran), "w")
+
+    path = tmp_path / "step-00000001.safetensors"
+    for write in (lambda: torch.save(Trap(), path), lambda: path.write_bytes(pickle.dumps(Trap()))):
+        write()
+        with pytest.raises(BrokenFile):
+            load_tensors(path)
+        with pytest.raises(UserError, match="is broken"):
+            Checkpoints(tmp_path).newest(print)
+    assert not ran.exists()
 
 
 def test_a_changed_byte_is_noticed(tmp_path):

@@ -57,6 +57,14 @@ def test_an_import_upwards_is_seen():
     assert imported(source, set(MODULES)) == {"noise.py", "terms.py", "nets/blocks.py"}
 
 
+def test_every_trap_has_its_test():
+    """A test that is renamed or removed leaves the table of traps."""
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "traps.md").read_text())
+    assert len(named) > 12
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), name
+
+
 def test_the_core_does_not_know_the_engine_or_the_screen():
     """Of all modules, only the engine, what measures a machine, and the progress bar import those libraries."""
     allowed = {"accelerate": {"training.py", "doctor.py"}, "typer": {"cli.py", *COMMANDS}}
