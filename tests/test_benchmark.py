@@ -73,6 +73,14 @@ def test_nothing_is_made_twice(done, source, monkeypatch):
     assert benchmark(source, out, **words)["runs"] == found["runs"]
 
 
+def test_references_of_other_settings_are_made_again(done, source):
+    """A code of another size stands beside a PCA of that size, whatever was kept."""
+    out, words, found = done
+    wider = words | {"changes": (*SMALL[:-1], "code.dim=6"), "methods": ("pca",), "seeds": 1}
+    (row,) = benchmark(source, out, **wider)["runs"]
+    assert row["dim"] == 6 and {r["dim"] for r in found["runs"] if r["method"] == "pca"} == {4}
+
+
 def test_a_total_is_shared_after_a_reserve():
     """6 runs in 10 minutes, of which a share is for evaluation."""
     assert judge._budget(None, "10m", 6) == f"{int(600 * (1 - RESERVE) / 6)}s"

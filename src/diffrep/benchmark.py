@@ -14,7 +14,7 @@ from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
 from diffrep.evaluation.references import PCA, PIXELS, RANDOM, references
 from diffrep.measurement import cut, probed
-from diffrep.outcome import NUMBERS, accuracies
+from diffrep.outcome import NUMBERS, accuracies, changed
 from diffrep.plan import plan
 from diffrep.recipes import METHODS
 from diffrep.results import groups, mean_and_error, table
@@ -119,11 +119,11 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[st
     if not names:
         return []
     splits = cuts.of(settings)
-    fingerprint = splits.test.fingerprint
-    rows = {name: known.get(f"{name}-seed{settings.seed}") for name in names}
-    if all(row and row.get("fingerprint") == fingerprint for row in rows.values()):
-        return [row for row in rows.values() if row]
     encoder = config.override(settings, [f"method={ENCODER}"])
+    of = {"fingerprint": splits.test.fingerprint, "settings": changed(encoder)}
+    rows = {name: known.get(f"{name}-seed{settings.seed}") for name in names}
+    if all(row and all(row.get(key) == value for key, value in of.items()) for row in rows.values()):
+        return [row for row in rows.values() if row]
     model = quiet(encoder, DataCard.of(splits).facts(splits.train.histogram())).eval()
     parts = cut(splits)
     features = references(parts, settings.code.dim, lambda part: measures.codes(model, part))
@@ -132,7 +132,7 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[st
         with watch() as progress:
             results = probed(features[name], parts, ("linear", "knn", "few"), progress)
         row = _row(name, settings.seed)
-        made.append(row | accuracies(results) | {"fingerprint": fingerprint, "dim": features[name][0].shape[1]})
+        made.append(row | accuracies(results) | of | {"dim": features[name][0].shape[1]})
     return made
 
 
