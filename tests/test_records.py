@@ -15,8 +15,8 @@ from runs_at_hand import SMALL, diffrep, run_of
 
 @pytest.fixture
 def run(tmp_path):
-    """A copy of a small run."""
-    shutil.copytree(run_of("vae-vdm"), tmp_path / "run")
+    """A copy of a small run, without what other tests have measured of it."""
+    shutil.copytree(run_of("vae-vdm"), tmp_path / "run", ignore=shutil.ignore_patterns(*DERIVED))
     return tmp_path / "run"
 
 
