@@ -11,10 +11,10 @@ from diffrep.baselines import Autoencoder
 from diffrep.codes import Deterministic
 from diffrep.control import Constant
 from diffrep.denoiser import Denoiser
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.errors import UserError
 from diffrep.evaluation.bound import active_units, batches, bound, in_steps
 from diffrep.levels import Levels, high_noise, likelihood
-from diffrep.model import DiffusionModel
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.noise import LearnedGamma, LinearGamma
 from diffrep.objectives import denoise, rate

@@ -12,8 +12,8 @@ from diffrep.config import Settings, override
 from diffrep.control import Constant, TargetRate
 from diffrep.denoiser import Denoiser
 from diffrep.diagnosis import Adviser, diagnose
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.levels import Levels, likelihood
-from diffrep.model import DiffusionModel
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.noise import LinearGamma
 from diffrep.objectives import denoise, rate

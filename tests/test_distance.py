@@ -12,7 +12,7 @@ from diffrep.data.stores import Grid
 from diffrep.distance import features_of, sampled
 from diffrep.errors import UserError
 from diffrep.evaluation import quality
-from diffrep.training import DEVICES
+from diffrep.places import DEVICES
 from runs_at_hand import diffrep, one_sentence, run_of
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from diffrep.baselines import Autoencoder
 from diffrep.codes import Code, Posterior
 from diffrep.denoiser import Denoiser
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.errors import UserError
 from diffrep.evaluation.information import (
     Profile,
@@ -20,7 +21,6 @@ from diffrep.evaluation.information import (
 from diffrep.evaluation.mutual import mean_and_error
 from diffrep.evaluation.mutual import mutual_information as bounds_of
 from diffrep.levels import Levels, likelihood
-from diffrep.model import DiffusionModel
 from diffrep.noise import VE, LearnedGamma, LinearGamma
 from diffrep.parameterisations import X
 from diffrep.priors import StandardNormal

@@ -9,9 +9,9 @@ from torch import nn
 from diffrep import terms
 from diffrep.codes import Deterministic, Gaussian
 from diffrep.denoiser import Denoiser
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.errors import UserError
 from diffrep.levels import Levels, likelihood
-from diffrep.model import DiffusionModel
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.noise import LearnedGamma, LinearGamma

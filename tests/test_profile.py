@@ -12,10 +12,10 @@ from torch import nn
 from diffrep.config import Settings, override
 from diffrep.data import Splits, load
 from diffrep.denoiser import Denoiser
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.errors import UserError
 from diffrep.evaluation.information import Profile
 from diffrep.levels import Levels, likelihood
-from diffrep.model import DiffusionModel
 from diffrep.noise import LinearGamma
 from diffrep.parameterisations import X
 from diffrep.parts import Facts

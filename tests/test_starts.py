@@ -8,9 +8,9 @@ from torch import nn
 
 from diffrep import config
 from diffrep.denoiser import Denoiser
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.evaluation.bound import bound
 from diffrep.levels import Levels, likelihood
-from diffrep.model import DiffusionModel
 from diffrep.noise import VE, LinearGamma
 from diffrep.objectives import denoise, prior, rate
 from diffrep.parameterisations import X

@@ -25,8 +25,9 @@ from diffrep.checkpoints import load_tensors, load_weights
 from diffrep.control import Lag, TargetRate
 from diffrep.errors import UserError
 from diffrep.optimizer import adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
+from diffrep.places import place
 from diffrep.shapes import Batch, Terms
-from diffrep.training import TrainingDiverged, mix, place, train
+from diffrep.training import TrainingDiverged, mix, train
 
 BATCH = 8
 LAG = Lag(2, 4, None)  # two turns of the encoder alone at each of the first four steps

@@ -65,7 +65,7 @@ def train(
 ) -> None:
     """Train a method on data into a run directory."""
     from diffrep import config, runs
-    from diffrep.training import main_process
+    from diffrep.places import main_process
 
     words = {
         "data.source": data,
@@ -124,7 +124,7 @@ def evaluate(
     """Measure a run on its whole test split: the bound, the rate, active units, probes -> RUN/metrics.json."""
     from diffrep import runs
     from diffrep.measures import evaluate as measure
-    from diffrep.training import main_process
+    from diffrep.places import main_process
 
     loaded = runs.load(run, device)
     splits = loaded.splits()
@@ -172,15 +172,16 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Write the code of every example of a data set to Parquet, one row each; processes write a shard each."""
-    from diffrep import runs, training
+    from diffrep import runs
     from diffrep.embed import embed
     from diffrep.gallery import check_place
     from diffrep.inputs import examples_of
+    from diffrep.places import place
 
     if t is not None and t_grid is not None:
         raise UserError("--t and --t-grid both choose noise levels; give one of them.")
     check_place(output, ".parquet")
-    loaded, here = runs.load(run, device), training.place(device)
+    loaded, here = runs.load(run, device), place(device)
     examples = examples_of(loaded, data, skip_bad)
     times: tuple[float, ...] = () if t is None else (t,)
     if t_grid is not None:

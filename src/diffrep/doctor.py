@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from diffrep import training
+from diffrep.places import place
 
 PACKAGES = (
     "diffrep",
@@ -25,7 +25,7 @@ PACKAGES = (
 
 def examine() -> dict[str, str | float | int | bool]:
     """Versions, device, threads, and float32 GFLOP/s of a 1024 x 1024 product (best of five)."""
-    device = training.place("auto").device
+    device = place("auto").device
     facts: dict[str, str | float | int | bool] = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
         try:

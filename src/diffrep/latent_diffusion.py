@@ -7,8 +7,8 @@ from torch import Tensor
 
 from diffrep.codes import Code
 from diffrep.denoiser import Denoiser
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.levels import Levels, likelihood
-from diffrep.model import DiffusionModel
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.noise import LinearGamma
 from diffrep.objectives import denoise, prior, reconstruct

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from diffrep.data import Examples, Splits
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
 from diffrep.evaluation import probes
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.neighbours import knn
 from diffrep.evaluation.overlap import overlap
-from diffrep.model import DiffusionModel, Model
+from diffrep.model import Model
 from diffrep.progress import Progress, counting
 from diffrep.records import METRICS
 from diffrep.runs import Run, facts_of

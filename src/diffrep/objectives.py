@@ -6,7 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffrep import terms
-from diffrep.model import Noised, Term
+from diffrep.diffusion_model import Noised, Term
 from diffrep.shapes import PerExample
 
 

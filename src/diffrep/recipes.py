@@ -12,10 +12,11 @@ from diffrep import rivals
 from diffrep.config import Settings
 from diffrep.control import Constant, Weight
 from diffrep.denoiser import Denoiser
+from diffrep.diffusion_model import DiffusionModel, Term
 from diffrep.errors import UserError, unknown
 from diffrep.heeded import unheeded, watched
 from diffrep.levels import Levels, likelihood, semantic, uniform
-from diffrep.model import DiffusionModel, Model, Term
+from diffrep.model import Model
 from diffrep.objectives import denoise, fool, in_steps, l1, mmd, prior, rate, reconstruct, slice_score
 from diffrep.parts import Facts, Parts
 from diffrep.priors import StandardNormal

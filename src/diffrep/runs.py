@@ -21,6 +21,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.model import Model
 from diffrep.parts import Facts
+from diffrep.places import place
 from diffrep.priors import Prior
 from diffrep.recipes import build, method
 from diffrep.records import WEIGHTS, weights_digest
@@ -136,7 +137,7 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
     """
     directory = Path(directory)
     method(settings.method)
-    here = training.place(settings.train.device)
+    here = place(settings.train.device)
     known = _existing(directory, None if restart else settings)
     splits = splits or splits_of(settings)
     card = DataCard.of(splits)
@@ -203,7 +204,7 @@ def load(directory: str | Path, device: str = "auto") -> Run:
         raise UserError(
             f"{directory} was stopped before its codes' prior was fitted; `diffrep train` on it does what is left."
         )
-    return Run(directory, settings, card, model.to(training.place(device).device).eval())
+    return Run(directory, settings, card, model.to(place(device).device).eval())
 
 
 def read_card(directory: Path) -> DataCard:

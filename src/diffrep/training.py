@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -14,8 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.state import AcceleratorState
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from diffrep.budget import Budget
@@ -25,10 +22,10 @@ from diffrep.errors import UserError, unknown
 from diffrep.interrupts import Signals
 from diffrep.journal import Bar, Journal, Turn, log_line, short_words, warning
 from diffrep.optimizer import Groups, adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
+from diffrep.places import Place, place
 from diffrep.shapes import Batch, Draws
 
 PATIENCE = 10  # non-finite steps in a row that end a run
-DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("no", "bf16", "fp16")
 TRACKERS = ("aim", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
 
@@ -41,19 +38,6 @@ class Source(Protocol):
 
 class TrainingDiverged(UserError):
     """Too many steps in a row whose loss or gradient is not finite."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process stands: part 0, 1, ... of `parts` processes. Part 0 writes."""
-
-    part: int
-    parts: int
-    device: torch.device
-
-    @property
-    def main(self) -> bool:
-        return self.part == 0
 
 
 @dataclass(frozen=True)
@@ -84,33 +68,6 @@ class TrainingResult:
 def mix(*numbers: int) -> int:
     """A seed below 2^63 that depends on all the numbers and on their order."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
-
-
-def place(device: str = "auto") -> Place:
-    """This process among those that torchrun or accelerate started; device: "auto", "cpu" or "cuda"."""
-    if device not in DEVICES:
-        raise unknown("device", device, DEVICES)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("the device 'cuda' was asked for and none is there: use device 'cpu' or 'auto'.")
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    AcceleratorState._reset_state(reset_partial_state=alone)  # a second run may ask for another device or precision
-    # accelerate joins processes without a GPU only when it is told that there is none
-    state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
-    if state.num_processes > 1:
-        atexit.unregister(_leave)
-        atexit.register(_leave)
-    return Place(state.process_index, state.num_processes, state.device)
-
-
-def main_process() -> bool:
-    """Is this the process that speaks: the first, or the only one?"""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _leave() -> None:
-    """Ends the threads that connect processes before the interpreter goes; left running, they abort it."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def train(

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from diffrep import terms
 from diffrep.data import Examples
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.errors import UserError
-from diffrep.model import DiffusionModel, Model
+from diffrep.model import Model
 from diffrep.shapes import Batch, Draws, PerExample, Shape, bits_per_dim
 
 PROTOCOL = "bound-1"  # whole split, stratified log-SNRs, evaluation weights, weight one, one x_0 and z a level

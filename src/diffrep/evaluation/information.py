@@ -13,11 +13,12 @@ from torch import Tensor
 from diffrep import terms
 from diffrep.codes import Code
 from diffrep.data import Examples
+from diffrep.diffusion_model import DiffusionModel
 from diffrep.errors import UserError
 from diffrep.evaluation import mutual
 from diffrep.evaluation.bound import active_units, batches, evaluating
 from diffrep.evaluation.mutual import Information, mean_and_error
-from diffrep.model import DiffusionModel, Model
+from diffrep.model import Model
 from diffrep.shapes import Batch, Data, Draws, PerExample, Time
 
 PROTOCOL = "profile-1"  # whole split, stratified log-SNRs, evaluation weights, both branches on the same x_t
