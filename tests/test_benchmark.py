@@ -93,6 +93,7 @@ def test_a_total_is_shared_after_a_reserve():
         (("--budget", "64ex", "--total", "9m"), "one of the two"),
         (("--total", "64ex"), "total in time"),
         (("--budget", "64ex", "--methods", "pixel"), "Did you mean 'pixels'"),
+        (("--budget", "64ex", "--methods", ","), "names with commas between"),
     ],
 )
 def test_mistakes_are_one_sentence_and_nothing_is_written(words, said, source, tmp_path, capsys):

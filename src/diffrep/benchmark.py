@@ -50,9 +50,10 @@ def benchmark(
     that cannot be, no labels.
     """
     _budget(budget, total, 1)
+    able = {**METHODS, **dict.fromkeys(UNTRAINED)}
     for name in methods or ():
-        if name not in {**METHODS, **dict.fromkeys(UNTRAINED)}:
-            raise unknown("method", name, [*METHODS, *UNTRAINED])
+        if name not in able:
+            raise unknown("method", name, able)
     directory, cuts = Path(directory), Cuts()
     first = config.override(Settings(), [*changes, f"data.source={data}"])
     splits = cuts.of(first)

@@ -66,8 +66,13 @@ def protocols(
 
 
 def names_of(words: str | None) -> list[str] | None:
-    """ "linear,knn" -> its names; None for None."""
-    return None if words is None else [word.strip() for word in words.split(",") if word.strip()]
+    """ "linear,knn" -> its names; None for None. UserError where words name nothing: that is not all of them."""
+    if words is None:
+        return None
+    found = [word.strip() for word in words.split(",") if word.strip()]
+    if not found:
+        raise UserError(f"expected names with commas between, such as linear,knn, got {words!r}; leave it out for all.")
+    return found
 
 
 def counts_of(words: str | None) -> list[int]:
