@@ -78,6 +78,18 @@ def test_a_finite_chain_is_reported_beside_continuous_time(method, chain, tmp_pa
         assert short["bits_per_dim"] > whole["bits_per_dim"]
 
 
+@pytest.mark.parametrize("method, able", [("vae-vdm", True), ("vae", True), ("drl", False), ("vdm", False)])
+def test_refined_codes_are_told_or_why_not(method, able, capsys):
+    """Beside the encoder's bound, never in its place; a code without a bound, or none, is one sentence in the table."""
+    assert diffrep("evaluate", run_of(method), "--levels", 1, "--json") == 0
+    plain = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert diffrep("evaluate", run_of(method), "--levels", 1, "--refine", 2) == 0
+    said = capsys.readouterr().out
+    metrics = json.loads((run_of(method) / "metrics.json").read_text())
+    assert "refined codes" in said and ("refined" in metrics) == able == ("no_refined" not in metrics)
+    assert metrics["bound"] == plain["bound"] and metrics["rate_nats"] == plain["rate_nats"]
+
+
 MISTAKES = {
     "nowhere": "no file or folder",
     "digit": "Did you mean 'digits'",

@@ -78,6 +78,22 @@ def test_the_probes_of_a_study_are_those_of_the_command(done, tmp_path):
     assert found["pixels"].keys() == {"knn"}
 
 
+def test_refined_codes_stand_beside_the_encoders(data, tmp_path):
+    """Asked for, they are measured of a Gaussian code, said to be missing for another, and nothing for a twin."""
+    runs_ = [*RUNS, {"name": "point", "method": "vae-vdm", "set": ["code.kind=categorical", "code.classes=2"]}]
+    found = study(written(data, runs=runs_, seeds=[0], refine=2), tmp_path)
+    rows = {row["run"]: row for row in found["runs"]}
+    metrics = json.loads((tmp_path / "runs" / "a-code-seed0" / "metrics.json").read_text())
+    code, refined = rows["a-code-seed0"], metrics["refined"]
+    assert (refined["steps"], refined["examples"]) == (2, metrics["examples"])
+    assert code["refined_bits_per_dim"] == refined["bits_per_dim"] and code["refined_rate_nats"] == refined["rate_nats"]
+    gap = refined["gap_nats"] / 64 / math.log(2)
+    assert metrics["bound"]["bits_per_dim"] - refined["bits_per_dim"] == pytest.approx(gap, abs=1e-6)
+    assert "Gaussian" in rows["point-seed0"]["missing"]["refined codes"]
+    assert rows["point-seed0"]["bits_per_dim"] > 0 and rows["a-code-twin-seed0"]["missing"] == {}
+    assert "bits/dim, refined codes" in (tmp_path / "table.md").read_text()
+
+
 def test_twins_have_the_parameters_and_the_data_of_their_runs(done):
     """Within 2 %, on the same cut of the data; what was trained is counted, not what was planned."""
     rows = {row["run"]: row for row in done[1]["runs"]}

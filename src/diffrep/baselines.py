@@ -101,12 +101,11 @@ class Autoencoder(Model):
         high = high.masked_fill(x + half > 1 - half / 2, torch.inf)
         return -_log_mass(low, high)
 
-    @torch.no_grad()
-    def bound(self, batch: Batch, levels: int = 8) -> Terms:
+    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
         if self.posterior.deterministic:
             raise UserError("a deterministic code has no finite rate, so there is no bound")
         x, draws = batch.x, batch.random
-        code = self.posterior(x)
+        code = self.posterior(x) if code is None else code
         zero = torch.zeros(len(x), device=x.device)
         nats = torch.stack(
             [self.surprise(x, self.generator(code.sample(draws.normal(*code.mean.shape)))) for _ in range(levels)]

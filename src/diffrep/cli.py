@@ -118,6 +118,7 @@ def evaluate(
     run: RunPath,
     levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example")] = 8,
     flow: Annotated[int, typer.Option(min=0, help="also the flow's likelihood on so many examples (no code)")] = 0,
+    refine: Annotated[int, typer.Option(min=0, help="also the bound of codes refined by so many gradient steps")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -129,7 +130,7 @@ def evaluate(
     loaded = runs.load(run, device)
     splits = loaded.splits()
     with progress() as update:
-        metrics = measure(loaded, splits, levels, flow=flow, progress=update)
+        metrics = measure(loaded, splits, levels, flow=flow, refine=refine, progress=update)
     if main_process():
         print(json.dumps(metrics)) if as_json else show_metrics(metrics)
 

@@ -110,6 +110,16 @@ def show_metrics(metrics: dict) -> None:
             f"{f['bits_per_dim']:.4f} +- {f['bits_per_dim_se']:.4f} bits/dim on {f['examples']:,} examples,"
             f" {f['steps']} steps, dequantisation: {f['dequantisation']}",
         )
+    if "refined" in metrics:
+        r = metrics["refined"]
+        table.add_row(
+            "refined codes",
+            f"{r['bits_per_dim']:.4f} +- {r['bits_per_dim_se']:.4f} bits/dim, rate {r['rate_nats']:.2f} nats; the"
+            f" encoder loses {r['gap_nats']:.2f} +- {r['gap_nats_se']:.2f} nats on {r['examples']:,} examples"
+            f"   ({r['protocol']})",
+        )
+    if "no_refined" in metrics:
+        table.add_row("refined codes", f"none: {metrics['no_refined']}")
     p = metrics["probes"]
     for name in ("linear", "knn"):
         if name in p:

@@ -130,7 +130,7 @@ class DiffusionModel(Model):
         kept = 1 - dropped.float()
         return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws)
 
-    def bound(self, batch: Batch, levels: int = 8) -> Terms:
+    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
         """diffusion, prior, reconstruction and, with a code, rate: -log p(x) <= their sum (VDM, Eq. 11).
 
         The diffusion loss is averaged over `levels` stratified log-SNRs for each example, drawn uniformly between the
@@ -139,12 +139,12 @@ class DiffusionModel(Model):
         if self.posterior is not None and (self.posterior.deterministic or self.timed):
             kind = "time-conditioned" if self.timed else "deterministic"
             raise UserError(f"a {kind} code has no finite rate, so there is no bound; see `denoising` beside it")
-        nats = self.denoising_by_level(batch, levels)
+        nats = self.denoising_by_level(batch, levels, code=code)
         x, draws = batch.x, batch.random
         zero = torch.zeros(len(x), device=x.device)
         alpha, sigma = self.noise.scales(zero)
         end = terms.data_end(x, self.noise.add(x, draws.normal(*x.shape), zero), alpha, sigma, self.bins)
-        code, z = self._code(x, zero, draws)
+        code, z = self._code(x, zero, draws, code)
         prior_loss = self.noise.prior_loss(x, self.start(self.noise, z))
         bound = {"diffusion": nats.mean(1), "prior": prior_loss, "reconstruction": end}
         if code is not None and z is not None and self.prior is not None:
@@ -162,11 +162,13 @@ class DiffusionModel(Model):
         log_p = flow_log_likelihood(denoise, self.noise, x_0, steps, draws, end=end)
         return -(log_p + math.prod(self.shape) * log_alpha)
 
-    @torch.no_grad()
-    def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
+    def denoising_by_level(
+        self, batch: Batch, levels: int = 8, with_code: bool = True, code: Code | None = None
+    ) -> Tensor:
         """(B, levels) 1/2 |eps - eps_hat|^2 (log_snr_0 - log_snr_1), nats, at stratified log-SNRs, noisy levels last.
 
-        Its mean over levels is the diffusion loss at weight one; `with_code=False` asks the null-code branch.
+        Its mean over levels is the diffusion loss at weight one; `with_code=False` asks the null-code branch, `code`
+        takes the place of the encoder's.
         """
         x, draws = batch.x, batch.random
         ends = self.noise.log_snr(torch.tensor([0.0, 1.0], device=x.device))
@@ -176,7 +178,7 @@ class DiffusionModel(Model):
             t = self.noise.time(log_snr)
             eps = draws.normal(*x.shape)
             x_t = self.noise.add(x, eps, t)
-            _, z = self._code(x, log_snr, draws)
+            _, z = self._code(x, log_snr, draws, code)
             prediction = self.denoiser(x_t, t, z if with_code else None)
             nats.append(terms.denoising(eps, prediction, ends[0] - ends[1]))
         return torch.stack(nats, 1)
@@ -230,10 +232,12 @@ class DiffusionModel(Model):
         one = torch.ones(n, device=next(self.parameters()).device)
         return self.start(self.noise, z(one) if callable(z) else z)
 
-    def _code(self, x: Data, log_snr: Time, draws: Draws) -> tuple[Code | None, CodeVector | None]:
+    def _code(
+        self, x: Data, log_snr: Time, draws: Draws, known: Code | None = None
+    ) -> tuple[Code | None, CodeVector | None]:
         if self.posterior is None:
             return None, None
-        code = self.posterior(x, log_snr)
+        code = self.posterior(x, log_snr) if known is None else known
         return code, code.sample(draws.normal(*code.mean.shape))
 
     def shuffled(self) -> dict[str, Tensor]:

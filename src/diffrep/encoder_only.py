@@ -27,7 +27,7 @@ class EncoderOnly(Model, ABC):
         variance = code.detach().var(0)
         self.health = {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
 
-    def bound(self, batch: Batch, levels: int = 8) -> Terms:
+    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
         raise UserError("a code without a decoder says nothing of p(x), so there is no bound; probe the codes")
 
     def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:

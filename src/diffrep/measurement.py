@@ -32,15 +32,19 @@ def measure(
     wanted: Sequence[str],
     levels: int = 8,
     features: str = "pixels",
+    refine: int = 0,
     progress: Progress = silent,
 ) -> dict[str, str]:
     """Bound, rate, linear and kNN probe always; of few labels, information, distance, factors what is wanted.
 
     wanted: "probes" (with few labels), "information", "distance" (of samples, seen with `features`), "factors". Where
-    there is no code there are a bound and a distance alone. Returns what could not be measured, and why.
+    there is no code there are a bound and a distance alone. refine: gradient steps that refine codes, 0 for none.
+    Returns what could not be measured, and why.
     """
     missing: dict[str, str] = {}
-    measures.evaluate(run, splits, levels, progress=progress)
+    said = measures.evaluate(run, splits, levels, refine=refine if run.model.has_code else 0, progress=progress)
+    if "no_refined" in said:
+        missing["refined codes"] = said["no_refined"]
     with _noting(missing, "distance"):
         if "distance" in wanted:
             distance(run, features, SAMPLES, splits, progress=progress)

@@ -17,12 +17,14 @@ from diffrep.evaluation import probes
 from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.neighbours import knn
 from diffrep.evaluation.overlap import overlap
+from diffrep.evaluation.refine import PROTOCOL, refined
 from diffrep.model import Model
 from diffrep.progress import Progress, counting
 from diffrep.records import METRICS
 from diffrep.runs import Run, facts_of
 
 BATCH = 250
+REFINED = 1_000  # test examples whose codes are refined
 
 
 def evaluate(
@@ -31,6 +33,7 @@ def evaluate(
     levels: int = 8,
     probe_examples: int = 20_000,
     flow: int = 0,
+    refine: int = 0,
     progress: Progress = lambda what, done, of: None,
 ) -> dict:
     """Bound, rate, active units and probes on the whole test split; written to RUN/metrics.json and returned.
@@ -38,8 +41,9 @@ def evaluate(
     levels: noise levels for each example in the bound. A model without a bound says why under "no_bound"; what
     removing noise costs it, with the code and without, stands under "denoising" in nats/dim, apart from any bound.
     Where codes cannot be probed, "no_probe" says why. flow: also the likelihood along the probability flow, on so many
-    test examples; UserError for a model with a code. A run with noise.steps also has the bound of that finite chain,
-    under "bound_in_steps".
+    test examples; UserError for a model with a code. refine: also the bound of codes that so many gradient steps have
+    improved for single examples, under "refined", on at most 1,000 of them; "no_refined" says why where it cannot be.
+    A run with noise.steps also has the bound of that finite chain, under "bound_in_steps".
     """
     splits = splits or run.splits()
     flowed = {"flow": _flow(run.model, splits.test, flow, progress)} if flow else {}  # first: it may refuse
@@ -54,6 +58,7 @@ def evaluate(
         "trained": facts_of(run.directory),
         **_bound(run, splits.test, levels, progress),
         **flowed,
+        **(_refined(run.model, splits.test, levels, refine, progress) if refine else {}),
         **_probes(run.model, splits, probe_examples, progress),
     }
     return run.keep(METRICS, metrics)
@@ -139,6 +144,28 @@ def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: in
         "examples": len(part),
         "steps": steps,
         "dequantisation": "uniform" if test.bins else "none (continuous data)",
+    }
+
+
+def _refined(model: Model, test: Examples, levels: int, steps: int, progress: Progress) -> dict:
+    """The bound of refined codes on evenly spread examples, and the amortisation gap that they leave behind."""
+    part = test.subset(test.spread(REFINED))
+    try:
+        result = refined(model, part, steps, levels, progress=counting("refined codes", len(part), progress))
+    except UserError as not_refined:
+        return {"no_refined": str(not_refined)}
+    summary, (gap, error) = result.refined.summary(), result.gap()
+    return {
+        "refined": {
+            "bits_per_dim": summary["bits_per_dim"],
+            "bits_per_dim_se": summary["bits_per_dim_se"],
+            "rate_nats": result.refined.rate_nats,
+            "gap_nats": gap,
+            "gap_nats_se": error,
+            "examples": len(part),
+            "steps": steps,
+            "protocol": PROTOCOL,
+        }
     }
 
 

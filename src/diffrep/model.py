@@ -36,8 +36,11 @@ class Model(nn.Module, ABC):
         """Named terms (B,), nats; what `player` minimises is the mean of their sum."""
 
     @abstractmethod
-    def bound(self, batch: Batch, levels: int = 8) -> Terms:
-        """The bound on -log p(x) at weight one, (B,) nats each; a model that has none raises a UserError."""
+    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
+        """The bound on -log p(x) at weight one, (B,) nats each; a model that has none raises a UserError.
+
+        code: q(z | x) in place of the encoder's; any makes a bound, and the bound is differentiable in it.
+        """
 
     @abstractmethod
     def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:

@@ -16,6 +16,9 @@ NUMBERS = (
     "bits_per_dim",
     "bits_per_dim_se",
     "rate_nats",
+    "refined_bits_per_dim",
+    "refined_bits_per_dim_se",
+    "refined_rate_nats",
     "information_nats",
     "information_nats_se",
     "active_units",
@@ -45,11 +48,13 @@ def numbers(directory: Path) -> dict[str, float | int | None]:
     metrics, profile = known[METRICS], known[PROFILE]
     bound, trained = metrics.get("bound") or {}, metrics.get("trained") or {}
     probes, far = metrics.get("probes", {}), known[DISTANCE]
+    refined = metrics.get("refined", {})
     seconds, examples = _seconds(directory), trained.get("examples")
     found = {
         "bits_per_dim": bound.get("bits_per_dim"),
         "bits_per_dim_se": bound.get("bits_per_dim_se"),
         "rate_nats": metrics.get("rate_nats"),
+        **{f"refined_{name}": refined.get(name) for name in ("bits_per_dim", "bits_per_dim_se", "rate_nats")},
         "information_nats": profile.get("integral_nats"),
         "information_nats_se": profile.get("integral_se"),
         "active_units": metrics.get("active_units"),

@@ -61,6 +61,7 @@ class Plan(_Strict):
     changes: Changes = Field(default=(), alias="set", description="settings of all runs")
     measure: tuple[Measure, ...] = Field(default=("bound", "probes"), description="what is measured of each run")
     levels: PositiveInt = Field(default=8, description="noise levels for each test example in the bound")
+    refine: NonNegativeInt = Field(default=0, description="gradient steps that refine codes, as `evaluate --refine`")
     features: str = Field(default="pixels", min_length=1, description="what distance sees samples with, as `distance`")
     runs: tuple[Entry, ...] = Field(min_length=1, description="the runs")
     axes: dict[str, Annotated[dict[str, Changes], Field(min_length=1)]] = Field(

@@ -13,6 +13,8 @@ from diffrep.table import Cell, Number, Table
 COLUMNS: tuple[tuple[str, str, int, bool | None], ...] = (
     ("bits/dim", "bits_per_dim", 4, True),
     ("rate (nats)", "rate_nats", 2, None),
+    ("bits/dim, refined codes", "refined_bits_per_dim", 4, True),
+    ("rate, refined codes", "refined_rate_nats", 2, None),
     ("information (nats)", "information_nats", 2, None),
     ("active units", "active_units", 1, None),
     ("linear probe", "probe_linear", 4, False),
@@ -81,7 +83,7 @@ def table(rows: Sequence[dict]) -> Table:
 
 def _number(rows: Sequence[dict], key: str, digits: int) -> Number:
     """The mean over seeds; of a single seed, the error over its test examples."""
-    mean, error = mean_and_error(row[key] for row in rows)
+    mean, error = mean_and_error(row.get(key) for row in rows)
     if len(rows) == 1:
         error = rows[0].get(f"{key}_se")
     return Number(mean, None if key == "parameters" else error, digits)

@@ -104,7 +104,7 @@ def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) ->
         if made.result is not None and made.result.interrupted:
             raise KeyboardInterrupt
         with watch() as progress:
-            row["missing"] = measure(made, splits, plan.measure, plan.levels, plan.features, progress)
+            row["missing"] = measure(made, splits, plan.measure, plan.levels, plan.features, plan.refine, progress)
         row |= outcome.numbers(directory) | {"factors": outcome.factors(directory)}
         row["fingerprint"] = made.card.fingerprints["test"]
     except (UserError, RuntimeError) as error:  # the latter: out of memory, or a model that meets data it cannot take
@@ -134,7 +134,8 @@ def _done(row: dict | None, run: Planned, plan: Plan) -> bool:
 def _asked(run: Planned, plan: Plan) -> dict:
     """What was asked for; a row that says the same need not be made again."""
     measured = {"measure": list(plan.measure), "levels": plan.levels, "features": plan.features}
-    return {**measured, "settings": outcome.changed(run.settings)}
+    refined = {"refine": plan.refine} if plan.refine and run.code else {}
+    return {**measured, **refined, "settings": outcome.changed(run.settings)}
 
 
 def _same_settings(run: Planned, directory: Path) -> None:
