@@ -30,7 +30,8 @@ def mae(parts: Parts) -> Model:
 
 
 def vae(parts: Parts, beta: float = 1.0) -> Model:
-    return _autoencoder(parts, parts.random(), parts.prior(), weights={"rate": parts.rate_weight(beta=beta)})
+    weights = {"rate": parts.rate_weight(beta=beta)}
+    return _autoencoder(parts, parts.random(), parts.prior(), weights=weights, view=parts.blurred())
 
 
 def beta_vae(parts: Parts) -> Model:
