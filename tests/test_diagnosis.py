@@ -62,7 +62,7 @@ def test_the_gap_of_an_ideal_decoder_has_a_closed_form():
     model, gaps = model_of(ExactConditional(TRUTH)), []
     for seed in range(20):
         model.loss(batch(2000, seed))
-        gaps.append(shuffle_gap(model.denoiser, model.seen, most=2000))
+        gaps.append(shuffle_gap(model.denoiser, model.start, model.seen, most=2000))
     edges = torch.linspace(-ENDS[1], -ENDS[0], 4).tolist()
     truth = {f"gap_nats_{name}": closed_form(edges[k], edges[k + 1]) for k, name in enumerate(BANDS)}
     truth["gap_nats"] = closed_form(edges[0], edges[-1])
@@ -94,8 +94,8 @@ def test_a_band_that_no_example_fell_into_is_left_out():
     model, size = model_of(ExactConditional(TRUTH)), 40_000
     x, eps, t = batch(size).x, torch.randn(size, 6), torch.linspace(0.1, 0.3, size)  # log-SNR 7.6 to 4.8
     (alpha, sigma), z = model.noise.scales(t), model.posterior(x).sample(torch.randn(size, 3))
-    seen = Seen(eps, model.noise.add(x, eps, t), alpha, sigma, model.noise.log_snr(t), z)
-    gap = shuffle_gap(model.denoiser, seen, most=size)
+    seen = Seen(x, eps, model.noise.add(x, eps, t), alpha, sigma, model.noise.log_snr(t), z)
+    gap = shuffle_gap(model.denoiser, model.start, seen, most=size)
     assert set(gap) == {"gap_nats", "gap_nats_fine"} and gap["gap_nats"] == gap["gap_nats_fine"]
     assert float(gap["gap_nats"]) == pytest.approx(closed_form(4.8, 7.6), rel=0.05)
 
@@ -201,6 +201,8 @@ def test_a_healthy_code_is_said_to_be_alive():
     assert (found.name, found.step, found.serious) == ("alive", 400, False)
     for word in ("12.0 nats (12 are asked for)", "20 active units", "20.0 nats, most at the middle"):
         assert word in found.sentence
+    lines = [line | {"watch": line["watch"] | {"gap_nats_start": 99.0}} for line in log()]
+    assert diagnose(lines, settings(), 12.0)[0].sentence.endswith("lose 20.0 nats, most where the chain starts")
 
 
 @pytest.mark.parametrize(

@@ -119,11 +119,11 @@ def test_pictures_of_every_kind_of_code(method, tmp_path):
 def test_shown_levels_are_where_the_code_matters():
     """Six levels evenly over the stretch that holds what is carried; over all of it where nothing is."""
     log_snr = torch.arange(100, dtype=torch.float64)
-    gains = torch.zeros(3, 100)
-    at_all = levels_to_show(Profile(log_snr, gains, 1.0, None, None))
+    gains, start = torch.zeros(3, 100), torch.zeros(3)
+    at_all = levels_to_show(Profile(log_snr, gains, 1.0, start, None, None))
     assert (float(at_all[0]), float(at_all[-1]), len(at_all)) == (0.0, 99.0, 6)
     gains[:, 40:61] = 1.0
-    shown = levels_to_show(Profile(log_snr, gains, 1.0, None, None))
+    shown = levels_to_show(Profile(log_snr, gains, 1.0, start, None, None))
     torch.testing.assert_close(shown, torch.linspace(40, 60, 6))
 
 

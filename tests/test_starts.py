@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,8 @@ from diffrep import config
 from diffrep.denoiser import Denoiser
 from diffrep.diffusion_model import DiffusionModel
 from diffrep.evaluation.bound import bound
+from diffrep.evaluation.information import profile
+from diffrep.evaluation.mutual import mean_and_error
 from diffrep.levels import Levels, likelihood
 from diffrep.noise import VE, LinearGamma
 from diffrep.objectives import denoise, prior, rate
@@ -19,7 +22,16 @@ from diffrep.priors import StandardNormal
 from diffrep.recipes import build
 from diffrep.shapes import Batch, Draws
 from diffrep.starts import GaussianStart, StandardStart
-from oracles import ExactConditional, ExactNetwork, ExactPosterior, Gaussian, LinearGaussian, examples_of
+from diffrep.vitals import shuffle_gap
+from oracles import (
+    ExactConditional,
+    ExactNetwork,
+    ExactPosterior,
+    Gaussian,
+    LinearGaussian,
+    diffusion_nats,
+    examples_of,
+)
 
 NOISES = [LinearGamma(-9.0, 0.5), VE(0.05, 1.5)]
 
@@ -32,32 +44,44 @@ def moved(start: GaussianStart) -> GaussianStart:
 
 
 class Linear(nn.Module):
-    """z -> W z, and a log-variance that adds nothing: the network of a start whose mean is W z."""
+    """z -> W z, and what the log-variance changes by: the network of a start whose mean is W z."""
 
-    def __init__(self, weights: torch.Tensor):
+    def __init__(self, weights: torch.Tensor, log_variance: torch.Tensor):
         super().__init__()
         self.register_buffer("weights", weights.float())
+        self.register_buffer("log_variance", log_variance.float())
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         mean = z @ self.weights.T
-        return torch.cat([mean, torch.zeros_like(mean)], 1)
+        return torch.cat([mean, self.log_variance.expand_as(mean)], 1)
 
 
-def exact_start(mean: torch.Tensor, variance: torch.Tensor, weights: torch.Tensor | None = None) -> GaussianStart:
-    """The Gaussian of the data itself, x | z ~ N(mean + W z, variance)."""
+def exact_start(mean: torch.Tensor, variance: torch.Tensor) -> GaussianStart:
+    """The Gaussian of the data itself, x ~ N(mean, variance)."""
     start = GaussianStart((len(mean),))
     start.mean.data.copy_(mean)
     start.log_variance.data.copy_(variance.log())
-    if weights is not None:
-        start.network = Linear(weights)
     return start
+
+
+def coded_start(truth: LinearGaussian) -> GaussianStart:
+    """That of data x = W z + noise, N(W z, noise^2); without z that of the data, where their axes do not mix."""
+    variance = truth.data.covariance.diagonal()
+    start = exact_start(torch.zeros(len(variance)), variance)
+    start.network = Linear(truth.weights, math.log(truth.noise**2) - variance.log())
+    return start
+
+
+ALIGNED = LinearGaussian(torch.diag(torch.linspace(0.5, 1, 6)).double()[:, :3], 0.3)  # each code moves one axis
 
 
 def model(network: nn.Module, gamma_1: float, start=None, truth: LinearGaussian | None = None) -> DiffusionModel:
     coded = {} if truth is None else {"posterior": ExactPosterior(truth), "prior": StandardNormal(3)}
     terms = {"diffusion": denoise, "prior": prior, **({"rate": rate} if truth else {})}
     denoiser = Denoiser(network, LinearGamma(-9.0, gamma_1), X())
-    return DiffusionModel((6,), None, denoiser, terms, Levels(likelihood), start=start, **coded)
+    return DiffusionModel(
+        (6,), None, denoiser, terms, Levels(likelihood), start=start, drop=0.1 if truth else 0, **coded
+    )
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=["linear", "ve"])
@@ -124,14 +148,53 @@ def test_a_chain_may_be_cut_where_a_gaussian_knows_the_rest(gamma_1):
 def test_a_code_says_what_the_cut_steps_would_have():
     """x = W z + noise: p(x_1 | z) is exact around alpha W z, so with its rate the short chain's bound is -log p(x)."""
     truth = LinearGaussian.of(6, 3)
-    start = exact_start(torch.zeros(6), torch.full((6,), truth.noise**2), truth.weights)
     x = truth.data.draw(4000)
-    short = model(ExactConditional(truth), -1.0, start, truth)
+    short = model(ExactConditional(truth), -1.0, coded_start(truth), truth)
     said = bound(short, examples_of(x.numpy()), levels=32, batch=2000)
     gap = said.total.double() + truth.data.log_prob(x.float().double())
     clean = float(torch.log1p(torch.tensor(math.exp(-9.0)) / truth.noise**2) * 6 / 2)  # the data end, as ever
     assert abs(float(gap.mean()) - clean) < 3.5 * float(gap.std()) / math.sqrt(len(gap))
     assert float(gap.std()) / math.sqrt(len(gap)) < 0.05
+
+
+@pytest.mark.parametrize("gamma_1", [-4.0, 0.0, 9.0])
+def test_what_a_code_saves_does_not_depend_on_where_the_chain_is_cut(gamma_1):
+    """An ideal start saves what lies beyond the noise end, so the whole is the drop of the loss from there to the data:
+    its share is that of the log-SNRs below the end. Both have closed forms."""
+    cut = model(ExactConditional(ALIGNED), gamma_1, coded_start(ALIGNED), ALIGNED)
+    seen = profile(cut, examples_of(ALIGNED.data.draw(4000).numpy()), levels=16, batch=2000)
+
+    def saved(low: float, high: float) -> float:
+        return diffusion_nats(ALIGNED.data, low, high) - diffusion_nats(ALIGNED.given_code, low, high)
+
+    for (nats, error), exact in (
+        (seen.integral(), saved(-9.0, math.inf)),
+        (mean_and_error(seen.start_gains), saved(gamma_1, math.inf)),
+    ):
+        assert abs(nats - exact) < 3 * error and error < 0.05
+    share, error = seen.used_share()
+    assert abs(share - saved(-9.0, math.inf) / ALIGNED.information) < 3 * error
+    plain = profile(model(ExactConditional(ALIGNED), gamma_1, None, ALIGNED), examples_of(np.ones((9, 6))), levels=2)
+    assert not plain.start_gains.any()  # N(0, I) does not see the code
+
+
+def test_the_start_has_its_share_of_the_gap():
+    """Shown another's code it loses |alpha W (z - z')|^2 / 2 spread^2, s tr W'W / (1 + s n^2) at SNR s on average; the
+    parts add up to the gap, and without a learned start there is none."""
+    short, gaps = model(ExactConditional(ALIGNED), -1.0, coded_start(ALIGNED), ALIGNED), []
+    for seed in range(20):
+        x = ALIGNED.data.draw(1000, seed).float()
+        short.loss(Batch(x, torch.arange(1000), draws=Draws.of(seed)))
+        gaps.append(shuffle_gap(short.denoiser, short.start, short.seen, most=1000))
+    shares = torch.stack([gap["gap_nats_start"] for gap in gaps]).double()
+    snr = math.exp(1.0)
+    exact = snr * float((ALIGNED.weights**2).sum()) / (1 + snr * ALIGNED.noise**2)
+    assert abs(float(shares.mean()) - exact) < 3 * float(shares.std()) / math.sqrt(20) < 0.2 * exact
+    for gap in gaps:
+        assert float(gap["gap_nats"]) == pytest.approx(sum(float(v) for name, v in gap.items() if name != "gap_nats"))
+    plain = model(ExactConditional(ALIGNED), -1.0, None, ALIGNED)
+    plain.loss(Batch(x, torch.arange(1000), draws=Draws.of(0)))
+    assert "gap_nats_start" not in plain.watch() and "gap_nats_start" in short.watch()
 
 
 def test_samples_of_a_short_chain_are_those_of_the_data():

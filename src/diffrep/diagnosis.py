@@ -15,6 +15,9 @@ WINDOW = 5  # logged lines that a judgement averages
 MEMORY = 50  # logged lines that a decline is looked for in
 DEAD = 0.5  # nats
 ADVISED = 12  # nats that a remedy names
+WHERE = {"start": "where the chain starts"} | {
+    band: f"at the {band} noise levels" for band in ("coarse", "middle", "fine")
+}  # parts of the noise axis
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Reading:
         rate, charged, gap = mean("watch", "rate_nats"), mean("terms", "rate"), mean("watch", "gap_nats")
         gaps = _finite(line["watch"].get("gap_nats") for line in lines)
         spread = sum((g - sum(gaps) / len(gaps)) ** 2 for g in gaps)
-        bands = {name: mean("watch", f"gap_nats_{name}") for name in ("coarse", "middle", "fine")}
+        bands = {name: mean("watch", f"gap_nats_{name}") for name in WHERE}
         return cls(
             step=lines[-1]["step"],
             rate=rate,
@@ -217,7 +220,7 @@ def _alive(now: Reading, target: float | None) -> str:
         parts.append(f"{now.units:.0f} active units")
     if now.gap is not None:
         most = max(now.bands, key=lambda name: now.bands[name], default=None)
-        where = "" if most is None else f", most at the {most} noise levels"
+        where = "" if most is None else f", most {WHERE[most]}"
         parts.append(f"examples shown each other's codes lose {now.gap:.1f} nats{where}")
     return f"the code is alive at step {now.step}: " + ", ".join(parts)
 

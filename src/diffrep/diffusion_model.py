@@ -241,7 +241,7 @@ class DiffusionModel(Model):
         return code, code.sample(draws.normal(*code.mean.shape))
 
     def shuffled(self) -> dict[str, Tensor]:
-        return {} if self.seen is None else shuffle_gap(self.denoiser, self.seen)
+        return {} if self.seen is None else shuffle_gap(self.denoiser, self.start, self.seen)
 
     @torch.no_grad()
     def _observe(self, step: Noised, values: Terms) -> None:
@@ -250,7 +250,8 @@ class DiffusionModel(Model):
         if lost.any():
             self.health["log_snr_not_finite"] = step.log_snr[lost][0]
         if step.code is not None and step.z is not None:
-            shown = (step.eps, step.x_t, step.prediction.alpha, step.prediction.sigma, step.log_snr, step.z)
+            scales = step.prediction.alpha, step.prediction.sigma
+            shown = (step.x, step.eps, step.x_t, *scales, step.log_snr, step.z)
             self.seen = None if lost.any() else Seen(*(part.detach() for part in shown))
             variance = step.code.mean.var(0)
             self.health |= {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffrep import terms
 from diffrep.denoiser import Denoiser
 from diffrep.shapes import CodeVector, Data, Time
+from diffrep.starts import Start
 
 BANDS = ("coarse", "middle", "fine")  # thirds of the noise axis in log-SNR, from noise to data
 LOOKED = 32  # examples at most, each seen twice
@@ -17,8 +18,9 @@ LOOKED = 32  # examples at most, each seen twice
 
 @dataclass(frozen=True)
 class Seen:
-    """What the decoder was shown at one step, without its graph: eps and x_t (B, *shape), scales, log_snr, z (B, d)."""
+    """What the decoder was shown at one step, without its graph: x, eps, x_t (B, *shape), scales, log_snr, z (B, d)."""
 
+    x: Data
     eps: Data
     x_t: Data
     alpha: Time
@@ -28,9 +30,10 @@ class Seen:
 
 
 @torch.no_grad()
-def shuffle_gap(denoiser: Denoiser, seen: Seen, most: int = LOOKED) -> dict[str, Tensor]:
+def shuffle_gap(denoiser: Denoiser, start: Start, seen: Seen, most: int = LOOKED) -> dict[str, Tensor]:
     """gap_nats, and its share from each of `BANDS`: the diffusion loss at weight one with codes rolled by one example,
-    minus that with their own; nats, on `most` examples spread over the batch, in one pass without gradients.
+    minus that with their own; nats, on `most` examples spread over the batch, in one pass without gradients. The share
+    of a start that is learned, the prior loss in place of the diffusion loss, is gap_nats_start.
 
     Both see the same x_t. 0 in expectation where the decoder ignores the code. A band is its mean over the examples
     times the part of it that lies between the extreme log-SNRs of the step, so that a level of detail answers for what
@@ -38,8 +41,8 @@ def shuffle_gap(denoiser: Denoiser, seen: Seen, most: int = LOOKED) -> dict[str,
     pair around its ends does not and is left out: a time-conditioned code of another level misleads for another reason.
     """
     some = slice(None, None, -(-len(seen.z) // most))
-    eps, x_t, alpha, sigma, log_snr, z = (
-        part[some] for part in (seen.eps, seen.x_t, seen.alpha, seen.sigma, seen.log_snr, seen.z)
+    x, eps, x_t, alpha, sigma, log_snr, z = (
+        part[some] for part in (seen.x, seen.eps, seen.x_t, seen.alpha, seen.sigma, seen.log_snr, seen.z)
     )
     network, training = denoiser.network, denoiser.network.training
     network.eval()
@@ -64,4 +67,7 @@ def shuffle_gap(denoiser: Denoiser, seen: Seen, most: int = LOOKED) -> dict[str,
         here = near & (band == k)
         if here.any():
             gaps[f"gap_nats_{name}"] = (other - own)[here].mean() * widths[k]
+    if start.learned:
+        own, other = (denoiser.noise.prior_loss(x, start(denoiser.noise, code)) for code in (z, z.roll(1, 0)))
+        gaps["gap_nats_start"] = (other - own).mean()
     return {"gap_nats": torch.stack([*gaps.values()]).sum(), **gaps} if gaps else {}

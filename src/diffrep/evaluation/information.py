@@ -32,17 +32,19 @@ class Profile:
     """I-MMSE: I(x; z) = 1/2 E int |eps - eps_hat(x_t)|^2 - |eps - eps_hat(x_t, z)|^2 d log_snr (Guo et al. 2005).
 
     gains (N, K): the integrand for each example in K equal cells of log-SNR, nats per unit of log-SNR; negative where
-    the code misleads. log_snr (K,): centres of the cells, from noise to data. width: of a cell. rates (N,): nats paid
-    for each code, None where the rate is not finite (a deterministic or a time-conditioned code).
+    the code misleads. log_snr (K,): centres of the cells, from noise to data. width: of a cell. start_gains (N,): nats
+    that p(x_1 | z) saves of the prior loss against p(x_1), 0 for a start that does not see the code. rates (N,): nats
+    paid for each code, None where the rate is not finite (a deterministic or a time-conditioned code).
 
-    With ideal denoisers the integral is I(x; z), less what lies beyond the ends of the process. With a trained one it
-    is what this decoder saves by the code against its own null-code branch, so a branch that saw too few examples
-    without a code makes the code look better than it is.
+    With ideal denoisers the integral is I(x; z), less what lies beyond the ends of the process; beyond the noise end an
+    ideal start makes up for it. With a trained one it is what this decoder saves by the code against its own null-code
+    branch, so a branch that saw too few examples without a code makes the code look better than it is.
     """
 
     log_snr: Tensor
     gains: Tensor
     width: float
+    start_gains: PerExample
     rates: PerExample | None
     active_units: int | None
 
@@ -58,8 +60,8 @@ class Profile:
 
     @property
     def carried(self) -> PerExample:
-        """(N,) nats that the code of each example carries: the integral of its gains."""
-        return self.gains.double().sum(1) * self.width
+        """(N,) nats that the code of each example carries: the integral of its gains, and what the start saves."""
+        return self.gains.double().sum(1) * self.width + self.start_gains.double()
 
     def integral(self) -> tuple[float, float]:
         """Nats that the code carries as this decoder uses it, and the standard error."""
@@ -101,7 +103,7 @@ def profile(
     trained without code dropout, whose null-code branch means nothing.
     """
     decoder = profiled(model)
-    gains, rates, means = [], [], []
+    gains, start_gains, rates, means = [], [], [], []
     with evaluating(decoder) as device:
         for chunk in batches(examples, batch, seed, device):
             code_at = _own_code(decoder, chunk.x)
@@ -113,8 +115,9 @@ def profile(
                     assert decoder.prior is not None
                     z = code.sample(chunk.random.normal(*code.mean.shape))
                     rates.append(decoder.prior.rate(code, z).cpu())
+            start_gains.append(_start_gains(decoder, chunk, [code_at])[0].cpu())
             progress(len(chunk))
-    return _profile(decoder, gains, rates, active_units(torch.cat(means)) if means else None)
+    return _profile(decoder, gains, start_gains, rates, active_units(torch.cat(means)) if means else None)
 
 
 @torch.no_grad()
@@ -135,14 +138,15 @@ def profile_over_times(
     decoder = profiled(model)
     if not decoder.timed:
         raise UserError("this code is the same at all t: `profile` shows it; train tdrl or tvdrl for one that sees t.")
-    gains: list[list[Tensor]] = [[] for _ in times]
+    gains, start_gains = [], []
     with evaluating(decoder) as device:
         for chunk in batches(examples, batch, seed, device):
             codes = [_code_of(decoder, chunk.x, float(t)) for t in times]
-            for kept, gain in zip(gains, _gains(decoder, chunk, levels, codes), strict=True):
-                kept.append(gain.cpu())
+            gains.append(_gains(decoder, chunk, levels, codes).cpu())
+            start_gains.append(_start_gains(decoder, chunk, codes).cpu())
             progress(len(chunk))
-    return [_profile(decoder, of_time, [], None) for of_time in gains]
+    each = zip(torch.cat(gains, 1), torch.cat(start_gains, 1), strict=True)
+    return [_profile(decoder, [of_time], [of_start], [], None) for of_time, of_start in each]
 
 
 @torch.no_grad()
@@ -242,15 +246,27 @@ def _gains(model: DiffusionModel, batch: Batch, levels: int, codes: Sequence[Cod
     return torch.stack(gains, -1)
 
 
+def _start_gains(model: DiffusionModel, batch: Batch, codes: Sequence[CodeAt]) -> Tensor:
+    """(codes, B) KL(q(x_1 | x) || p(x_1)) - KL(q(x_1 | x) || p(x_1 | z)), nats."""
+    x, draws, start = batch.x, batch.random, model.start
+    given = [code_at(torch.ones(len(x), device=x.device)) for code_at in codes]
+    noise = draws.normal(*given[0].mean.shape)
+    without = model.noise.prior_loss(x, start(model.noise))
+    seen = (start(model.noise, code.sample(noise)) for code in given)
+    return torch.stack([without - model.noise.prior_loss(x, end) for end in seen])
+
+
 def _ends(model: DiffusionModel) -> Tensor:
     """The log-SNR at noise and at data, (2,)."""
     device = next(model.parameters()).device
     return model.noise.log_snr(torch.tensor([1.0, 0.0], device=device)).detach()
 
 
-def _profile(model: DiffusionModel, gains: list[Tensor], rates: list[Tensor], units: int | None) -> Profile:
+def _profile(
+    model: DiffusionModel, gains: list[Tensor], start_gains: list[Tensor], rates: list[Tensor], units: int | None
+) -> Profile:
     whole = torch.cat(gains)
     low, high = _ends(model).cpu().double()
     width = (high - low) / whole.shape[1]
     centres = low + width * (torch.arange(whole.shape[1]) + 0.5)
-    return Profile(centres, whole, float(width), torch.cat(rates) if rates else None, units)
+    return Profile(centres, whole, float(width), torch.cat(start_gains), torch.cat(rates) if rates else None, units)
