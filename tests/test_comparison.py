@@ -100,6 +100,25 @@ def test_measuring_fills_in_what_is_missing(tmp_path):
     assert rows[0]["probe_few1"] is not None and rows[0]["bits_per_dim"] is None
 
 
+def test_what_can_never_be_measured_is_not_tried_again(tmp_path, monkeypatch):
+    """No labels, no noise levels, no branch without a code: the second time, nothing is left to measure of such runs;
+    of one that can be profiled, a profile that is gone is made again."""
+    np.save(tmp_path / "bare.npy", load_digits().images[:60].astype(np.uint8))
+    kinds = {"ae": ("ae",), "blind": ("vae-vdm", "--set", "code.drop=0"), "coded": ("vae-vdm",)}
+    for name, words in kinds.items():
+        train = ("train", "--data", tmp_path / "bare.npy", "--out", tmp_path / name, *SMALL, "--method", *words)
+        assert diffrep(*train) == 0
+    places = [tmp_path / name for name in kinds]
+    first = compare(places, measured=True)
+    assert [row["information_nats"] is None for row in first["runs"]] == [True, True, False]
+    measured = []
+    monkeypatch.setattr("diffrep.comparison.measure", lambda run, *more, **words: measured.append(run.directory.name))
+    assert compare(places, measured=True) == first and measured == []
+    (tmp_path / "coded" / "profile.json").unlink()
+    compare(places, measured=True)
+    assert measured == ["coded"]
+
+
 def test_the_command_says_one_sentence(tmp_path, capsys):
     """A folder that is no run."""
     capsys.readouterr()

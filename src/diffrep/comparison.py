@@ -8,9 +8,11 @@ from pathlib import Path
 
 from diffrep import outcome, runs
 from diffrep.errors import UserError
+from diffrep.evaluation.information import profiled
 from diffrep.measurement import measure
+from diffrep.model import Model
 from diffrep.progress import Progress, silent
-from diffrep.records import METRICS, current
+from diffrep.records import METRICS, PROFILE, current
 from diffrep.results import COLUMNS
 from diffrep.runs import form, read_card
 from diffrep.table import Number, Table
@@ -80,14 +82,24 @@ def table(compared: dict) -> Table:
 
 
 def _complete(directory: Path, device: str, progress: Progress) -> None:
-    """Measure a run that has not been, or not all of it."""
-    found = outcome.numbers(directory)
-    wanted = {"probes": "probe_knn", "information": "information_nats"}
-    lacking = [what for what, key in wanted.items() if found[key] is None]
-    if found["parameters"] is None or lacking:
-        run = runs.load(directory, device)
-        if found["parameters"] is None or run.model.has_code:
-            measure(run, run.splits(), lacking, progress=progress)
+    """Measure a run that has not been, or not all of it; what can never be had of it is not tried again and again."""
+    known = current(directory)
+    metrics, run = known[METRICS], runs.load(directory, device)
+    lacking = []
+    if not metrics.get("probes") and "no_probe" not in metrics:
+        lacking.append("probes")
+    if not known[PROFILE] and _can_be_profiled(run.model):
+        lacking.append("information")
+    if not metrics or (lacking and run.model.has_code):
+        measure(run, run.splits(), lacking, progress=progress)
+
+
+def _can_be_profiled(model: Model) -> bool:
+    try:
+        profiled(model)
+    except UserError:
+        return False
+    return True
 
 
 def _names(places: Sequence[Path]) -> list[str]:
