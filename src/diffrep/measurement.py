@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 
 from diffrep import measures
 from diffrep.data import Examples, Splits
 from diffrep.distance import distance
 from diffrep.errors import UserError
+from diffrep.evaluation.appearance import appearance
 from diffrep.evaluation.factors import probe_factors
 from diffrep.evaluation.protocols import protocols
 from diffrep.probing import CODE, probe
@@ -24,6 +26,7 @@ FEW = (1, 10)  # labels of each class
 MOST = 20_000  # training examples whose codes are probed
 SAMPLES = 2_000  # held against as many test examples
 PROFILED = 2_000  # test examples in an information profile
+CHUNK = 500  # pictures in memory at once
 
 
 def measure(
@@ -37,8 +40,9 @@ def measure(
 ) -> dict[str, str]:
     """Bound, rate, linear and kNN probe always; of few labels, information, distance, factors what is wanted.
 
-    wanted: "probes" (with few labels), "information", "distance" (of samples, seen with `features`), "factors". Where
-    there is no code there are a bound and a distance alone. refine: gradient steps that refine codes, 0 for none.
+    wanted: "probes" (with few labels), "information", "distance" (of samples, seen with `features`), "factors" (that
+    the data name), "appearance" (factors that its pictures show). Where there is no code there are a bound and a
+    distance alone. refine: gradient steps that refine codes, 0 for none.
     Returns what could not be measured, and why.
     """
     missing: dict[str, str] = {}
@@ -56,13 +60,14 @@ def measure(
     with _noting(missing, "probes"):
         if "probes" in wanted:
             probe(run, splits, names=("few",), few=FEW, most=MOST, beside=False, progress=progress)
-    if "factors" in wanted:
+    with _noting(missing, "factors"):
         parts = cut(splits)
-        count = counting("codes", sum(map(len, parts)), progress)
-        codes = [stored_codes(run.directory / FEATURES, CODE, run.model, part, progress=count) for part in parts]
-        progress("factors", 0, None)
-        train, valid, test = ((code, part.factors) for code, part in zip(codes, parts, strict=True))
-        run.keep(FACTORS, {"factors": probe_factors(train, valid, test)})
+        factors = [_factors(part, wanted) for part in parts]
+        if factors[0]:
+            count = counting("codes", sum(map(len, parts)), progress)
+            codes = [stored_codes(run.directory / FEATURES, CODE, run.model, part, progress=count) for part in parts]
+            progress("factors", 0, None)
+            run.keep(FACTORS, {"factors": probe_factors(*zip(codes, factors, strict=True))})
     return missing
 
 
@@ -73,6 +78,15 @@ def _noting(missing: dict[str, str], what: str) -> Iterator[None]:
         yield
     except UserError as reason:
         missing[what] = str(reason)
+
+
+def _factors(part: Examples, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """Name -> column (N,): what the data know of a split's examples, and what its pictures show."""
+    named = part.factors if "factors" in wanted else {}
+    if "appearance" not in wanted:
+        return named
+    chunks = [appearance(part.batch(rows).x.cpu().numpy()) for rows in torch.arange(len(part)).split(CHUNK)]
+    return {**named, **{name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}}
 
 
 def cut(splits: Splits) -> list[Examples]:

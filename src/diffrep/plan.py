@@ -18,7 +18,7 @@ from diffrep.errors import UserError, unknown
 from diffrep.parts import Facts
 from diffrep.twin import quiet, twin
 
-Measure = Literal["bound", "probes", "information", "distance", "factors"]
+Measure = Literal["bound", "probes", "information", "distance", "factors", "appearance"]
 OWN_KEYS = {"method": "method", "seed": "seeds", "data.source": "data", "train.budget": "budget"}
 
 
