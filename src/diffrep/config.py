@@ -85,7 +85,6 @@ class EncoderSettings(_Frozen):
     widen: PositiveInt = Field(default=2, description="widening factor of wideresnet")
     patch: PositiveInt = Field(default=4, description="side of a patch of vit, in pixels")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
-    noise: NonNegativeFloat = Field(default=0.0, description="sd of noise on what the encoder is shown in training")
 
 
 class CodeSettings(_Frozen):

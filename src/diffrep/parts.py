@@ -202,11 +202,6 @@ class Parts:
         inputs = self.settings.code.dim if inputs is None else inputs
         return nn.Sequential(nn.Linear(inputs, 2 * outputs), nn.SiLU(), nn.Linear(2 * outputs, outputs))
 
-    def blurred(self) -> View | None:
-        """What an encoder is shown of x in training, where the settings add noise to it (Im et al. 2017)."""
-        scale = self.settings.encoder.noise
-        return noisy(scale) if scale else None
-
     def view(self) -> View:
         v = self.settings.views
         if len(self.facts.shape) < 3:

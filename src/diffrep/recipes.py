@@ -50,7 +50,6 @@ def drl(parts: Parts, time: bool = False) -> Model:
         prior=None if time else parts.prior_after(),
         weights=_code_weights(parts),
         drop=code.drop,
-        view=parts.blurred(),
     )
 
 
@@ -70,7 +69,6 @@ def vdrl(parts: Parts, time: bool = False) -> Model:
         weights={"rate": price, **_code_weights(parts)},
         drop=parts.settings.code.drop,
         lag=parts.lag(price),
-        view=parts.blurred(),
     )
 
 
@@ -96,7 +94,6 @@ def vae_vdm(parts: Parts) -> Model:
         weights={"rate": price, **_code_weights(parts)},
         drop=parts.settings.code.drop,
         lag=parts.lag(price),
-        view=parts.blurred(),
         start=start,
     )
 
@@ -116,7 +113,6 @@ def adversarial_drl(parts: Parts) -> Model:
         prior=parts.prior_after(),
         drop=parts.settings.code.drop,
         critic=parts.critic(),
-        view=parts.blurred(),
     )
 
 
@@ -130,7 +126,6 @@ def diffae(parts: Parts) -> Model:
         prior=parts.prior_after("diffusion"),
         weights=_code_weights(parts),
         drop=parts.settings.code.drop,
-        view=parts.blurred(),
     )
 
 
@@ -144,7 +139,6 @@ def infodiffusion(parts: Parts) -> Model:
         prior=StandardNormal(parts.settings.code.dim),
         weights={"mmd": Constant(parts.settings.code.mmd or MATCHED)},
         drop=parts.settings.code.drop,
-        view=parts.blurred(),
     )
 
 
@@ -157,7 +151,6 @@ def pdae(parts: Parts) -> Model:
         posterior=parts.deterministic(),
         prior=parts.prior_after(),
         drop=0.5,  # half of the examples train the decoder without a code
-        view=parts.blurred(),
     )
 
 

@@ -30,8 +30,7 @@ def mae(parts: Parts) -> Model:
 
 
 def vae(parts: Parts, beta: float = 1.0) -> Model:
-    weights = {"rate": parts.rate_weight(beta=beta)}
-    return _autoencoder(parts, parts.random(), parts.prior(), weights=weights, view=parts.blurred())
+    return _autoencoder(parts, parts.random(), parts.prior(), weights={"rate": parts.rate_weight(beta=beta)})
 
 
 def beta_vae(parts: Parts) -> Model:
