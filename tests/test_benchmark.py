@@ -66,6 +66,13 @@ def test_pixels_are_judged_as_by_hand(done, source):
     assert row["probe_linear"] == pytest.approx(best.score(xt, yt))
 
 
+def test_nothing_that_can_be_judged_is_a_mistake(source, tmp_path):
+    """A method without a code alone: no table of nothing, but the reason."""
+    with pytest.raises(UserError, match="ddpm has no code to judge"):
+        benchmark(source, tmp_path, budget="64ex", methods=["ddpm"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_made_twice(done, source, monkeypatch):
     """Neither runs nor references."""
     out, words, found = done

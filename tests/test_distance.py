@@ -84,11 +84,11 @@ def test_samples_of_continuous_data_stay_as_they_are(tmp_path):
 
 
 def test_features_of_a_run_are_its_codes(run):
-    """`run:PATH` names the run, and gives for each example what it encodes it as, not what the sampled run would."""
+    """`run:PATH` names the run, not the folders around it, and gives what it, not the sampled run, encodes it as."""
     other = run_of("ae")
     seen, x = features_of(f"run:{other}", run), run.splits().test.batch(torch.arange(9)).x
     assert torch.equal(seen.of(x), runs.load(other).model.encode(x).mean)
-    assert str(other) in seen.name and "ae on digits" in seen.name
+    assert seen.name == "run:run (codes of ae on digits)"
 
 
 @pytest.mark.parametrize("where", ["cpu", "cuda:0"])

@@ -93,23 +93,23 @@ def known(count, seed, angle):
         "side": (z[:, 0] > 0).astype(np.int64),
         "size": 3 * z[:, 1] + noise,
         "chance": random.normal(size=count),
-        "frame": (angle * 100 / (2 * math.pi)).astype(np.float64),
+        "frame": angle,
+        "sine": np.sin(angle),
         "name": np.array([f"row {seed} {i}" for i in range(count)]),
     }
 
 
 def test_probes_read_what_codes_hold():
-    """y = 3 z + n has R^2 = 9 / 10, an angle that codes hold as sine and cosine 1, a factor of chance 0."""
+    """y = 3 z + n has R^2 = 9 / 10, the sine of an angle that codes hold 1, a factor of chance 0."""
     random = np.random.default_rng(0)
     parts = [known(n, k, random.uniform(0, 2 * math.pi, n)) for k, n in enumerate((4000, 1000, 4000))]
-    results = probe_factors(*parts, periods={"frame": 100})
+    results = probe_factors(*parts)
     assert score(results["side"]) > 0.97
     assert score(results["size"]) == pytest.approx(0.9, abs=4 * results["size"]["se"])
     assert score(results["chance"]) == pytest.approx(0, abs=0.01)
-    assert score(results["frame"]) == pytest.approx(1, abs=1e-6)
+    assert score(results["sine"]) == pytest.approx(1, abs=1e-6)
     assert score(results["name"]) is None and "label" in results["name"]["no_probe"]  # no word is in two splits
-    straight = probe_factors(*parts)["frame"]
-    assert score(straight) < 0.9  # as a plain number the angle has a seam, which no line crosses
+    assert score(results["frame"]) < 0.9  # as a plain number the angle has a seam, which no line crosses
 
 
 def test_whole_numbers_and_words_are_classes():

@@ -75,6 +75,11 @@ def test_means_and_errors_of_a_study():
     assert cells[DIFFERENCE].value == pytest.approx(0.1)  # of 0.1, 0, 0.2
     assert cells[DIFFERENCE].se == pytest.approx(0.1 / math.sqrt(3))
     assert dict(zip(shown.columns, shown.rows[1], strict=True))[DIFFERENCE].value is None
+    refined = [{**r, "refined_bits_per_dim": r["bits_per_dim"] - 0.3} if r["name"] == "code" else r for r in rows]
+    shown = table(refined)
+    assert dict(zip(shown.columns, shown.rows[0], strict=True))[f"{DIFFERENCE}, refined codes"].value == pytest.approx(
+        -0.2
+    )
 
 
 def test_what_failed_is_counted_and_told():

@@ -44,6 +44,7 @@ class Autoencoder(Model):
     ):
         super().__init__()
         self.shape, self.bins, self.has_code, self.timed, self.view, self.hide = shape, bins, True, False, view, hide
+        self.by_steps = False
         self.posterior, self.generator, self.prior = posterior, generator, prior
         self.networks = [posterior.encoder, generator]
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
@@ -135,7 +136,7 @@ class Autoencoder(Model):
         steps: int = 50,
         x_1: Data | None = None,
     ) -> Data:
-        """The generator's output: one step, so sampler, steps and x_1 have no part in it."""
+        """The generator's output, at once (`by_steps` is False): sampler, steps and x_1 have no part in it."""
         z = z(torch.zeros(n)) if callable(z) else z
         if z is None or tuple(z.shape) != (n, self.posterior.dim):
             came = None if z is None else tuple(z.shape)

@@ -47,7 +47,7 @@ def benchmark(
     budget: of each run, in seconds or examples; or total: seconds for all, shared equally after a reserve for the
     evaluation. methods: names of methods and of pixels, pca, random-encoder; None: all that have a code, and these
     three. Goes on where it was stopped. A method that fails is a row with its reason. UserError: a name or a budget
-    that cannot be, no labels.
+    that cannot be, no labels, no method that can be judged.
     """
     _budget(budget, total, 1)
     able = {**METHODS, **dict.fromkeys(UNTRAINED)}
@@ -59,6 +59,8 @@ def benchmark(
     splits = cuts.of(first)
     splits.train.require_labels()
     names, failed = _methods(methods, first, splits)
+    if not names:
+        raise UserError(next(iter(failed.values())))
     trained = [name for name in names if name not in UNTRAINED]
     chosen = _budget(budget, total, len(trained) * seeds)
     found: dict = {"settings": {}, "runs": []}

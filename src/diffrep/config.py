@@ -81,7 +81,10 @@ class EncoderSettings(_Frozen):
 
     kind: Literal["auto", "conv", "wideresnet", "vit", "mlp"] = Field(default="auto", description="auto: conv, or mlp")
     width: PositiveInt = Field(default=16, description="channels of the first stage; units of a layer are 8 times it")
-    depth: PositiveInt = Field(default=4, description="layers of vit and mlp; 6 n + 4 (10, 16, 22, 28) for wideresnet")
+    depth: PositiveInt | None = Field(
+        default=None,
+        description="layers of vit and mlp, 4 if none; of wideresnet, 10, 16, 22 or 28 (6 n + 4), 28 if none",
+    )
     widen: PositiveInt = Field(default=2, description="widening factor of wideresnet")
     patch: PositiveInt = Field(default=4, description="side of a patch of vit, in pixels")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")

@@ -14,11 +14,11 @@ from diffrep.data.stores import Grid
 from diffrep.errors import UserError
 from diffrep.evaluation import quality
 from diffrep.evaluation.bound import batches, evaluating
-from diffrep.evaluation.features import Features, named
+from diffrep.evaluation.features import Features, named, public
 from diffrep.progress import Progress, counting, silent
 from diffrep.records import DISTANCE, SAMPLES, weights_digest
 from diffrep.runs import Run, form, load
-from diffrep.sample import step_named
+from diffrep.sample import walk_of
 from diffrep.shapes import Draws
 
 CHUNK = 100  # samples that are drawn at once and kept in one file
@@ -29,8 +29,8 @@ def distance(
     features: str = "pixels",
     n: int = 2000,
     splits: Splits | None = None,
-    sampler: str = "dpm",
-    steps: int = 50,
+    sampler: str | None = None,
+    steps: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict:
@@ -39,9 +39,10 @@ def distance(
     Under `..._floor` the same of n training examples in place of the samples: what a perfect model of the training
     data would get, finite-sample bias included. n is lowered to what the smaller split has; "samples" says how many
     there were and "features" what they were seen with (see `features_of`). Samples are kept in RUN/samples, a file for
-    each hundred, so that a stopped call goes on. UserError: features or samples that are not to be had.
+    each hundred, so that a stopped call goes on. sampler, steps: dpm and 50 where
+    nothing is said. UserError: features or samples that are not to be had, a sampler for a model that decodes at once.
     """
-    step_named(sampler)
+    sampler, steps = walk_of(run.model.by_steps, sampler, steps)
     splits = splits or run.splits()
     n = min(n, len(splits.train), len(splits.test))
     seen = features_of(features, run)
@@ -58,8 +59,7 @@ def distance(
         "protocol": quality.PROTOCOL,
         **quality.compare(test, fake),
         **{f"{name}_floor": floor[name] for name in ("frechet", "kid", "kid_se", "precision", "recall")},
-        "sampler": sampler,
-        "steps": steps,
+        **({"sampler": sampler, "steps": steps} if run.model.by_steps else {}),
         "seed": seed,
     }
     return run.keep(DISTANCE, facts)
@@ -77,7 +77,7 @@ def features_of(text: str, run: Run) -> Features:
             f"{path} was trained on {form(other.card.shape, other.card.bins)} data and {run.directory} on"
             f" {form(run.card.shape, run.card.bins)}; give a run on data of the same shape and levels."
         )
-    name = f"run:{path} (codes of {other.settings.method} on {other.card.source})"
+    name = f"{public(text)} (codes of {other.settings.method} on {other.card.source})"
     return Features(name, lambda x: other.model.encode(x).mean)
 
 

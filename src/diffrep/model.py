@@ -24,6 +24,7 @@ class Model(nn.Module, ABC):
     prior: Prior | None
     has_code: bool
     timed: bool  # whether the code depends on the noise level
+    by_steps: bool = True  # whether it decodes by the steps of a sampler, not at once
     networks: list[nn.Module]  # where the time goes, and what is compiled
     target: float | None = None  # nats that training holds the rate at
     health: dict[str, Tensor]  # of the last training step

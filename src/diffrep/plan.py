@@ -121,7 +121,11 @@ def expand(study: Plan, facts: Facts) -> list[Planned]:
             if other is not None:
                 name, plain = f"{entry.name}, twin", _seeded(other, seed)
                 same = next((run for run in runs.values() if run.settings == plain), None)
-                same = same or Planned(_folder(name, place, seed), name, axes, plain, code=False)
+                if same is None:
+                    same = Planned(_folder(name, place, seed), name, axes, plain, code=False)
+                elif same.name == name:  # of the choices, it stands for those that all who share it have
+                    shared = {axis: choice for axis, choice in same.axes.items() if axes[axis] == choice}
+                    runs[same.folder] = same = replace(same, axes=shared)
                 made = replace(made, twin=same.folder)
                 _put(runs, made)
                 _put(runs, same)

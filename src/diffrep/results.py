@@ -26,6 +26,7 @@ COLUMNS: tuple[tuple[str, str, int, bool | None], ...] = (
     ("parameters", "parameters", 0, None),
 )
 DIFFERENCE = "minus twin"
+DIFFERENCES = {"bits_per_dim": DIFFERENCE, "refined_bits_per_dim": f"{DIFFERENCE}, refined codes"}  # key -> column
 NOTE = (
     "Means over seeds ± standard error over seeds (over test examples where there is one seed). minus twin: bits/dim"
     " minus that of the model without a code, of as many parameters, paired by seed. -: not measured, or there is none."
@@ -49,10 +50,10 @@ def groups(rows: Sequence[dict]) -> list[list[dict]]:
     return list(found.values())
 
 
-def differences(group: Sequence[dict], rows: Sequence[dict]) -> list[float]:
-    """Bits/dim of each run minus that of its twin, which has the same seed; those that have both."""
+def differences(group: Sequence[dict], rows: Sequence[dict], key: str = "bits_per_dim") -> list[float]:
+    """What `key` says of each run, minus the bits/dim of its twin, which has the same seed; those that have both."""
     twins = {row["run"]: row for row in rows}
-    pairs = [(row["bits_per_dim"], twins.get(row["twin"] or "", {}).get("bits_per_dim")) for row in group]
+    pairs = [(row.get(key), twins.get(row["twin"] or "", {}).get("bits_per_dim")) for row in group]
     return [own - other for own, other in pairs if own is not None and other is not None]
 
 
@@ -67,12 +68,12 @@ def table(rows: Sequence[dict]) -> Table:
         cells.append(f"{len(known)}" if len(known) == len(group) else f"{len(known)} of {len(group)}")
         for _, key, digits, _ in COLUMNS:
             cells.append(_number(known, key, digits))
-            if key == "bits_per_dim":
-                cells.append(Number(*mean_and_error(differences(known, rows)), digits=4, signed=True))
+            if key in DIFFERENCES:
+                cells.append(Number(*mean_and_error(differences(known, rows, key)), digits=4, signed=True))
         cells += [Number(*mean_and_error(row["factors"].get(name) for row in known)) for name in factors]
         lines.append(tuple(cells))
-    names = [name for name, *_ in COLUMNS]
-    columns = ("run", *axes, "seeds", names[0], DIFFERENCE, *names[1:], *(f"factor {name}" for name in factors))
+    names = [column for name, key, *_ in COLUMNS for column in (name, DIFFERENCES.get(key)) if column]
+    columns = ("run", *axes, "seeds", *names, *(f"factor {name}" for name in factors))
     failed = tuple(f"{row['run']}: {row['error']}" for row in rows if row.get("error"))
     missing = {f"{row['name']}, {what}: {why}" for row in rows for what, why in row.get("missing", {}).items()}
     found = Table(columns, tuple(lines), (NOTE, *sorted(missing), *failed))

@@ -216,11 +216,22 @@ STEPS: dict[str, Step] = {
 }
 
 
+WALK = ("dpm", 50)  # the sampler and its steps where nothing is said
+
+
 def step_named(name: str) -> Step:
     """The sampler of that name, as the command line gives it; UserError where there is none."""
     if name not in STEPS:
         raise unknown("sampler", name, STEPS)
     return STEPS[name]
+
+
+def walk_of(by_steps: bool, sampler: str | None, steps: int | None) -> tuple[str, int]:
+    """A sampler and its steps, those of `WALK` where nothing is said; UserError: unknown, or a model that has none."""
+    step_named(sampler or WALK[0])
+    if not by_steps and (sampler or steps):
+        raise UserError("this model decodes at once, without a sampler: leave out the sampler and its steps.")
+    return sampler or WALK[0], steps or WALK[1]
 
 
 def _normal(like: Data, draws: Draws | None) -> Data:

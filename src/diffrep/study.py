@@ -19,6 +19,7 @@ from diffrep.checkpoints import write_bytes
 from diffrep.config import Settings
 from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
+from diffrep.evaluation.features import public
 from diffrep.measurement import measure
 from diffrep.plan import Plan, Planned, expand
 from diffrep.progress import Progress, silent
@@ -133,7 +134,7 @@ def _done(row: dict | None, run: Planned, plan: Plan) -> bool:
 
 def _asked(run: Planned, plan: Plan) -> dict:
     """What was asked for; a row that says the same need not be made again."""
-    measured = {"measure": list(plan.measure), "levels": plan.levels, "features": plan.features}
+    measured = {"measure": list(plan.measure), "levels": plan.levels, "features": public(plan.features)}
     refined = {"refine": plan.refine} if plan.refine and run.code else {}
     return {**measured, **refined, "settings": outcome.changed(run.settings)}
 
@@ -175,7 +176,7 @@ def _write(plan: Plan, directory: Path, rows: list[dict]) -> dict:
     content = {
         "study": plan.name,
         "about": plan.about,
-        "settings": {**settings, "data": Path(plan.data).name},
+        "settings": {**settings, "data": Path(plan.data).name, "features": public(plan.features)},
         "commit": commit(),
         "hardware": hardware(),
         "runs": rows,

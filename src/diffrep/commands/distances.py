@@ -24,8 +24,8 @@ def distance(
         str, typer.Option(help="run:PATH (codes of a run), pixels, inception[:WEIGHTS] or dino[:MODEL]")
     ] = "pixels",
     n: Annotated[int, typer.Option("-n", min=20, help="samples, and examples that they are held against")] = 2000,
-    sampler: Sampler = "dpm",
-    steps: Steps = 50,
+    sampler: Sampler = None,
+    steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,

@@ -29,8 +29,8 @@ def reconstruct(
     exact: Annotated[
         bool, typer.Option("--exact", help="from the example's own noise, found by inversion with heun")
     ] = False,
-    sampler: Annotated[str | None, typer.Option(help="ancestral, cas, ddim, dpm, heun or pc (dpm)")] = None,
-    steps: Steps = 50,
+    sampler: Sampler = None,
+    steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -40,14 +40,14 @@ def reconstruct(
     from diffrep import runs
     from diffrep.gallery import check_place, save_grid
     from diffrep.inputs import examples_of
-    from diffrep.sample import step_named
+    from diffrep.sample import walk_of
     from diffrep.shapes import Draws
 
     if exact and (per_code is not None or sampler is not None):
         raise UserError("--exact walks back from the one noise of each example: leave out --per-code and --sampler.")
     check_place(output, ".png")
-    step_named(sampler or "dpm")
     loaded = runs.load(run, device)
+    sampler, steps = walk_of(loaded.model.by_steps, sampler, steps)
     examples = examples_of(loaded, data)
     index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
     where = loaded.device
@@ -57,8 +57,8 @@ def reconstruct(
         if exact:
             rows = [x, loaded.model.reconstruct_exactly(x, steps)]
         else:
-            times = per_code or 3
-            again = loaded.model.reconstruct(x, draws, sampler or "dpm", steps, times)
+            times = per_code or (3 if loaded.model.by_steps else 1)
+            again = loaded.model.reconstruct(x, draws, sampler, steps, times)
             rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
     save_grid(torch.cat(rows), output, columns=len(x))
     say(f"{len(x)} examples and their reconstructions in {output}")
@@ -68,8 +68,8 @@ def sample(
     run: RunPath,
     output: Output,
     n: Annotated[int | None, typer.Option("-n", min=1, help="how many (64)")] = None,
-    sampler: Sampler = "dpm",
-    steps: Steps = 50,
+    sampler: Sampler = None,
+    steps: Steps = None,
     codes: Annotated[
         Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior: one example each")
     ] = None,
@@ -87,7 +87,7 @@ def sample(
     from diffrep.gallery import check_place, save_grid
     from diffrep.guesses import fitted, sample_from
     from diffrep.inputs import read_codes
-    from diffrep.sample import step_named
+    from diffrep.sample import walk_of
     from diffrep.shapes import Draws
 
     if codes is not None and n is not None:
@@ -97,8 +97,8 @@ def sample(
     if start is not None and t_init is None:
         raise UserError("--start is what sampling begins from below t = 1: give --t-init too, such as 0.6.")
     check_place(output, ".png")
-    step_named(sampler)
     loaded = runs.load(run, device)
+    sampler, steps = walk_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device
     with progress() as update:
         update("sample", 0, None)
@@ -120,8 +120,8 @@ def interpolate(
     b: Annotated[str, typer.Argument(metavar="B", help="the same")],
     output: Output,
     points: Annotated[int, typer.Option(min=2, help="pictures, both ends included")] = 8,
-    sampler: Sampler = "dpm",
-    steps: Steps = 50,
+    sampler: Sampler = None,
+    steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -131,12 +131,12 @@ def interpolate(
     from diffrep import runs
     from diffrep.gallery import check_place, save_grid
     from diffrep.inputs import one_example
-    from diffrep.sample import step_named
+    from diffrep.sample import walk_of
     from diffrep.shapes import Draws
 
     check_place(output, ".png")
-    step_named(sampler)
     loaded = runs.load(run, device)
+    sampler, steps = walk_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device
     from_a, from_b = (one_example(loaded, end).to(where) for end in (a, b))
     with progress() as update:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,24 +16,19 @@ Factors = Mapping[str, np.ndarray]  # name -> column (N,)
 Known = tuple[np.ndarray, Factors]  # codes (N, d) of a split, and what is known of its examples
 
 
-def probe_factors(
-    train: Known, valid: Known, test: Known, periods: Mapping[str, float] | None = None
-) -> dict[str, Result]:
+def probe_factors(train: Known, valid: Known, test: Known) -> dict[str, Result]:
     """Name -> the result of its probe: `probes.linear` (accuracy) or `probes.regression` (R^2), protocol and all.
 
-    A column of words, or of at most 20 different whole numbers, is discrete; other numbers are continuous. A factor
-    whose values go round is regressed as an angle: periods gives the value at which it is back where it began, and its
-    R^2 is that of sine and cosine together. A discrete factor is probed on the values that occur in training; where a
-    probe cannot be, such as of words that training and test do not share, "no_probe" says why.
+    A column of words, or of at most 20 different whole numbers, is discrete; other numbers are continuous. A discrete
+    factor is probed on the values that occur in training; where a probe cannot be, such as of words that training and
+    test do not share, "no_probe" says why. An angle is best given as two columns, its sine and its cosine.
     """
     results: dict[str, Result] = {}
     codes = [part[0] for part in (train, valid, test)]
     for name in train[1]:
         columns = [part[1][name] for part in (train, valid, test)]
         try:
-            if periods and name in periods:
-                results[name] = _angle(codes, columns, periods[name])
-            elif is_discrete(columns[0]):
+            if is_discrete(columns[0]):
                 results[name] = probes.linear(*_paired(codes, _classes(columns)))
             else:
                 results[name] = probes.regression(*_paired(codes, [c.astype(np.float64) for c in columns]))
@@ -64,18 +58,3 @@ def _paired(codes: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Part, P
     """Codes with their targets, for train, valid and test."""
     train, valid, test = zip(codes, targets, strict=True)
     return train, valid, test
-
-
-def _angle(codes: list[np.ndarray], columns: list[np.ndarray], period: float) -> Result:
-    """R^2 over sine and cosine: one minus the squared distance left over that to the mean point."""
-    turns = [2 * math.pi * column.astype(np.float64) / period for column in columns]
-    parts = [probes.regression(*_paired(codes, [wave(turn) for turn in turns])) for wave in (np.sin, np.cos)]
-    spread = [float(np.var(wave(turns[2]))) for wave in (np.sin, np.cos)]
-    share = np.array(spread) / sum(spread)
-    return {
-        **parts[0],
-        "r2": float(sum(s * part["r2"] for s, part in zip(share, parts, strict=True))),
-        "se": float(np.hypot(*(s * part["se"] for s, part in zip(share, parts, strict=True)))),
-        "strength": [part["strength"] for part in parts],
-        "period": period,
-    }

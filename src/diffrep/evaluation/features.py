@@ -27,6 +27,12 @@ class Features:
     of: Callable[[Data], Tensor]
 
 
+def public(text: str) -> str:
+    """The name of features as results keep it: of an absolute path the last part alone, which others have too."""
+    kind, _, path = text.partition(":")
+    return f"{kind}:{Path(path).name}" if Path(path).is_absolute() else text
+
+
 def named(text: str, device: torch.device | str = "cpu") -> Features:
     """Features by name: pixels, inception[:WEIGHTS], dino[:MODEL]; UserError for another name, or a missing extra.
 
