@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,7 @@ from accelerate.state import AcceleratorState
 
 from diffrep.errors import UserError, unknown
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, as malloc.h numbers them
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -41,12 +44,26 @@ def place(device: str = "auto") -> Place:
     if state.num_processes > 1:
         atexit.unregister(_leave)
         atexit.register(_leave)
+    if state.device.type == "cpu":
+        keep_memory()
     return Place(state.process_index, state.num_processes, state.device)
 
 
 def main_process() -> bool:
     """Is this the process that speaks: the first, or the only one?"""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def keep_memory() -> None:
+    """Keeps the memory that a step on a CPU frees for the next one, where glibc gives large blocks back to the system.
+
+    They come again as pages that the kernel must find and clear, a tenth of a training step (`benchmarks/memory.py`).
+    The process then holds what its largest step needed. Without glibc nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            mallopt(setting, 2**31 - 1)
 
 
 def _leave() -> None:

@@ -1,0 +1,32 @@
+"""Where a process stands: memory that a step frees is kept for the next one."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+from diffrep.places import place
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        bytearray(b"x") * (32 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first = faults()
+place("cpu")
+faults()
+print(first, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator alone is told")
+def test_freed_memory_comes_again_without_page_faults():
+    """32 MiB taken and freed 20 times: each time 8,192 pages that the kernel makes, and after `place` hardly any."""
+    words = [sys.executable, "-c", FAULTS]
+    first, after = map(int, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    if first < 10_000:
+        pytest.skip("this allocator keeps large blocks of itself")
+    assert after < first / 100
