@@ -30,7 +30,7 @@ def uniform(n):
 
 def test_a_rectangle_has_its_area_colour_and_shape():
     found = appearance(pictures(12, 5))
-    expected = {"area": 60 / 1024, "lightness": 0.5, "aspect": math.log(uniform(12) / uniform(5)), "red_green": 0.7}
+    expected = {"area": 60 / 1024, "intensity": 0.5, "aspect": math.log(uniform(12) / uniform(5)), "red_green": 0.7}
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx([value], abs=1e-6), name
@@ -48,13 +48,13 @@ def test_place_and_ground_do_not_count():
 def test_a_shade_of_the_ground_does_not_stand_out():
     """Less than a tenth of full scale in each channel is ground; one channel that is further is enough."""
     faint = appearance(pictures(12, 5, colour=(0.59, 0.69, 0.31)))
-    assert np.isnan(faint["lightness"]) and np.isnan(faint["area"]) and np.isnan(faint["aspect"])
+    assert np.isnan(faint["intensity"]) and np.isnan(faint["area"]) and np.isnan(faint["aspect"])
     assert appearance(pictures(12, 5, colour=(0.61, 0.6, 0.4)))["area"] == pytest.approx([60 / 1024])
     assert np.isnan(appearance(pictures(1, 5))["aspect"])  # one row has no height to speak of
 
 
 def test_grey_pictures_have_no_tint():
-    assert list(appearance(pictures(6, 6, (1.0,), (0.0,)))) == ["area", "lightness", "aspect"]
+    assert list(appearance(pictures(6, 6, (1.0,), (0.0,)))) == ["area", "intensity", "aspect"]
 
 
 def test_drawn_digits_show_their_hue():
@@ -65,5 +65,6 @@ def test_drawn_digits_show_their_hue():
 
 
 def test_what_is_no_picture_is_a_mistake():
-    with pytest.raises(UserError, match=r"pictures \(N, C, H, W\)"):
-        appearance(np.zeros((4, 7), np.float32))
+    for shape in ((9, 7), (9, 4, 8, 8), (9, 1, 2, 8)):  # a vector, RGBA, two rows
+        with pytest.raises(UserError, match=r"grey or RGB pictures \(N, C, H, W\)"):
+            appearance(np.zeros(shape, np.float32))

@@ -64,7 +64,7 @@ def test_the_file_holds_the_closed_forms(tmp_path):
     assert found["lower"] - 3 * found["lower_se"] < IDEAL.information < found["upper"] + 3 * found["upper_se"]
     assert gap["lower"] - 3 * gap["lower_se"] <= 0 <= gap["upper"] + 3 * gap["upper_se"]
     assert found["upper"] <= facts["rate_nats"] + 1e-9
-    assert (facts["examples"], facts["levels"], facts["protocol"]) == (1000, 12, "profile-1")
+    assert (facts["examples"], facts["levels"], facts["protocol"]) == (1000, 12, "profile-2")
     assert Image.open(tmp_path / "profile.png").size[0] > 500  # a curve alone, since these are no pictures
     assert f"{facts['integral_nats']:.1f}" in sentences(facts)[0] and len(sentences(facts)) == 1
     assert dict(table(facts))["measured on"].startswith("1,000 test examples, 12 noise levels")

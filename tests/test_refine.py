@@ -84,6 +84,28 @@ def test_the_encoders_own_bound_is_that_of_evaluate():
     assert torch.allclose(said.refined.total, said.encoded.total, atol=1e-4)
 
 
+def test_codes_are_measured_with_noise_that_did_not_make_them(monkeypatch):
+    """A code that was fitted to the noise of its own measurement would look better than it is."""
+    seen: dict[bool, set[int]] = {True: set(), False: set()}
+    model, steps = vae_vdm(Off(0.5, 1)), []
+    plain, practising = model.bound, refine
+
+    def watched(batch, *words, **more):
+        seen[bool(steps)].add(batch.random.generator.initial_seed())
+        return plain(batch, *words, **more)
+
+    def practise(*words, **more):
+        steps.append(True)
+        found = practising(*words, **more)
+        steps.clear()
+        return found
+
+    monkeypatch.setattr(model, "bound", watched)
+    monkeypatch.setattr("diffrep.evaluation.refine.refine", practise)
+    refined(model, examples_of(TRUTH.data.draw(90).numpy()), steps=2, levels=2, batch=40)
+    assert len(seen[True]) == len(seen[False]) == 3 and not seen[True] & seen[False]
+
+
 def test_an_example_is_refined_for_itself():
     """A code does not depend on which other examples are refined beside it, but for the noise that it meets."""
     model, data = vae_vdm(Off(0.8, 1)).eval(), batch(50)

@@ -60,7 +60,7 @@ def test_rows_hold_what_the_runs_say(done):
         assert row["code"] == (row["probe_linear"] is not None) == ("twin" not in name)
     profile = json.loads((out / "runs" / "a-code-seed1" / "profile.json").read_text())
     assert rows["a-code-seed1"]["information_nats"] == profile["integral_nats"]
-    assert list(rows["a-code-seed0"]["factors"]) == ["ink", "area", "lightness", "aspect"]
+    assert list(rows["a-code-seed0"]["factors"]) == ["ink", "area", "intensity", "aspect"]
     code, other = ([rows[f"a-code{t}-seed{s}"]["bits_per_dim"] for s in (0, 1)] for t in ("", "-twin"))
     gaps = np.subtract(code, other)
     said = (out / "table.md").read_text()

@@ -54,6 +54,7 @@ def compare(
                 "protocol": metrics.get("protocol"),
                 "levels": metrics.get("levels"),
                 "features": outcome.seen_with(place),
+                "refined": outcome.refined_with(place),
             }
         )
     return {"runs": rows, "notes": _notes(rows)}
@@ -91,7 +92,8 @@ def _complete(directory: Path, device: str, progress: Progress) -> None:
     if not known[PROFILE] and _can_be_profiled(run.model):
         lacking.append("information")
     if not metrics or (lacking and run.model.has_code):
-        measure(run, run.splits(), lacking, progress=progress)
+        as_before = {"levels": metrics.get("levels", 8), "refine": metrics.get("refined", {}).get("steps", 0)}
+        measure(run, run.splits(), lacking, **as_before, progress=progress)
 
 
 def _can_be_profiled(model: Model) -> bool:
@@ -115,6 +117,7 @@ def _notes(rows: Sequence[dict]) -> list[str]:
         ("protocols", lambda row: row["protocol"]),
         ("numbers of noise levels in the bound", lambda row: row["levels"]),
         ("features of the Frechet distance", lambda row: row["features"]),
+        ("steps that refined codes", lambda row: row["refined"]),
     ]
     notes = []
     for what, of in reasons:

@@ -115,7 +115,7 @@ def show_metrics(metrics: dict) -> None:
         table.add_row(
             "refined codes",
             f"{r['bits_per_dim']:.4f} +- {r['bits_per_dim_se']:.4f} bits/dim, rate {r['rate_nats']:.2f} nats; the"
-            f" encoder loses {r['gap_nats']:.2f} +- {r['gap_nats_se']:.2f} nats on {r['examples']:,} examples"
+            f" encoder loses at least {r['gap_nats']:.2f} +- {r['gap_nats_se']:.2f} nats on {r['examples']:,} examples"
             f"   ({r['protocol']})",
         )
     if "no_refined" in metrics:

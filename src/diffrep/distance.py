@@ -77,7 +77,8 @@ def features_of(text: str, run: Run) -> Features:
             f"{path} was trained on {form(other.card.shape, other.card.bins)} data and {run.directory} on"
             f" {form(run.card.shape, run.card.bins)}; give a run on data of the same shape and levels."
         )
-    name = f"{public(text)} (codes of {other.settings.method} on {other.card.source})"
+    weights = weights_digest(other.model.state_dict())[:8]
+    name = f"{public(text)} (codes of {other.settings.method} on {other.card.source}, weights {weights})"
     return Features(name, lambda x: other.model.encode(x).mean)
 
 

@@ -41,7 +41,8 @@ def measure(
     """Bound, rate, linear and kNN probe always; of few labels, information, distance, factors what is wanted.
 
     wanted: "probes" (with few labels), "information", "distance" (of samples, seen with `features`), "factors" (that
-    the data name), "appearance" (factors that its pictures show). Where there is no code there are a bound and a
+    the data name), "appearance" (factors that its pictures show; a factor that
+    the data name goes before one of that name). Where there is no code there are a bound and a
     distance alone. refine: gradient steps that refine codes, 0 for none.
     Returns what could not be measured, and why.
     """
@@ -60,14 +61,17 @@ def measure(
     with _noting(missing, "probes"):
         if "probes" in wanted:
             probe(run, splits, names=("few",), few=FEW, most=MOST, beside=False, progress=progress)
-    with _noting(missing, "factors"):
-        parts = cut(splits)
-        factors = [_factors(part, wanted) for part in parts]
-        if factors[0]:
-            count = counting("codes", sum(map(len, parts)), progress)
-            codes = [stored_codes(run.directory / FEATURES, CODE, run.model, part, progress=count) for part in parts]
-            progress("factors", 0, None)
-            run.keep(FACTORS, {"factors": probe_factors(*zip(codes, factors, strict=True))})
+    parts = cut(splits)
+    factors = [part.factors if "factors" in wanted else {} for part in parts]
+    with _noting(missing, "appearance"):
+        if "appearance" in wanted:
+            factors = [{**_appearance(part), **named} for part, named in zip(parts, factors, strict=True)]
+    if factors[0]:
+        count = counting("codes", sum(map(len, parts)), progress)
+        codes = [stored_codes(run.directory / FEATURES, CODE, run.model, part, progress=count) for part in parts]
+        progress("factors", 0, None)
+        train, valid, test = zip(codes, factors, strict=True)
+        run.keep(FACTORS, {"factors": probe_factors(train, valid, test)})
     return missing
 
 
@@ -80,13 +84,10 @@ def _noting(missing: dict[str, str], what: str) -> Iterator[None]:
         missing[what] = str(reason)
 
 
-def _factors(part: Examples, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    """Name -> column (N,): what the data know of a split's examples, and what its pictures show."""
-    named = part.factors if "factors" in wanted else {}
-    if "appearance" not in wanted:
-        return named
+def _appearance(part: Examples) -> dict[str, np.ndarray]:
+    """Name -> column (N,): what the pictures of a split show."""
     chunks = [appearance(part.batch(rows).x.cpu().numpy()) for rows in torch.arange(len(part)).split(CHUNK)]
-    return {**named, **{name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}}
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def cut(splits: Splits) -> list[Examples]:

@@ -83,6 +83,12 @@ def seen_with(directory: Path) -> str | None:
     return f"{far['features']}, {far['samples']:,} samples" if "frechet" in far else None
 
 
+def refined_with(directory: Path) -> str | None:
+    """How the codes of a run were refined; None where they were not."""
+    refined = current(directory)[METRICS].get("refined")
+    return refined and f"{refined['steps']} by {refined['protocol']}"
+
+
 def factors(directory: Path) -> dict[str, float]:
     """Name of each known factor -> what a simple model reads of it: accuracy, or R^2."""
     results = current(directory)[FACTORS].get("factors", {})

@@ -135,13 +135,12 @@ class Parts:
     def encoder(self, time: bool = False) -> Encoder:
         e, shape = self.settings.encoder, self.facts.shape
         kind = _choose(e.kind, "mlp" if len(shape) == 1 else "conv")
+        depth = {} if e.depth is None else {"depth": e.depth}
         make: dict[str, Callable[[], Encoder]] = {
             "conv": lambda: ConvEncoder(shape, width=e.width, time=time, dropout=e.dropout),
-            "wideresnet": lambda: WideResNet(shape, depth=e.depth or 28, widen=e.widen, time=time, dropout=e.dropout),
-            "vit": lambda: ViT(
-                shape, patch=e.patch, width=4 * e.width, depth=e.depth or 4, time=time, dropout=e.dropout
-            ),
-            "mlp": lambda: MLPEncoder(shape, width=8 * e.width, depth=e.depth or 4, time=time, dropout=e.dropout),
+            "wideresnet": lambda: WideResNet(shape, **depth, widen=e.widen, time=time, dropout=e.dropout),
+            "vit": lambda: ViT(shape, patch=e.patch, width=4 * e.width, **depth, time=time, dropout=e.dropout),
+            "mlp": lambda: MLPEncoder(shape, width=8 * e.width, **depth, time=time, dropout=e.dropout),
         }
         return make[kind]()
 

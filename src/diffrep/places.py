@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 
 from diffrep.errors import UserError, unknown
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, as malloc.h numbers them
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt, as malloc.h numbers them
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -62,8 +62,8 @@ def keep_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            mallopt(setting, 2**31 - 1)
+        mallopt(M_MMAP_MAX, 0)  # no block is mapped apart, whatever its size
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _leave() -> None:

@@ -67,7 +67,7 @@ def sentences(facts: dict) -> list[str]:
     else:
         peak = f"{facts['peak_log_snr']:.1f}".replace("-", "\N{MINUS SIGN}")
         said = f"The code carries {nats:.1f} \N{PLUS-MINUS SIGN} {error:.1f} nats, most at log-SNR {peak}"
-        said += f", {facts['start_nats']:.1f} of them where its chain starts" if facts["start_nats"] else ""
+        said += f" or where its chain starts ({facts['start_nats']:.1f})" if facts["start_nats"] else ""
         if rate is not None:
             said += f": {facts['used_share']:.0%} of the {rate:.1f} that it costs"
     found = facts["mutual_information"]
@@ -84,8 +84,8 @@ def table(facts: dict) -> list[tuple[str, str]]:
     """The rows that the command line shows."""
     low, high = facts["log_snr_ends"]
     carried = _pair(facts, "integral_nats", "integral_se")
-    by_start = f", {_pair(facts, 'start_nats', 'start_se')} of them by its start" if facts["start_nats"] else ""
-    rows = [("carried", f"{carried} nats between log-SNR {low:.1f} and {high:.1f}{by_start}")]
+    start = f" and, {_pair(facts, 'start_nats', 'start_se')} of them, by its start" if facts["start_nats"] else ""
+    rows = [("carried", f"{carried} nats between log-SNR {low:.1f} and {high:.1f}{start}")]
     if facts["rate_nats"] is None:
         rows.append(("rate", f"none: {facts['no_rate']}"))
     else:

@@ -48,6 +48,8 @@ def reconstruct(
     check_place(output, ".png")
     loaded = runs.load(run, device)
     sampler, steps = walk_of(loaded.model.by_steps, sampler, steps)
+    if per_code is not None and not loaded.model.by_steps:
+        raise UserError("this model decodes a code at once, the same each time: leave out --per-code.")
     examples = examples_of(loaded, data)
     index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
     where = loaded.device
@@ -57,7 +59,7 @@ def reconstruct(
         if exact:
             rows = [x, loaded.model.reconstruct_exactly(x, steps)]
         else:
-            times = per_code or (3 if loaded.model.by_steps else 1)
+            times = per_code or (3 if loaded.model.by_steps else 1)  # what decodes at once does so the same each time
             again = loaded.model.reconstruct(x, draws, sampler, steps, times)
             rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
     save_grid(torch.cat(rows), output, columns=len(x))

@@ -1,4 +1,4 @@
-"""Factors that a picture of one thing on a plain ground shows itself: its area, lightness, shape and tint.
+"""Factors that a picture of one thing on a plain ground shows itself: its area, intensity, shape and tint.
 
 They are measured of pixels, not drawn by a design: known of any such data, and only as true as the ground is plain.
 """
@@ -16,13 +16,14 @@ def appearance(x: np.ndarray) -> dict[str, np.ndarray]:
     """Factors (N,) of pictures x (N, C, H, W) in [-1, 1]; NaN where nothing stands out from the ground.
 
     The ground is the median of the border, channel by channel; the thing is where a channel is more than a tenth of
-    full scale from it. `area`: its share of the pixels. `lightness`: its mean, 0 black to 1 white. `aspect`: log of the
+    full scale from it. `area`: its share of the pixels. `intensity`: its mean, 0 black to 1 white. `aspect`: log of the
     standard deviation of its rows over that of its columns, positive where it is tall. `red_green`, of three channels:
-    red minus green, -1 to 1. UserError: what is no picture.
+    red minus green, -1 to 1. UserError: what is no grey or RGB picture.
     """
-    if x.ndim != 4 or min(x.shape[2:]) < 3:
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or min(x.shape[2:]) < 3:
         raise UserError(
-            f"appearance is measured of pictures (N, C, H, W) of at least 3x3 pixels, got {x.shape}; leave it out."
+            "appearance is measured of grey or RGB pictures (N, C, H, W) of at least 3x3 pixels, got examples of shape"
+            f" {x.shape[1:]}; leave it out."
         )
     y = (x.astype(np.float64) + 1) / 2
     border = np.concatenate([y[:, :, 0], y[:, :, -1], y[:, :, 1:-1, 0], y[:, :, 1:-1, -1]], axis=2)
@@ -35,7 +36,7 @@ def appearance(x: np.ndarray) -> dict[str, np.ndarray]:
         aspect = np.log(_spread(thing, rows) / _spread(thing, columns))
     found = {
         "area": np.where(size > 0, size / thing[0].size, np.nan),
-        "lightness": colour.mean(1),
+        "intensity": colour.mean(1),
         "aspect": np.where(np.isfinite(aspect), aspect, np.nan),
     }
     return found | ({"red_green": colour[:, 0] - colour[:, 1]} if x.shape[1] == 3 else {})

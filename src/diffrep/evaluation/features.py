@@ -93,7 +93,7 @@ def dino(model: str, device: torch.device) -> Features:
         seen = F.interpolate((rgb(x).cpu() + 1) / 2, (224, 224), mode="bicubic", antialias=True)
         return network(pixel_values=((seen - mean) / spread).to(device)).last_hidden_state[:, 0]
 
-    return Features(f"dino ({model or DINO})", of)
+    return Features(public(f"dino:{model or DINO}"), of)
 
 
 def rgb(x: Data) -> Tensor:

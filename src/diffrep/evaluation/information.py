@@ -21,7 +21,7 @@ from diffrep.evaluation.mutual import Information, mean_and_error
 from diffrep.model import Model
 from diffrep.shapes import Batch, Data, Draws, PerExample, Time
 
-PROTOCOL = "profile-1"  # whole split, stratified log-SNRs, evaluation weights, both branches on the same x_t
+PROTOCOL = "profile-2"  # whole split, stratified log-SNRs, both branches on the same x_t; what the start saves counts
 
 CodeAt = Callable[[Time], Code]  # t (B,) -> the code that a batch shows its decoder at t
 Progress = Callable[[int], None]  # examples done
@@ -115,7 +115,7 @@ def profile(
                     assert decoder.prior is not None
                     z = code.sample(chunk.random.normal(*code.mean.shape))
                     rates.append(decoder.prior.rate(code, z).cpu())
-            start_gains.append(_start_gains(decoder, chunk, [code_at])[0].cpu())
+            start_gains.append(_start_gains(decoder, chunk, code_at).cpu())
             progress(len(chunk))
     return _profile(decoder, gains, start_gains, rates, active_units(torch.cat(means)) if means else None)
 
@@ -138,15 +138,15 @@ def profile_over_times(
     decoder = profiled(model)
     if not decoder.timed:
         raise UserError("this code is the same at all t: `profile` shows it; train tdrl or tvdrl for one that sees t.")
-    gains, start_gains = [], []
+    gains = []
     with evaluating(decoder) as device:
         for chunk in batches(examples, batch, seed, device):
             codes = [_code_of(decoder, chunk.x, float(t)) for t in times]
             gains.append(_gains(decoder, chunk, levels, codes).cpu())
-            start_gains.append(_start_gains(decoder, chunk, codes).cpu())
             progress(len(chunk))
-    each = zip(torch.cat(gains, 1), torch.cat(start_gains, 1), strict=True)
-    return [_profile(decoder, [of_time], [of_start], [], None) for of_time, of_start in each]
+    each = torch.cat(gains, 1)
+    none = torch.zeros(each.shape[1])  # no chain of such a code starts from p(x_1 | z)
+    return [_profile(decoder, [of_time], [none], [], None) for of_time in each]
 
 
 @torch.no_grad()
@@ -246,14 +246,12 @@ def _gains(model: DiffusionModel, batch: Batch, levels: int, codes: Sequence[Cod
     return torch.stack(gains, -1)
 
 
-def _start_gains(model: DiffusionModel, batch: Batch, codes: Sequence[CodeAt]) -> Tensor:
-    """(codes, B) KL(q(x_1 | x) || p(x_1)) - KL(q(x_1 | x) || p(x_1 | z)), nats."""
-    x, draws, start = batch.x, batch.random, model.start
-    given = [code_at(torch.ones(len(x), device=x.device)) for code_at in codes]
-    noise = draws.normal(*given[0].mean.shape)
-    without = model.noise.prior_loss(x, start(model.noise))
-    seen = (start(model.noise, code.sample(noise)) for code in given)
-    return torch.stack([without - model.noise.prior_loss(x, end) for end in seen])
+def _start_gains(model: DiffusionModel, batch: Batch, code_at: CodeAt) -> PerExample:
+    """KL(q(x_1 | x) || p(x_1)) - KL(q(x_1 | x) || p(x_1 | z)), (B,) nats."""
+    x, noise, start = batch.x, model.noise, model.start
+    code = code_at(torch.ones(len(x), device=x.device))
+    z = code.sample(batch.random.normal(*code.mean.shape))
+    return noise.prior_loss(x, start(noise)) - noise.prior_loss(x, start(noise, z))
 
 
 def _ends(model: DiffusionModel) -> Tensor:

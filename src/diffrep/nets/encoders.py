@@ -174,7 +174,7 @@ class ViT(Encoder):
 class MLPEncoder(Encoder):
     """A perceptron with `depth` residual blocks of `width` units, for vectors; other shapes are flattened."""
 
-    def __init__(self, shape: Shape, width: int = 256, depth: int = 3, time: bool = False, dropout: float = 0.0):
+    def __init__(self, shape: Shape, width: int = 256, depth: int = 4, time: bool = False, dropout: float = 0.0):
         super().__init__(shape, width, width, time)
         self.stem = nn.Linear(math.prod(shape), width)
         self.blocks = nn.ModuleList(DenseBlock(width, int(time), width, dropout) for _ in range(depth))
