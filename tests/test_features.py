@@ -76,7 +76,7 @@ def test_dino_is_fed_standardised_pictures_of_its_size(libraries):
     for x, said in ((mean, 0.0), (mean + spread, 1.0)):
         fed = seen.of(2 * x - 1)
         assert fed.shape == (1, 224 * 224) and torch.allclose(fed, torch.full_like(fed, said), atol=1e-5)
-    assert seen.name == "dino (any)"
+    assert seen.name == "dino:any"
 
 
 @pytest.mark.parametrize("name, library", [("inception", "torch_fidelity"), ("dino", "transformers")])
