@@ -11,8 +11,8 @@ MARKERS = "osD^vP*X"
 
 
 def frontier(rows: Sequence[dict]) -> bytes | None:
-    """A PNG: bits/dim against rate, a point with two standard errors for each run with a code, the mean of those
-    without as a line in the colour of the same choices; None where no run has a bound."""
+    """A PNG: bits/dim against rate, a point with two standard errors for each run with a code (hollow with refined
+    codes), the mean of those without as a line in the colour of the same choices; None where no run has a bound."""
     known = [row for row in rows if row["bits_per_dim"] is not None]
     if not known:
         return None
@@ -25,17 +25,21 @@ def frontier(rows: Sequence[dict]) -> bytes | None:
             mean, _ = mean_and_error(row["bits_per_dim"] for row in group)
             axes.axhline(mean, color=colour, linewidth=1.2, linestyle="--", label=name)
             continue
-        axes.errorbar(
-            [row["rate_nats"] for row in group],
-            [row["bits_per_dim"] for row in group],
-            yerr=[2 * row["bits_per_dim_se"] for row in group],
-            fmt=MARKERS[names.index(group[0]["name"]) % len(MARKERS)],
-            color=colour,
-            markersize=5,
-            capsize=2,
-            linewidth=1,
-            label=name,
-        )
+        for kind, fill, words in (("", colour, ""), ("refined_", "none", ", refined codes")):
+            drawn = [row for row in group if row.get(f"{kind}bits_per_dim") is not None]
+            if drawn:
+                axes.errorbar(
+                    [row[f"{kind}rate_nats"] for row in drawn],
+                    [row[f"{kind}bits_per_dim"] for row in drawn],
+                    yerr=[2 * row[f"{kind}bits_per_dim_se"] for row in drawn],
+                    fmt=MARKERS[names.index(group[0]["name"]) % len(MARKERS)],
+                    color=colour,
+                    markerfacecolor=fill,
+                    markersize=5,
+                    capsize=2,
+                    linewidth=1,
+                    label=name + words,
+                )
     return _png(figure, axes)
 
 
