@@ -41,9 +41,8 @@ def measure(
     """Bound, rate, linear and kNN probe always; of few labels, information, distance, factors what is wanted.
 
     wanted: "probes" (with few labels), "information", "distance" (of samples, seen with `features`), "factors" (that
-    the data name), "appearance" (factors that its pictures show; a factor that
-    the data name goes before one of that name). Where there is no code there are a bound and a
-    distance alone. refine: gradient steps that refine codes, 0 for none.
+    the data name), "appearance" (factors that its pictures show; one that the data name goes before one shown). Where
+    there is no code there are a bound and a distance alone. refine: gradient steps that refine codes, 0 for none.
     Returns what could not be measured, and why.
     """
     missing: dict[str, str] = {}
@@ -66,12 +65,13 @@ def measure(
     with _noting(missing, "appearance"):
         if "appearance" in wanted:
             factors = [{**_appearance(part), **named} for part, named in zip(parts, factors, strict=True)]
-    if factors[0]:
-        count = counting("codes", sum(map(len, parts)), progress)
-        codes = [stored_codes(run.directory / FEATURES, CODE, run.model, part, progress=count) for part in parts]
-        progress("factors", 0, None)
-        train, valid, test = zip(codes, factors, strict=True)
-        run.keep(FACTORS, {"factors": probe_factors(train, valid, test)})
+    with _noting(missing, "factors"):
+        if factors[0]:
+            count = counting("codes", sum(map(len, parts)), progress)
+            codes = [stored_codes(run.directory / FEATURES, CODE, run.model, part, progress=count) for part in parts]
+            progress("factors", 0, None)
+            train, valid, test = zip(codes, factors, strict=True)
+            run.keep(FACTORS, {"factors": probe_factors(train, valid, test)})
     return missing
 
 

@@ -158,10 +158,13 @@ def _refined(model: Model, test: Examples, levels: int, steps: int, whole: dict,
         return {"no_refined": str(not_refined)}
     gap, error = result.gap()
     bits = 1 / (math.prod(test.shape) * math.log(2))
+    whole_error = math.hypot(whole["bound"]["bits_per_dim_se"], bits * error)
+    if len(part) == len(test):  # the gap goes with the bound of its example
+        whole_error = result.refined.summary()["bits_per_dim_se"]
     return {
         "refined": {
             "bits_per_dim": whole["bound"]["bits_per_dim"] - bits * gap,
-            "bits_per_dim_se": math.hypot(whole["bound"]["bits_per_dim_se"], bits * error),
+            "bits_per_dim_se": whole_error,
             "rate_nats": whole["rate_nats"] + result.rate_change,
             "gap_nats": gap,
             "gap_nats_se": error,

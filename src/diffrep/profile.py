@@ -67,7 +67,7 @@ def sentences(facts: dict) -> list[str]:
     else:
         peak = f"{facts['peak_log_snr']:.1f}".replace("-", "\N{MINUS SIGN}")
         said = f"The code carries {nats:.1f} \N{PLUS-MINUS SIGN} {error:.1f} nats, most at log-SNR {peak}"
-        said += f" or where its chain starts ({facts['start_nats']:.1f})" if facts["start_nats"] else ""
+        said += f" and {facts['start_nats']:.1f} of them where its chain starts" if facts["start_nats"] else ""
         if rate is not None:
             said += f": {facts['used_share']:.0%} of the {rate:.1f} that it costs"
     found = facts["mutual_information"]

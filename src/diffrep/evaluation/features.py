@@ -28,9 +28,10 @@ class Features:
 
 
 def public(text: str) -> str:
-    """The name of features as results keep it: of an absolute path the last part alone, which others have too."""
+    """The name of features as results keep it: of a path the last part alone, which others have too."""
     kind, _, path = text.partition(":")
-    return f"{kind}:{Path(path).name}" if Path(path).is_absolute() else text
+    a_path = path and (kind in ("run", "inception") or Path(path).exists())
+    return f"{kind}:{Path(path).name}" if a_path else text
 
 
 def named(text: str, device: torch.device | str = "cpu") -> Features:

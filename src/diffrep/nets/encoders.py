@@ -192,7 +192,7 @@ class Critic(nn.Module):
 
     def __init__(self, shape: Shape, width: int = 32):
         super().__init__()
-        self.encoder = MLPEncoder(shape, 4 * width) if len(shape) == 1 else ConvEncoder(shape, width)
+        self.encoder = MLPEncoder(shape, 4 * width, depth=3) if len(shape) == 1 else ConvEncoder(shape, width)
         self.score = nn.Linear(self.encoder.features, 1)
 
     def forward(self, x: Data) -> PerExample:
