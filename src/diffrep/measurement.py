@@ -64,7 +64,7 @@ def measure(
     factors = [part.factors if "factors" in wanted else {} for part in parts]
     with _noting(missing, "appearance"):
         if "appearance" in wanted:
-            factors = [{**_appearance(part), **named} for part, named in zip(parts, factors, strict=True)]
+            factors = [{**named, **_appearance(part), **named} for part, named in zip(parts, factors, strict=True)]
     with _noting(missing, "factors"):
         if factors[0]:
             count = counting("codes", sum(map(len, parts)), progress)
