@@ -10,7 +10,7 @@ from pathlib import Path
 
 from diffrep import runs
 from diffrep.evaluation.refine import PROTOCOL, refined
-from diffrep.study import commit, hardware
+from diffrep.studies.study import commit, hardware
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def here(kept: bool, shape: tuple[int, ...]) -> None:
     import torch
 
     from diffrep.nets.decoders import UNet
-    from diffrep.places import keep_memory
+    from diffrep.training.process import keep_memory
 
     torch.set_num_threads(1)
     if kept:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from diffrep import runs
-from diffrep.gallery import save_grid
+from diffrep.commands.gallery import save_grid
 from diffrep.shapes import Draws
-from diffrep.study import commit, hardware
+from diffrep.studies.study import commit, hardware
 
 CHUNK = 100
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from diffrep import runs
-from diffrep.distance import features_of
-from diffrep.evaluation.features import Features
-from diffrep.evaluation.quality import PROTOCOL, Moments, frechet, moments
-from diffrep.guesses import GUESSES, Guess, fitted, sample_from
-from diffrep.model import Model
+from diffrep.evaluation.feature_networks import Features
+from diffrep.measures.distance import features_of
+from diffrep.models.base import Model
+from diffrep.models.warm_start import GUESSES, Guess, fitted, sample_from
+from diffrep.probes.quality import PROTOCOL, Moments, frechet, moments
 from diffrep.shapes import Draws
-from diffrep.study import commit, hardware
+from diffrep.studies.study import commit, hardware
 
 CHUNK = 250
 

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffrep.codes import Code, Posterior
+from diffrep.codes.posteriors import Code, Posterior
 from diffrep.data.examples import Examples
 from diffrep.data.stores import Grid, InMemory
-from diffrep.denoiser import Prediction
-from diffrep.noise import Noise
+from diffrep.denoising.denoiser import Prediction
+from diffrep.denoising.noise import Noise
 
 
 @dataclass(frozen=True)

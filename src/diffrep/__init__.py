@@ -9,11 +9,11 @@ from diffrep.config import Settings
 from diffrep.data import load as load_data
 from diffrep.errors import UserError
 from diffrep.evaluation.bound import bound
-from diffrep.measures import evaluate
-from diffrep.model import Model
-from diffrep.parts import Facts
-from diffrep.recipes import METHODS, build
-from diffrep.runs import Run, load
+from diffrep.measures.evaluate import evaluate
+from diffrep.methods.parts import Facts
+from diffrep.methods.recipes import METHODS, build
+from diffrep.models.base import Model
+from diffrep.runs.run import Run, load
 from diffrep.shapes import Batch, Draws
 
 __all__ = [

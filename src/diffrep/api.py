@@ -8,7 +8,7 @@ from pathlib import Path
 from diffrep import config, runs
 from diffrep import data as sources
 from diffrep.config import Settings
-from diffrep.runs import Run
+from diffrep.runs.run import Run
 
 
 def settings(*changes: str, file: str | Path | None = None) -> Settings:

@@ -13,17 +13,8 @@ import typer
 from rich.table import Table
 
 from diffrep.commands import distances, pictures, probes, readouts, studies
+from diffrep.commands.console import Count, leave, out, progress, say, show_facts, show_metrics, usage
 from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, SkipBad
-from diffrep.console import (
-    Count,
-    leave,
-    out,
-    progress,
-    say,
-    show_facts,
-    show_metrics,
-    usage,
-)
 from diffrep.errors import UserError
 
 app = typer.Typer(
@@ -65,7 +56,7 @@ def train(
 ) -> None:
     """Train a method on data into a run directory."""
     from diffrep import config, runs
-    from diffrep.places import main_process
+    from diffrep.training.process import main_process
 
     words = {
         "data.source": data,
@@ -124,8 +115,8 @@ def evaluate(
 ) -> None:
     """Measure a run on its whole test split: the bound, the rate, active units, probes -> RUN/metrics.json."""
     from diffrep import runs
-    from diffrep.measures import evaluate as measure
-    from diffrep.places import main_process
+    from diffrep.measures.evaluate import evaluate as measure
+    from diffrep.training.process import main_process
 
     loaded = runs.load(run, device)
     splits = loaded.splits()
@@ -145,8 +136,8 @@ def profile(
 ) -> None:
     """Show what the code carries at each noise level, in nats -> RUN/profile.json and RUN/profile.png."""
     from diffrep import runs
-    from diffrep.profile import profile as measure
-    from diffrep.profile import sentences, table
+    from diffrep.measures.profile import profile as measure
+    from diffrep.measures.profile import sentences, table
 
     loaded = runs.load(run, device)
     with progress() as update:
@@ -174,10 +165,10 @@ def encode(
 ) -> None:
     """Write the code of every example of a data set to Parquet, one row each; processes write a shard each."""
     from diffrep import runs
-    from diffrep.embed import embed
-    from diffrep.gallery import check_place
-    from diffrep.inputs import examples_of
-    from diffrep.places import place
+    from diffrep.commands.gallery import check_place
+    from diffrep.runs.encode import embed
+    from diffrep.runs.inputs import examples_of
+    from diffrep.training.process import place
 
     if t is not None and t_grid is not None:
         raise UserError("--t and --t-grid both choose noise levels; give one of them.")
@@ -197,7 +188,7 @@ def encode(
 @app.command(epilog="Example: diffrep methods --json")
 def methods(as_json: Json = False) -> None:
     """List every method with one line and its paper."""
-    from diffrep.recipes import METHODS
+    from diffrep.methods.recipes import METHODS
 
     if as_json:
         print(json.dumps([{"name": n, "summary": m.summary, "paper": m.paper} for n, m in METHODS.items()]))
@@ -253,8 +244,8 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Say whether the code of a run is alive, and why not; without RUN, what is installed and how fast it is here."""
-    from diffrep.checkup import checkup
-    from diffrep.doctor import examine
+    from diffrep.commands.doctor import examine
+    from diffrep.runs.checkup import checkup
 
     facts: dict = examine() if run is None else checkup(run)
     if as_json:

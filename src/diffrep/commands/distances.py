@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from diffrep.commands.console import out, progress, say
 from diffrep.commands.options import Device, Json, RunPath, Sampler, Seed, Steps
-from diffrep.console import out, progress, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,8 +32,8 @@ def distance(
 ) -> None:
     """Hold samples against the test split: Frechet, kernel distance, precision, recall -> RUN/distance.json."""
     from diffrep import runs
-    from diffrep.distance import distance as measure
-    from diffrep.distance import table
+    from diffrep.measures.distance import distance as measure
+    from diffrep.measures.distance import table
 
     loaded = runs.load(run, device)
     with progress() as update:
@@ -54,8 +54,8 @@ def disentangle(
 ) -> None:
     """Hold single numbers of the code against the known factors of the data -> RUN/disentangle.json."""
     from diffrep import runs
-    from diffrep.disentangle import disentangle as measure
-    from diffrep.disentangle import table
+    from diffrep.measures.disentangle import disentangle as measure
+    from diffrep.measures.disentangle import table
 
     loaded = runs.load(run, device)
     with progress() as update:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from diffrep.commands.console import progress, say
 from diffrep.commands.options import DataSource, Device, Output, RunPath, Sampler, Seed, Steps
-from diffrep.console import progress, say
 from diffrep.errors import UserError
 
 
@@ -38,9 +38,9 @@ def reconstruct(
     import torch
 
     from diffrep import runs
-    from diffrep.gallery import check_place, save_grid
-    from diffrep.inputs import examples_of
-    from diffrep.sample import walk_of
+    from diffrep.commands.gallery import check_place, save_grid
+    from diffrep.denoising.samplers import walk_of
+    from diffrep.runs.inputs import examples_of
     from diffrep.shapes import Draws
 
     if exact and (per_code is not None or sampler is not None):
@@ -86,10 +86,10 @@ def sample(
 ) -> None:
     """Draw new examples: a code from the prior (or from a file), then the decoder, which may begin below t = 1."""
     from diffrep import runs
-    from diffrep.gallery import check_place, save_grid
-    from diffrep.guesses import fitted, sample_from
-    from diffrep.inputs import read_codes
-    from diffrep.sample import walk_of
+    from diffrep.commands.gallery import check_place, save_grid
+    from diffrep.denoising.samplers import walk_of
+    from diffrep.models.warm_start import fitted, sample_from
+    from diffrep.runs.inputs import read_codes
     from diffrep.shapes import Draws
 
     if codes is not None and n is not None:
@@ -131,9 +131,9 @@ def interpolate(
     import torch
 
     from diffrep import runs
-    from diffrep.gallery import check_place, save_grid
-    from diffrep.inputs import one_example
-    from diffrep.sample import walk_of
+    from diffrep.commands.gallery import check_place, save_grid
+    from diffrep.denoising.samplers import walk_of
+    from diffrep.runs.inputs import one_example
     from diffrep.shapes import Draws
 
     check_place(output, ".png")

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from diffrep.commands.console import out, progress, say
 from diffrep.commands.options import Device, Json
-from diffrep.console import out, progress, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,8 +32,9 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Judge a run's codes beside pixels, PCA and an untrained encoder -> RUN/probes.json; or any file of features."""
-    from diffrep import probing, runs
-    from diffrep.evaluation.protocols import counts_of, names_of
+    from diffrep import runs
+    from diffrep.measures import probe as probing
+    from diffrep.probes.protocols import counts_of, names_of
 
     asked = (labels, names_of(protocols), counts_of(few), t, draws, most, seed)
     loaded = runs.load(what, device) if what.is_dir() else None

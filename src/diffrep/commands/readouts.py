@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from diffrep.commands.console import out, progress, say
 from diffrep.commands.options import Device, Json, RunPath, Seed
-from diffrep.console import out, progress, say
 from diffrep.errors import UserError
 
 
@@ -30,7 +30,7 @@ def readout(
 ) -> None:
     """Read classes from the decoder's layers at a noise level, both chosen on validation -> RUN/readout.json."""
     from diffrep import runs
-    from diffrep.readouts import read_layers, readout_table
+    from diffrep.measures.readout import read_layers, readout_table
 
     loaded = runs.load(run, device)
     with progress() as update:
@@ -57,7 +57,7 @@ def times(
 ) -> None:
     """Read classes from the codes of single times, and of several together -> RUN/times.json and times.png."""
     from diffrep import runs
-    from diffrep.readouts import combined_table, read_times, single_table
+    from diffrep.measures.readout import combined_table, read_times, single_table
 
     ks = times_.split(",")
     if not all(k.strip().isdecimal() and int(k) for k in ks):
@@ -89,8 +89,8 @@ def semi(
 ) -> None:
     """Train on few labels: frozen probe, fine-tuning, graph pseudo-labels side by side -> RUN/semi.json."""
     from diffrep import runs
-    from diffrep.semi import semi as measure
-    from diffrep.semi import table
+    from diffrep.measures.semi import semi as measure
+    from diffrep.measures.semi import table
 
     loaded = runs.load(run, device)
     with progress() as update:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from diffrep.commands.console import progress, say, say_aside
 from diffrep.commands.options import Device, Json
-from diffrep.console import progress, say, say_aside
 
 Folder = Annotated[Path, typer.Option("--output", "-o", help="folder of the results; one that is there goes on")]
 
@@ -28,10 +28,10 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Make and measure a grid of runs, with twins without a code -> study.json, tables and figures in one folder."""
-    from diffrep import plan
-    from diffrep.results import table
-    from diffrep.study import study as carry_out
-    from diffrep.table import markdown
+    from diffrep.studies import plan
+    from diffrep.studies.aggregate import table
+    from diffrep.studies.study import study as carry_out
+    from diffrep.studies.table import markdown
 
     found = carry_out(plan.read(file, data), output, only, say_aside, progress)
     print(json.dumps(found)) if as_json else say(markdown(table(found["runs"])))
@@ -51,10 +51,10 @@ def benchmark(
     as_json: Json = False,
 ) -> None:
     """Train and judge methods under one budget, with pixels, PCA and an untrained encoder beside -> benchmark.json."""
-    from diffrep.benchmark import benchmark as judge
-    from diffrep.evaluation.protocols import names_of
-    from diffrep.results import table
-    from diffrep.table import markdown
+    from diffrep.probes.protocols import names_of
+    from diffrep.studies.aggregate import table
+    from diffrep.studies.benchmark import benchmark as judge
+    from diffrep.studies.table import markdown
 
     found = judge(
         data,
@@ -80,9 +80,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show runs side by side; the best in bold where its interval of two standard errors meets no other."""
-    from diffrep import comparison
-    from diffrep import table as tables
-    from diffrep.checkpoints import write_bytes
+    from diffrep.studies import compare as comparison
+    from diffrep.studies import table as tables
+    from diffrep.training.checkpoints import write_bytes
 
     with progress() as update:
         compared = comparison.compare(runs, measured, device, update)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffrep import terms
 from diffrep.data import Examples
-from diffrep.diffusion_model import DiffusionModel
+from diffrep.denoising import terms
 from diffrep.errors import UserError
-from diffrep.model import Model
+from diffrep.models.base import Model
+from diffrep.models.diffusion import DiffusionModel
 from diffrep.shapes import Batch, Draws, PerExample, Shape, bits_per_dim
 
 PROTOCOL = "bound-1"  # whole split, stratified log-SNRs, evaluation weights, weight one, one x_0 and z a level

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffrep.diffusion_model import DiffusionModel
 from diffrep.errors import UserError
 from diffrep.evaluation.fitting import Labelled, cross_entropy, fit
-from diffrep.evaluation.probes import STRENGTHS
-from diffrep.model import Model
+from diffrep.models.base import Model
+from diffrep.models.diffusion import DiffusionModel
+from diffrep.probes.linear import STRENGTHS
 from diffrep.shapes import CodeVector, Data
 
 PROTOCOL = "finetune-1"  # head from the frozen probe; Adam 1e-3 on it; encoder's rate and the step by validation

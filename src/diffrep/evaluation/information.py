@@ -10,15 +10,15 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from diffrep import terms
-from diffrep.codes import Code
+from diffrep.codes.posteriors import Code
 from diffrep.data import Examples
-from diffrep.diffusion_model import DiffusionModel
+from diffrep.denoising import terms
 from diffrep.errors import UserError
-from diffrep.evaluation import mutual
+from diffrep.evaluation import mutual_information as mutual
 from diffrep.evaluation.bound import active_units, batches, evaluating
-from diffrep.evaluation.mutual import Information, mean_and_error
-from diffrep.model import Model
+from diffrep.evaluation.mutual_information import Information, mean_and_error
+from diffrep.models.base import Model
+from diffrep.models.diffusion import DiffusionModel
 from diffrep.shapes import Batch, Data, Draws, PerExample, Time
 
 PROTOCOL = "profile-2"  # whole split, stratified log-SNRs, both branches on the same x_t; what the start saves counts

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from diffrep.evaluation.finetune import CHECKS, STEPS, Tuned, codes, groups_of
 from diffrep.evaluation.fitting import Labelled, fit, shuffled
-from diffrep.evaluation.neighbours import neighbour_graph, spread
+from diffrep.probes.neighbours import neighbour_graph, spread
 
 PROTOCOL = "pseudo-labels-1"  # from fine-tuning; 10 neighbours by cosine, alpha 0.99; round and step by validation
 ROUNDS = 5

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffrep.codes import Code, Normal
+from diffrep.codes.posteriors import Code, Normal
 from diffrep.data import Examples
 from diffrep.errors import UserError
 from diffrep.evaluation.bound import Bound, batches, evaluating
-from diffrep.model import Model
+from diffrep.models.base import Model
 from diffrep.shapes import Batch
 
 PROTOCOL = "refined-1"  # evenly spread examples; Adam at 0.1 falling to 0, on 4 levels; measured with noise of its own

@@ -1,0 +1,243 @@
+"""Priors p(z) over codes."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from sklearn.mixture import GaussianMixture
+from torch import Tensor, nn
+
+from diffrep.codes.posteriors import Code, gumbel, largest
+from diffrep.shapes import CodeVector, Draws, PerExample
+
+
+class Prior(nn.Module, ABC):
+    """A distribution over codes that can be sampled, and that prices a code in nats."""
+
+    @abstractmethod
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        """(n, d) codes."""
+
+    @abstractmethod
+    def log_prob(self, z: CodeVector) -> PerExample:
+        """(B,) log p(z), nats, or a lower bound on it."""
+
+    @abstractmethod
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        """(B,) KL(q(z | x) || p(z)) in nats, exact where it can be, else its one-sample estimate at z ~ q."""
+
+    @abstractmethod
+    def fit(self, codes: Tensor) -> None:
+        """After training, from the codes (N, d) of the training data: for priors that are fitted then."""
+
+
+class Joint(Prior):
+    """A prior whose parameters the loss trains together with the codes that it prices: nothing is left to fit.
+
+    The rate then falls to E_x KL(q(z | x) || q(z)), the information in the code, as p(z) nears the aggregate q(z).
+    """
+
+    def __init__(self, prior: Prior):
+        super().__init__()
+        self.prior = prior
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        return self.prior.sample(n, draws)
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        return self.prior.log_prob(z)
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        return self.prior.rate(code, z)
+
+    def fit(self, codes: Tensor) -> None:
+        """The loss has fitted it, to draws of q(z | x); `codes` are their means alone."""
+
+
+class StandardNormal(Prior):
+    """p(z) = N(0, I)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dim = dim
+
+    def fit(self, codes: Tensor) -> None:
+        """N(0, I) has nothing to fit."""
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        return draws.normal(n, self.dim)
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        return torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        assert code.spread is not None
+        variance = code.spread**2
+        return 0.5 * (code.mean**2 + variance - 1 - variance.log()).sum(-1)
+
+
+class FittedNormal(Prior):
+    """N(mean, covariance) fitted to the codes of the training data, so that deterministic codes can be sampled."""
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("factor", torch.eye(dim))  # lower triangular: covariance = factor factor'
+
+    def fit(self, codes: Tensor) -> None:
+        """codes (N, d): sets mean and covariance (shrunk a little, so that few codes leave it positive)."""
+        codes = codes.double()
+        centred = codes - codes.mean(0)
+        covariance = centred.T @ centred / max(len(codes) - 1, 1)
+        ridge = 1e-4 * covariance.diagonal().mean() + 1e-12
+        factor = torch.linalg.cholesky(covariance + ridge * torch.eye(codes.shape[1]).to(codes))
+        self.mean.copy_(codes.mean(0))
+        self.factor.copy_(factor)
+
+    def white(self, z: CodeVector) -> CodeVector:
+        """Codes in the coordinates in which this normal is N(0, I)."""
+        return torch.linalg.solve_triangular(self.factor, (z - self.mean).T, upper=False).T
+
+    def coloured(self, white: CodeVector) -> CodeVector:
+        """The way back."""
+        return self.mean + white @ self.factor.T
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        return self.coloured(draws.normal(n, len(self.mean)))
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        return torch.distributions.MultivariateNormal(self.mean, scale_tril=self.factor).log_prob(z)
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        return code.log_prob(z) - self.log_prob(z)
+
+
+class Whitened(Prior):
+    """Another prior, in the coordinates in which the codes that it is fitted to have mean zero and covariance one.
+
+    Codes that nothing holds at N(0, I) come at any scale, and close to a few directions.
+    """
+
+    def __init__(self, dim: int, prior: Prior):
+        super().__init__()
+        self.normal, self.prior = FittedNormal(dim), prior
+
+    def fit(self, codes: Tensor) -> None:
+        codes = codes.to(self.normal.mean)
+        self.normal.fit(codes)
+        self.prior.fit(self.normal.white(codes))
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        return self.normal.coloured(self.prior.sample(n, draws))
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        return self.prior.log_prob(self.normal.white(z)) - self.normal.factor.diagonal().log().sum()
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        return code.log_prob(z) - self.log_prob(z)
+
+
+class Mixture(Prior):
+    """p(z) = sum_k w_k N(z; mean_k, spread_k^2), diagonal. It starts around N(0, I): spread one, means within it."""
+
+    def __init__(self, dim: int, components: int):
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(components))  # w = softmax(scores)
+        self.means = nn.Parameter(0.5 * torch.randn(components, dim))
+        self.log_spreads = nn.Parameter(torch.zeros(components, dim))
+
+    @torch.no_grad()
+    def fit(self, codes: Tensor) -> None:
+        """codes (N, d) of about unit variance: expectation maximisation from one seeded start.
+
+        Fewer than two codes for a component leave the last components without weight.
+        """
+        count = max(1, min(len(self.scores), len(codes) // 2))
+        found = GaussianMixture(count, covariance_type="diag", reg_covar=1e-4, max_iter=300, tol=1e-4, random_state=0)
+        found.fit(codes.double().cpu().numpy())
+        self.scores.fill_(-torch.inf)
+        self.scores[:count] = torch.from_numpy(found.weights_).log()
+        self.means[:count] = torch.from_numpy(found.means_)
+        self.log_spreads[:count] = torch.from_numpy(found.covariances_).log() / 2
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        chosen = (self.scores + gumbel(draws.normal(n, len(self.scores)))).argmax(1)
+        return self.means[chosen] + self.log_spreads[chosen].exp() * draws.normal(n, self.means.shape[1])
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        distance = (((z[:, None] - self.means) * (-self.log_spreads).exp()) ** 2).sum(-1)
+        volume = self.log_spreads.sum(-1) + 0.5 * math.log(2 * math.pi) * z.shape[1]
+        return torch.logsumexp(torch.log_softmax(self.scores, 0) - 0.5 * distance - volume, 1)
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        return code.log_prob(z) - self.log_prob(z)
+
+
+class Categories(Prior):
+    """p(z) of a categorical code: independent variables, each with learned probabilities of its classes.
+
+    It is trained with the codes, and starts uniform.
+    """
+
+    def __init__(self, variables: int, classes: int):
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(variables, classes))
+
+    def fit(self, codes: Tensor) -> None:
+        """The loss has fitted it."""
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        scores = self.scores.detach().flatten()
+        return largest(scores + gumbel(draws.normal(n, len(scores))), self.scores.shape[1])
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        return (z * torch.log_softmax(self.scores, 1).flatten()).sum(-1)
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        """Exact: sum p (log p - log prior) over variables and classes; z has no part in it."""
+        p = code.mean
+        return torch.xlogy(p, p.clamp(min=1e-12)).sum(-1) - self.log_prob(p)
+
+
+def descend(
+    prior: Prior, surprise: Callable[[Tensor], Tensor], codes: Tensor, steps: int, lr: float, smooth: float = 0.02
+) -> None:
+    """Fit a prior's parameters to codes (N, d) of unit variance with Adam; those that cost held-out codes least stay.
+
+    surprise: codes (B, d) -> nats (B,). smooth: standard deviation of the noise that is added to codes, since points
+    on a thin sheet have no density. A tenth of the codes is held out. The same codes give the same fit.
+    """
+    frozen, mode = {name for name, p in prior.named_parameters() if not p.requires_grad}, prior.training
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(codes), generator=generator).to(codes.device)
+    held, seen = codes[order[: len(codes) // 10]], codes[order[len(codes) // 10 :]]
+    held = held if len(held) else seen
+    best, least = {name: p.detach().clone() for name, p in prior.named_parameters()}, math.inf
+    prior.train().requires_grad_(True)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=lr)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with torch.enable_grad():
+        for step in range(steps):
+            rows = torch.randint(len(seen), (min(128, len(seen)),), generator=generator).to(codes.device)
+            noise = torch.randn(len(rows), codes.shape[1], generator=generator).to(codes)
+            optimizer.zero_grad()
+            surprise(seen[rows] + smooth * noise).mean().backward()
+            nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+            optimizer.step()
+            rates.step()
+            if (step + 1) % 50 == 0 or step + 1 == steps:
+                with torch.no_grad():
+                    cost = float(surprise(held).mean())
+                if cost < least:
+                    best, least = {name: p.detach().clone() for name, p in prior.named_parameters()}, cost
+    prior.train(mode)
+    with torch.no_grad():
+        for name, parameter in prior.named_parameters():
+            parameter.copy_(best[name])
+            parameter.requires_grad_(name not in frozen)

@@ -1,0 +1,150 @@
+"""What the command line shows: progress where it takes longer than two seconds, and tables."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from diffrep.probes.overlap import sentence as overlaps
+
+out, err = Console(), Console(stderr=True)
+
+
+PATIENCE = 2.0  # seconds before a bar appears
+
+Update = Callable[[str, int, int | None], None]  # what is done, how many are done, of how many (None: not known)
+
+
+def say(text: str) -> None:
+    """A line on stdout, as it is: paths keep their brackets and are not broken."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_aside(text: str) -> None:
+    """A line on stderr, where it is in nobody's way."""
+    err.print(f"diffrep: {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+class Count:
+    """Adds up examples done and shows them."""
+
+    def __init__(self, what: str, total: int, update: Update):
+        self.what, self.total, self.update, self.count = what, total, update, 0
+
+    def __call__(self, more: int) -> None:
+        self.count += more
+        self.update(self.what, self.count, self.total)
+
+
+@contextmanager
+def progress() -> Iterator[Update]:
+    """A progress bar with time left on a terminal, nothing elsewhere; shown once two seconds have passed."""
+    if not err.is_terminal:
+        yield lambda what, done, of: None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def update(what: str, done: int, of: int | None) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=of)
+        bar.update(tasks[what], completed=done, total=of)
+
+    patience = threading.Timer(PATIENCE, bar.start)  # a timer, since one call may take longer
+    patience.daemon = True
+    patience.start()
+    try:
+        yield update
+    finally:
+        patience.cancel()
+        patience.join()
+        bar.stop()
+
+
+def show_facts(facts: dict) -> None:
+    """A line for each fact: its name in words, and its value."""
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    out.print(table)
+
+
+def show_metrics(metrics: dict) -> None:
+    """The parts add up, an error bar, the number of examples and the protocol."""
+    table = Table(show_header=False, box=None)
+    bound = metrics["bound"]
+    if bound is None:
+        table.add_row("bound", f"none: {metrics['no_bound']}")
+        for name, value in (metrics["denoising"] or {}).items():
+            if value is not None:
+                table.add_row(f"denoising {name.replace('_', ' ')}", f"{value:.4f} nats/dim, which is not a bound")
+    else:
+        parts = "  ".join(f"{name} {bound[name]:.4f}" for name in ("diffusion", "prior", "reconstruction", "rate"))
+        table.add_row(
+            bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}   {parts}"
+        )
+        if metrics["active_units"] is not None:
+            table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
+    if "bound_in_steps" in metrics:
+        chain = metrics["bound_in_steps"]
+        said = f"{chain['bits_per_dim']:.4f} +- {chain['bits_per_dim_se']:.4f}   diffusion {chain['diffusion']:.4f}"
+        table.add_row(f"in {chain['steps']} steps", f"{said}   ({chain['protocol']})")
+    if "flow" in metrics:
+        f = metrics["flow"]
+        table.add_row(
+            "probability flow",
+            f"{f['bits_per_dim']:.4f} +- {f['bits_per_dim_se']:.4f} bits/dim on {f['examples']:,} examples,"
+            f" {f['steps']} steps, dequantisation: {f['dequantisation']}",
+        )
+    if "refined" in metrics:
+        r = metrics["refined"]
+        table.add_row(
+            "refined codes",
+            f"{r['bits_per_dim']:.4f} +- {r['bits_per_dim_se']:.4f} bits/dim, rate {r['rate_nats']:.2f} nats; the"
+            f" encoder loses at least {r['gap_nats']:.2f} +- {r['gap_nats_se']:.2f} nats on {r['examples']:,} examples"
+            f"   ({r['protocol']})",
+        )
+    if "no_refined" in metrics:
+        table.add_row("refined codes", f"none: {metrics['no_refined']}")
+    p = metrics["probes"]
+    for name in ("linear", "knn"):
+        if name in p:
+            said = f"{p[name]:.4f} +- {p[f'{name}_se']:.4f}   ({p[f'{name}_protocol']['protocol']})"
+            table.add_row(f"{name} probe", said)
+    if warning := overlaps(p.get("overlap", 0), metrics["examples"]):
+        table.add_row("mind", warning)
+    if "no_probe" in metrics:
+        table.add_row("linear probe", f"none: {metrics['no_probe']}")
+    table.add_row(
+        "measured on",
+        f"{metrics['examples']:,} test examples, {metrics['levels']} noise levels each, EMA weights,"
+        f" {metrics['protocol']}",
+    )
+    out.print(table)
+
+
+def usage(mistake: Exception) -> str | None:
+    """One sentence about words on the command line that do not fit; None where there were none, and help was shown."""
+    context, text = getattr(mistake, "ctx", None), mistake.format_message()  # type: ignore[attr-defined]
+    text = " ".join(text.split()).rstrip(".")
+    return f"{text}; see `{context.command_path if context else 'diffrep'} --help`." if text else None
+
+
+def leave(sentence: str, code: int = 2) -> NoReturn:
+    """One sentence for the user, and the end."""
+    print(f"diffrep: {sentence}".replace("\n", " "), file=sys.stderr)
+    sys.exit(code)

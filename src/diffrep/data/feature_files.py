@@ -1,0 +1,139 @@
+"""Features that are no run's: a file of them, with labels and, where it has them, splits."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diffrep.data.raw import LABELS, SPLITS
+from diffrep.errors import UserError, unknown
+from diffrep.runs.inputs import read_codes
+
+FEATURES = ("features", "codes", "code", "embeddings", "x", "z")  # names of the features in an .npz
+KINDS = "a .npz, .npy or .parquet file"
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """x (N, d), labels (N,) as they were written, what these are called, and (N,) of "train", "valid", "test"."""
+
+    x: np.ndarray
+    labels: np.ndarray
+    label_name: str
+    split: np.ndarray | None = None
+
+
+def read(path: Path, labels: str | None = None, t: float | None = None) -> Features:
+    """Features and labels of a file.
+
+    `.npz`: features (or x, codes, ...) with labels (or y, ...) and, if it has one, split; or train_features,
+    train_labels, test_features, ... `.parquet`: as `diffrep encode` writes it; t picks the column of that time. `.npy`:
+    features. labels: a .npy file of them, or the name of a column or an array. UserError: what cannot be read, does not
+    fit, or is missing.
+    """
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in (".npz", ".npy", ".parquet"):
+        there = "is none of these" if path.exists() else "does not exist"
+        raise UserError(f"{path} {there}: give a run directory, or features as {KINDS}.")
+    if t is not None and suffix != ".parquet":
+        raise UserError(f"--t picks a column of a .parquet file, and {path.name} is a {suffix} file: leave it out.")
+    columns, split = _of_parquet(path, t) if suffix == ".parquet" else _of_arrays(path)
+    x = columns.pop("")
+    given, called = _labels(columns, labels, path)
+    if len(given) != len(x):
+        raise UserError(f"{path} holds {len(x):,} features and there are {len(given):,} labels: give one for each.")
+    if x.dtype.kind not in "biuf" or x.ndim < 2 or not np.isfinite(x).all():
+        raise UserError(f"{path} holds {x.dtype} of shape {x.shape}, expected finite numbers (N, d): convert them.")
+    return Features(x.reshape(len(x), -1), given, called, split)
+
+
+def _of_parquet(path: Path, t: float | None) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    x = read_codes(path, "code" if t is None else f"code_t{t:.2f}").numpy()
+    table = pq.ParquetFile(path)
+    plain = [field.name for field in table.schema_arrow if not pa.types.is_nested(field.type)]
+    columns = {name: column.to_numpy() for name, column in zip(plain, table.read(columns=plain).columns, strict=True)}
+    return {**columns, "": x}, _split(columns.pop("split", None), path)
+
+
+def _of_arrays(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """The features under "", everything else under its name, and the splits."""
+    try:
+        content = np.load(path, allow_pickle=False)
+        arrays = {"features": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(". ")
+        raise UserError(f"{path} cannot be read ({reason}): save it anew with numpy.savez.") from error
+    arrays, split = _joined(arrays, path)
+    name = next((name for name in FEATURES if name in arrays), None)
+    if name is None:
+        raise UserError(
+            f"{path} holds {', '.join(sorted(arrays)) or 'no arrays'}, expected features named {', '.join(FEATURES)}:"
+            " rename the array."
+        )
+    split = _split(arrays.pop("split", None), path) if split is None else split
+    x = arrays.pop(name)
+    if split is not None and len(split) != len(x):
+        raise UserError(f"{path} holds {len(x):,} features and {len(split):,} words of split: give one for each.")
+    return {**arrays, "": x}, split
+
+
+def _joined(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """train_features, train_labels, test_features, ... (or features_train, ...) -> features, labels and splits."""
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        first, last = name.partition("_"), name.rpartition("_")
+        if first[0] in SPLITS and first[2]:
+            parts.setdefault(SPLITS[first[0]], {})[first[2]] = array
+        elif last[2] in SPLITS and last[0]:
+            parts.setdefault(SPLITS[last[2]], {})[last[0]] = array
+    if "train" not in parts:
+        return arrays, None
+    shared = set.intersection(*(set(part) for part in parts.values()))
+    features = next((name for name in FEATURES if name in shared), None)
+    if features is None:
+        raise UserError(
+            f"{path} holds {', '.join(sorted(arrays))}, expected features of one name in every split, such as"
+            " train_features and test_features: rename the arrays."
+        )
+    if len({part[features].shape[1:] for part in parts.values()}) > 1:
+        raise UserError(f"the splits of {path} hold features of different sizes, expected one: write them anew.")
+    for split, part in parts.items():
+        for name in shared:
+            if len(part[name]) != len(part[features]):
+                raise UserError(
+                    f"{path} holds {len(part[features]):,} features and {len(part[name]):,} {name} in its {split} split"
+                    ": give one for each."
+                )
+    joined = {name: np.concatenate([part[name] for part in parts.values()]) for name in sorted(shared)}
+    return joined, np.repeat(list(parts), [len(part[features]) for part in parts.values()])
+
+
+def _split(words: np.ndarray | None, path: Path) -> np.ndarray | None:
+    if words is None:
+        return None
+    words = words.astype(str)
+    if odd := sorted(set(words.tolist()) - set(SPLITS)):
+        raise UserError(f"{path} has the split {odd[0]!r}, expected train, valid and test: rename it.")
+    return np.array([SPLITS[word] for word in words])
+
+
+def _labels(columns: dict[str, np.ndarray], labels: str | None, path: Path) -> tuple[np.ndarray, str]:
+    if labels is not None and labels not in columns and labels.endswith(".npy"):
+        try:
+            return np.load(labels, allow_pickle=False), labels
+        except (OSError, ValueError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(". ")
+            raise UserError(f"the labels {labels} cannot be read ({reason}): save them with numpy.save.") from error
+    name = labels or next((name for name in LABELS if name in columns), None)
+    if name is None:
+        known = ", ".join(sorted(columns)) or "nothing"
+        raise UserError(f"{path} has no labels beside its features ({known}): name a column or a file with --labels.")
+    if name not in columns:
+        raise unknown("label column", name, columns, "" if columns else f"{path} has no column at all.")
+    return columns[name], name

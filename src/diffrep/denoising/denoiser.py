@@ -1,0 +1,70 @@
+"""A denoiser: a network, a noise process and a parameterisation, which together predict x and eps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from diffrep.denoising.noise import Noise
+from diffrep.denoising.parameterisations import Parameterisation
+from diffrep.shapes import CodeVector, Data, Time, expand
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser says about x_t: the clean x and the noise eps, with x_t = alpha x + sigma eps exactly."""
+
+    x: Data
+    eps: Data
+    alpha: Time
+    sigma: Time
+
+    @classmethod
+    def from_x(cls, x: Data, x_t: Data, alpha: Time, sigma: Time) -> Prediction:
+        return cls(x, (x_t - expand(alpha, x) * x) / expand(sigma, x), alpha, sigma)
+
+    @classmethod
+    def from_eps(cls, eps: Data, x_t: Data, alpha: Time, sigma: Time) -> Prediction:
+        return cls((x_t - expand(sigma, eps) * eps) / expand(alpha, eps), eps, alpha, sigma)
+
+    @property
+    def score(self) -> Data:
+        """grad log p_t(x_t) = -eps / sigma."""
+        return -self.eps / expand(self.sigma, self.eps)
+
+    @property
+    def v(self) -> Data:
+        """alpha eps - sigma x (Salimans and Ho 2022), for any process divided by sqrt(alpha^2 + sigma^2)."""
+        scale = (self.alpha**2 + self.sigma**2).sqrt()
+        return expand(self.alpha / scale, self.x) * self.eps - expand(self.sigma / scale, self.x) * self.x
+
+
+class Denoiser(nn.Module):
+    """(x_t, t, z) -> Prediction. Schedule and parameterisation stay in float32 whatever the network runs in."""
+
+    def __init__(self, network: nn.Module, noise: Noise, parameterisation: Parameterisation):
+        super().__init__()
+        self.network, self.noise, self.parameterisation = network, noise, parameterisation
+
+    def forward(self, x_t: Data, t: Time, z: CodeVector | None = None, drop: torch.Tensor | None = None) -> Prediction:
+        """x_t (B, *shape), t (B,), z (B, d) or None (the null code); drop (B,) is true where the code is withheld."""
+        return self.at(x_t, self.noise.scales(t), self.noise.log_snr(t), z, drop)
+
+    def at(
+        self,
+        x_t: Data,
+        scales: tuple[Time, Time],
+        log_snr: Time,
+        z: CodeVector | None = None,
+        drop: torch.Tensor | None = None,
+    ) -> Prediction:
+        """The same where alpha, sigma and log_snr at t are at hand (each (B,))."""
+        alpha, sigma = scales
+        wide = (expand(alpha, x_t), expand(sigma, x_t))
+        scale = (wide[0] ** 2 + wide[1] ** 2).sqrt()
+        extra, finish = self.parameterisation(x_t, *wide)
+        output = self.network(x_t / scale, log_snr, z, extra=extra, drop=drop).float()
+        x, eps = finish(output)
+        return Prediction(x, eps, alpha, sigma)

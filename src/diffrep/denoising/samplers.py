@@ -1,0 +1,240 @@
+"""Samplers: one loop over falling noise levels, and the steps that it can take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diffrep.denoising.denoiser import Prediction
+from diffrep.denoising.noise import Noise
+from diffrep.errors import UserError, unknown
+from diffrep.shapes import Data, Draws, Shape, Time
+
+Denoise = Callable[[Data, Time], Prediction]  # (x_t, t) -> Prediction; a code, where there is one, is already inside
+
+
+@dataclass(frozen=True)
+class Level:
+    """One noise level, the same for every example: t, log alpha and log sigma, each a tensor of shape ()."""
+
+    t: Tensor
+    log_alpha: Tensor
+    log_sigma: Tensor
+
+    @property
+    def alpha(self) -> Tensor:
+        return self.log_alpha.exp()
+
+    @property
+    def sigma(self) -> Tensor:
+        return self.log_sigma.exp()
+
+    @property
+    def log_snr(self) -> Tensor:
+        return 2 * (self.log_alpha - self.log_sigma)
+
+    @property
+    def ratio(self) -> Tensor:
+        """sigma / alpha: the time in which the probability flow of x_t / alpha has slope eps."""
+        return (self.log_sigma - self.log_alpha).exp()
+
+    def ask(self, denoise: Denoise, x: Data) -> Prediction:
+        """The denoiser's prediction for examples x (B, ...) at this level."""
+        return denoise(x, self.t.expand(len(x)))
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a walk stands: x_t, and what a multistep method remembers of the step before, its x_hat and its level."""
+
+    x_t: Data
+    x_hat: Data | None = None
+    level: Level | None = None
+
+
+Step = Callable[[Denoise, State, Level, Level, Draws | None], State]  # from level t to level s, with its random numbers
+
+
+def times(noise: Noise, steps: int, spacing: Literal["log_snr", "t"] = "log_snr", start: float = 1.0) -> Tensor:
+    """The steps + 1 times of a walk, falling from `start` to 0: even in log-SNR, or even in t; (steps + 1,)."""
+    if steps < 1:
+        raise UserError(f"sampling expects at least one step, got {steps}. Pass --steps 1 or more.")
+    if not 0 < start <= 1:
+        raise UserError(f"sampling starts at a time in (0, 1], got {start}. Use 1 to start from pure noise.")
+    scale = noise.start_scale().detach()
+    even = torch.linspace(start, 0, steps + 1, device=scale.device, dtype=scale.dtype)
+    if spacing == "t":
+        return even
+    if spacing != "log_snr":
+        raise unknown("spacing", spacing, ["log_snr", "t"])
+    with torch.no_grad():
+        low, high = noise.log_snr(even[[0, -1]])
+        inner = noise.time(low + (high - low) * (1 - even[1:-1] / start))
+    return torch.cat([even[:1], inner, even[-1:]])
+
+
+@torch.no_grad()
+def levels(noise: Noise, times: Tensor) -> list[Level]:
+    """The noise levels at `times` (K,)."""
+    return [Level(*numbers) for numbers in zip(times, *noise.log_scales(times), strict=True)]
+
+
+@torch.no_grad()
+def start(noise: Noise, batch: int, shape: Shape, draws: Draws) -> Data:
+    """x_1 (batch, *shape), from which sampling starts: a draw from N(0, start_scale^2 I)."""
+    scale = noise.start_scale()
+    return scale * draws.normal(batch, *shape).to(scale)
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoise,
+    noise: Noise,
+    x_1: Data,
+    step: Step,
+    times: Tensor,
+    draws: Draws | None = None,
+    last: bool = True,
+) -> Data:
+    """Walk x_1 through the noise levels at `times` (K,); like x_1.
+
+    last: end with the denoiser's x at the last level, which takes away the noise that is still there (Jolicoeur-
+    Martineau et al. 2021 measured what leaving it costs). draws: the random numbers, for steps that use any; without
+    them such a step raises UserError.
+    """
+    walk = levels(noise, times)
+    state = State(x_1)
+    for t, s in pairwise(walk):
+        state = step(denoise, state, t, s, draws)
+    return walk[-1].ask(denoise, state.x_t).x if last else state.x_t
+
+
+def ddim(eta: float = 0.0) -> Step:
+    """DDIM (J. Song et al. 2021, Eq. 12) for any alpha and sigma; eta from 0, deterministic, to 1, ancestral.
+
+    x_s = alpha_s x_hat + sigma_s (sqrt(1 - eta^2 c) eps_hat + eta sqrt(c) noise), c = 1 - SNR_t / SNR_s.
+    """
+    if not 0 <= eta <= 1:
+        raise UserError(f"ddim expects eta in [0, 1], got {eta}. 0 is deterministic, 1 is the ancestral sampler.")
+
+    def step(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
+        hat = t.ask(denoise, state.x_t)
+        c = -torch.expm1(t.log_snr - s.log_snr)
+        eps = (1 - eta**2 * c).sqrt() * hat.eps
+        if eta > 0:
+            eps = eps + eta * c.sqrt() * _normal(state.x_t, draws)
+        return State(s.alpha * hat.x + s.sigma * eps)
+
+    return step
+
+
+ancestral: Step = ddim(eta=1.0)  # a draw from q(x_s | x_t, x_hat) (VDM, Appendix A)
+
+
+def heun(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
+    """Heun's second-order step of d(x / alpha) = eps_hat d(sigma / alpha) (Karras et al. 2022, Alg. 1); either way."""
+    eps = t.ask(denoise, state.x_t).eps
+    return State(heun_from(eps, denoise, state.x_t, t, s))
+
+
+def heun_from(eps: Data, denoise: Denoise, x_t: Data, t: Level, s: Level) -> Data:
+    """Heun's x_s where eps_hat at (x_t, t) is at hand: one more call of the denoiser, at the Euler point."""
+    y, by = x_t / t.alpha, s.ratio - t.ratio
+    ahead = s.ask(denoise, s.alpha * (y + by * eps)).eps
+    return s.alpha * (y + by * (eps + ahead) / 2)
+
+
+def dpm_solver_2m(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
+    """DPM-Solver++(2M) (Lu et al. 2022, Alg. 2): second order with one call a step; the first step is DDIM's."""
+    x_hat = t.ask(denoise, state.x_t).x
+    ahead = x_hat
+    if state.x_hat is not None and state.level is not None:
+        r = (t.log_snr - state.level.log_snr) / (s.log_snr - t.log_snr)
+        ahead = x_hat + (x_hat - state.x_hat) / (2 * r)
+    decay = torch.expm1((t.log_snr - s.log_snr) / 2)
+    return State(s.sigma / t.sigma * state.x_t - s.alpha * decay * ahead, x_hat, t)
+
+
+def cas(eta: float | None = None) -> Step:
+    """Consistent annealed sampling (Jolicoeur-Martineau et al. 2021, Algorithm 2), for any alpha and sigma.
+
+    Their x_s = x_t + eta sigma_t^2 score + beta sigma_s noise (alpha = 1), beta = sqrt(1 - ((1 - eta) / gamma)^2) and
+    gamma = sigma_s / sigma_t: what is left of the old noise and the new noise make up sigma_s exactly, whatever eta is.
+    With alpha, ratios sigma / alpha take the place of sigma. eta: the share of the old noise that a step takes away; at
+    least 1 - gamma, else too much is left of it even without new noise, so a smaller eta counts as that. The paper
+    searches eta for each data set; none: midway between 1 - gamma, the deterministic step, and 1 - gamma^2, ancestral.
+    """
+    if eta is not None and not 0 <= eta <= 1:
+        raise UserError(
+            f"cas expects eta in [0, 1], got {eta}. Small values are deterministic, 1 draws all noise anew."
+        )
+
+    def step(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
+        hat = t.ask(denoise, state.x_t)
+        gamma = s.ratio / t.ratio
+        taken = (1 - gamma) * (1 + gamma / 2) if eta is None else eta
+        kept = ((1 - taken) / gamma).clamp(max=1)
+        beta = (1 - kept**2).sqrt()
+        return State(s.alpha * hat.x + s.sigma * (kept * hat.eps + beta * _normal(state.x_t, draws)))
+
+    return step
+
+
+def predictor_corrector(snr: float = 0.16, corrections: int = 1, predictor: Step = ancestral) -> Step:
+    """A predictor's step, then Langevin steps at the level reached (Song et al. 2021, Algs. 1 and 4).
+
+    The paper's step size 2 (snr |noise| / |score|)^2 is taken with the norms that an ideal denoiser has at high noise,
+    |noise| = sigma |score|: 2 (snr sigma)^2, which leaves examples independent of each other.
+    """
+    if snr <= 0 or corrections < 0:
+        raise UserError(f"predictor_corrector expects snr > 0 and corrections >= 0, got {snr} and {corrections}.")
+
+    def step(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
+        state = predictor(denoise, state, t, s, draws)
+        x = state.x_t
+        for _ in range(corrections):
+            size = 2 * (snr * s.sigma) ** 2
+            score = -s.ask(denoise, x).eps / s.sigma
+            x = x + size * score + (2 * size).sqrt() * _normal(x, draws)
+        return State(x, state.x_hat, state.level)
+
+    return step
+
+
+STEPS: dict[str, Step] = {
+    "ancestral": ancestral,
+    "ddim": ddim(),
+    "heun": heun,
+    "dpm": dpm_solver_2m,
+    "pc": predictor_corrector(),
+    "cas": cas(),
+}
+
+
+WALK = ("dpm", 50)  # the sampler and its steps where nothing is said
+
+
+def step_named(name: str) -> Step:
+    """The sampler of that name, as the command line gives it; UserError where there is none."""
+    if name not in STEPS:
+        raise unknown("sampler", name, STEPS)
+    return STEPS[name]
+
+
+def walk_of(by_steps: bool, sampler: str | None, steps: int | None) -> tuple[str, int]:
+    """A sampler and its steps, those of `WALK` where nothing is said; UserError: unknown, or a model that has none."""
+    step_named(sampler or WALK[0])
+    if not by_steps and (sampler or steps):
+        raise UserError("this model decodes at once, without a sampler: leave out the sampler and its steps.")
+    return sampler or WALK[0], steps or WALK[1]
+
+
+def _normal(like: Data, draws: Draws | None) -> Data:
+    if draws is None:
+        raise UserError("this sampler draws noise and got no random numbers. Pass draws=Draws.of(seed), or use ddim.")
+    return draws.normal(*like.shape).to(like)

@@ -1,0 +1,69 @@
+"""Where a chain starts: p(x_1 | z), a Gaussian for what a code tells of an example at the noise end."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from diffrep.denoising.noise import Noise
+from diffrep.nets.blocks import damped
+from diffrep.nets.decoders import Generator, MLPGenerator
+from diffrep.shapes import CodeVector, Shape
+
+
+class Start(nn.Module, ABC):
+    """p(x_1 | z) = N(mean, spread^2), diagonal. `learned`: whether its KL belongs to the loss."""
+
+    learned: bool
+
+    @abstractmethod
+    def forward(self, noise: Noise, z: CodeVector | None = None, drop: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and spread of x_1, each () or (B or 1, *shape), for codes z (B, d); None: without a code.
+
+        drop (B,) is true where z is withheld.
+        """
+
+
+class StandardStart(Start):
+    """N(0, start_scale^2 I), whatever the code: for a chain at whose end nothing is left of an example."""
+
+    learned = False
+
+    def forward(self, noise: Noise, z: CodeVector | None = None, drop: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scale = noise.start_scale()
+        return torch.zeros_like(scale), scale
+
+
+class GaussianStart(Start):
+    """N(alpha_1 m, sigma_1^2 + alpha_1^2 v): what N(m, v), a Gaussian of the data given the code, is at t = 1.
+
+    m and log v are one number for each feature, and a small network of z adds to both; without a code it adds nothing.
+    They begin near m = 0, v = 1, which is N(0, start_scale^2 I). With it a chain may end where examples are not yet
+    lost in noise (noise.gamma_1 of about 0): the code then says what the steps beyond would have had to.
+    code_dim: 0 where there is no code. width: of the network.
+    """
+
+    learned = True
+
+    def __init__(self, shape: Shape, code_dim: int = 0, width: int = 16):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(shape))
+        self.log_variance = nn.Parameter(torch.zeros(shape))
+        self.network: MLPGenerator | Generator | None = None
+        if code_dim:
+            both = (2 * shape[0], *shape[1:])
+            network = MLPGenerator(both, code_dim, 8 * width) if len(shape) == 1 else Generator(both, code_dim, width)
+            damped(network.out)
+            self.network = network
+
+    def forward(self, noise: Noise, z: CodeVector | None = None, drop: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.mean[None], self.log_variance[None]
+        if self.network is not None and z is not None:
+            more = self.network(z).float()
+            if drop is not None:
+                more = more.masked_fill(drop.reshape(-1, *[1] * (more.ndim - 1)), 0.0)
+            mean, log_variance = (a + b for a, b in zip((mean, log_variance), more.chunk(2, 1), strict=True))
+        alpha, sigma = noise.scales(torch.ones(1, device=mean.device))
+        return alpha * mean, (sigma**2 + alpha**2 * log_variance.exp()).sqrt()

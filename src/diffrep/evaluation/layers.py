@@ -1,0 +1,209 @@
+"""Read-outs: what a linear probe reads from the middle layers of a network that removes noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffrep.data import Examples, Splits
+from diffrep.errors import UserError, unknown
+from diffrep.evaluation.bound import batches
+from diffrep.models.base import Model
+from diffrep.probes import linear
+from diffrep.progress import Progress, counting, silent
+
+PROTOCOL = "readout-1"  # layer, log-SNR by linear probe on validation, then test once; seeded noise, mean over space
+PLACES = ("down", "middle", "up", "blocks", "down_blocks", "mid_block", "up_blocks")  # where networks keep their blocks
+CLEANEST, NOISIEST = 8.0, -2.0  # log-SNRs of the search; DDAE finds its best near 6 on CIFAR-10
+
+
+@dataclass(frozen=True)
+class Listened:
+    """A network that removes noise, as a read-out sees it (DDAE, Xiang et al. 2023, 2303.09769).
+
+    layers: its blocks by name, in order. run: x and eps (B, *shape), and a log-SNR; shows x_t to the network once.
+    ends: the log-SNRs that it was trained between, noise first.
+    """
+
+    network: nn.Module
+    layers: Mapping[str, nn.Module]
+    run: Callable[[Tensor, Tensor, float], None]
+    ends: tuple[float, float]
+
+
+def of_model(model: Model) -> Listened:
+    """The decoder of a diffusion model; one that knows codes is shown the null code.
+
+    UserError: there is no decoder that removes noise, or it was never trained without its code.
+    """
+    denoiser = getattr(model, "denoiser", None)
+    if denoiser is None:
+        raise UserError("this method removes no noise, so it has no layers to read; train one that does, such as ddpm.")
+    if model.has_code and not getattr(model, "drop", 0.0):
+        raise UserError(
+            "this decoder never learned to denoise without its code, which would answer for it: it was trained with "
+            "code.drop=0; read a method without a code, such as ddpm, or train again with --set code.drop=0.1."
+        )
+
+    def run(x: Tensor, eps: Tensor, log_snr: float) -> None:
+        t = denoiser.noise.time(torch.full((len(x),), log_snr, device=x.device))
+        denoiser(denoiser.noise.add(x, eps, t), t)
+
+    at = torch.tensor([1.0, 0.0], device=next(model.parameters()).device)
+    with torch.no_grad():
+        noisy, clean = denoiser.noise.log_snr(at).tolist()
+    return Listened(denoiser.network, blocks_of(denoiser.network), run, (noisy, clean))
+
+
+def of_diffusers(network: nn.Module, alphas_cumprod: Tensor, layers: Sequence[str] = ()) -> Listened:
+    """A U-Net that is called as network(sample, timestep), as those of the diffusers library are.
+
+    alphas_cumprod (T,): alpha^2 at each of its timesteps, as its scheduler has them; a log-SNR stands for the nearest.
+    layers: names of its modules, such as "up_blocks.1.resnets.0"; its blocks where left out.
+    """
+    device = next(network.parameters()).device
+    alpha2 = alphas_cumprod.to(device)
+    log_snrs = torch.log(alpha2 / (1 - alpha2))
+
+    def run(x: Tensor, eps: Tensor, log_snr: float) -> None:
+        timestep = (log_snrs - log_snr).abs().argmin()
+        a = alpha2[timestep]
+        network(a.sqrt() * x + (1 - a).sqrt() * eps, timestep)
+
+    return Listened(network, blocks_of(network, layers), run, (float(log_snrs.min()), float(log_snrs.max())))
+
+
+def blocks_of(network: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Module]:
+    """The blocks on the way down, in the middle and on the way up, by name; or the modules of these names."""
+    modules = dict(network.named_modules())
+    for name in names:
+        if name not in modules:
+            raise unknown("layer", name, modules)
+    if names:
+        return {name: modules[name] for name in names}
+    found = {
+        name: module
+        for place in PLACES
+        for name, module in modules.items()
+        if (name == place or name.startswith(f"{place}.")) and _is_block(name, modules)
+    }
+    if not found:
+        raise UserError(f"expected a network with blocks in one of {', '.join(PLACES)}, got none; name layers to read")
+    return found
+
+
+@contextmanager
+def hearing(listened: Listened, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Inside, each run of the network (in evaluation mode) leaves the output of these layers here, by name."""
+    heard: dict[str, Tensor] = {}
+
+    def keep(name: str):
+        def hook(module: nn.Module, inputs: object, output) -> None:
+            heard[name] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    was_training = listened.network.training
+    listened.network.eval()
+    hooks = [listened.layers[name].register_forward_hook(keep(name)) for name in names]
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()
+        listened.network.train(was_training)
+
+
+def pooled(h: Tensor) -> Tensor:
+    """(B, C, *spatial) -> (B, C): the mean over space; vectors (B, F) as they are."""
+    return h.float() if h.ndim == 2 else h.float().flatten(2).mean(2)
+
+
+@torch.no_grad()
+def features(
+    listened: Listened,
+    examples: Examples,
+    log_snr: float,
+    names: Sequence[str] = (),
+    batch: int = 250,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, np.ndarray]:
+    """layer -> (N, channels): outputs at one noise level, the mean over space, examples in order; all layers, or names.
+
+    Each example meets one eps, which depends on the seed and its place in the split alone.
+    """
+    names = names or [*listened.layers]
+    collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    device = next(listened.network.parameters()).device
+    with hearing(listened, names) as heard:
+        for chunk in batches(examples, batch, seed, device):
+            listened.run(chunk.x, chunk.random.normal(*chunk.x.shape), log_snr)
+            for name in names:
+                collected[name].append(pooled(heard[name]).cpu().numpy())
+            progress(len(chunk))
+    return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def readout(
+    listened: Listened,
+    splits: Splits,
+    levels: int = 5,
+    search: int = 2000,
+    most: int = 20_000,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict:
+    """Linear probe on the layer and log-SNR that are best on validation: accuracy and se on the whole test split.
+
+    Every layer at `levels` evenly spaced log-SNRs is judged on at most `search` training and validation examples;
+    `grid` holds each pair with its validation accuracy. The test split is read once, with the chosen pair, and at most
+    `most` training examples. UserError where a split has no labels.
+    """
+    seen = [part.subset(part.labelled_first(n)) for part, n in ((splits.train, search), (splits.valid, search))]
+    y, y_valid = (part.require_labels().cpu().numpy() for part in seen)
+    splits.test.require_labels()
+    noisy, clean = (min(max(end, listened.ends[0]), listened.ends[1]) for end in (NOISIEST, CLEANEST))
+    grid: list[dict] = []
+    total = levels * len(listened.layers)
+    for log_snr in np.linspace(clean, noisy, levels).tolist():
+        progress("search over layers", len(grid), total)
+        x, x_valid = (features(listened, part, log_snr, seed=2 * seed + i) for i, part in enumerate(seen))
+        for layer in listened.layers:
+            valid = (x_valid[layer], y_valid)
+            accuracy = linear.linear((x[layer], y), valid, valid)["accuracy"]
+            grid.append({"layer": layer, "log_snr": log_snr, "valid_accuracy": accuracy, "dim": x[layer].shape[1]})
+            progress("search over layers", len(grid), total)
+    best = max(grid, key=lambda cell: cell["valid_accuracy"])
+    layer, log_snr = best["layer"], best["log_snr"]
+    train = splits.train.subset(splits.train.labelled_first(most))
+    parts = (train, splits.valid, splits.test)
+    count = counting("read-out", sum(map(len, parts)), progress)
+    read, labels = [], [part.require_labels().cpu().numpy() for part in parts]
+    for i, part in enumerate(parts):
+        read.append(features(listened, part, log_snr, [layer], seed=2 * seed + i, progress=count)[layer])
+    train_, valid_, test_ = zip(read, labels, strict=True)
+    probe = linear.linear(train_, valid_, test_, most)
+    return {
+        "layer": layer,
+        "log_snr": log_snr,
+        "accuracy": probe["accuracy"],
+        "se": probe["se"],
+        "valid_accuracy": best["valid_accuracy"],
+        "dim": best["dim"],
+        "protocol": PROTOCOL,
+        "probe": probe,
+        "search_examples": [len(part) for part in seen],
+        "grid": grid,
+    }
+
+
+def _is_block(name: str, modules: Mapping[str, nn.Module]) -> bool:
+    """No list itself, and in nothing but lists: what is inside of a block is none."""
+    above = [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]
+    return not isinstance(modules[name], nn.ModuleList) and all(isinstance(modules[o], nn.ModuleList) for o in above)

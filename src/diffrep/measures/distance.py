@@ -1,0 +1,146 @@
+"""How far the samples of a run are from its data, beside how far its data are from themselves, and the file of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffrep.data import Examples, Splits
+from diffrep.data.stores import Grid
+from diffrep.denoising.samplers import walk_of
+from diffrep.errors import UserError
+from diffrep.evaluation.bound import batches, evaluating
+from diffrep.evaluation.feature_networks import Features, named, public
+from diffrep.probes import quality
+from diffrep.progress import Progress, counting, silent
+from diffrep.runs.records import DISTANCE, SAMPLES, weights_digest
+from diffrep.runs.run import Run, form, load
+from diffrep.shapes import Draws
+from diffrep.training.checkpoints import BrokenFile, load_tensors, save_tensors
+
+CHUNK = 100  # samples that are drawn at once and kept in one file
+
+
+def distance(
+    run: Run,
+    features: str = "pixels",
+    n: int = 2000,
+    splits: Splits | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict:
+    """Frechet and kernel distance, precision and recall of n samples against n test examples -> RUN/distance.json.
+
+    Under `..._floor` the same of n training examples in place of the samples: what a perfect model of the training
+    data would get, finite-sample bias included. n is lowered to what the smaller split has; "samples" says how many
+    there were and "features" what they were seen with (see `features_of`). Samples are kept in RUN/samples, a file for
+    each hundred, so that a stopped call goes on. sampler, steps: dpm and 50 where
+    nothing is said. UserError: features or samples that are not to be had, a sampler for a model that decodes at once.
+    """
+    sampler, steps = walk_of(run.model.by_steps, sampler, steps)
+    splits = splits or run.splits()
+    n = min(n, len(splits.train), len(splits.test))
+    seen = features_of(features, run)
+    count = counting("features", 3 * n, progress)
+    test, train = (_seen(seen, part.subset(part.spread(n)), run.device, count) for part in (splits.test, splits.train))
+    drawn = sampled(run, n, sampler, steps, seed, counting("samples", n, progress))
+    fake = _each(seen, drawn.split(CHUNK), run.device, count)
+    progress("distances", 0, None)
+    floor = quality.compare(test, train)
+    facts = {
+        "method": run.settings.method,
+        "data": run.card.source,
+        "features": seen.name,
+        "protocol": quality.PROTOCOL,
+        **quality.compare(test, fake),
+        **{f"{name}_floor": floor[name] for name in ("frechet", "kid", "kid_se", "precision", "recall")},
+        **({"sampler": sampler, "steps": steps} if run.model.by_steps else {}),
+        "seed": seed,
+    }
+    return run.keep(DISTANCE, facts)
+
+
+def features_of(text: str, run: Run) -> Features:
+    """run:PATH, the mean codes of another run of the same data shape, which a classifier reads its classes from; or a
+    name that `evaluation.features` knows. UserError where they do not fit the run's data."""
+    kind, _, path = text.partition(":")
+    if kind != "run":
+        return named(text, run.device)
+    other = load(path, "cpu" if run.device.type == "cpu" else "auto")
+    if (other.card.shape, other.card.bins) != (run.card.shape, run.card.bins):
+        raise UserError(
+            f"{path} was trained on {form(other.card.shape, other.card.bins)} data and {run.directory} on"
+            f" {form(run.card.shape, run.card.bins)}; give a run on data of the same shape and levels."
+        )
+    weights = weights_digest(other.model.state_dict())[:8]
+    name = f"{public(text)} (codes of {other.settings.method} on {other.card.source}, weights {weights})"
+    return Features(name, lambda x: other.model.encode(x).mean)
+
+
+@torch.no_grad()
+def sampled(
+    run: Run, n: int, sampler: str, steps: int, seed: int, progress: Callable[[int], None] = lambda done: None
+) -> Tensor:
+    """n samples (n, *shape) of a run, on the levels of its data, as a picture file would keep them.
+
+    Sample number i depends on sampler, steps and seed alone, not on n. A chunk that is on disk is read.
+    """
+    of = {"weights": weights_digest(run.model.state_dict()), "sampler": sampler, "steps": steps, "seed": seed}
+    folder, grid, chunks = run.directory / SAMPLES / f"{sampler}-{steps}-{seed}", Grid(run.card.bins), []
+    with evaluating(run.model) as device:
+        for number in range(-(-n // CHUNK)):
+            path = folder / f"{number:05d}.safetensors"
+            stored = _kept(path, of)
+            if stored is None:
+                draws = Draws.of(seed * 1_000_003 + number, device)
+                stored = _levels(run.model.sample(CHUNK, draws, sampler, steps).cpu(), run.card.bins)
+                save_tensors(path, {"samples": stored}, of)
+            chunks.append(grid.x(stored))
+            progress(min(CHUNK, n - number * CHUNK))
+    return torch.cat(chunks)[:n]
+
+
+def table(facts: dict) -> list[tuple[str, str, str]]:
+    """Name, samples against test, training against test: the rows that the command line shows."""
+    kid, floor = (f"{facts[f'kid{end}']:.4g} +- {facts[f'kid_se{end}']:.2g}" for end in ("", "_floor"))
+    return [
+        ("Frechet distance", f"{facts['frechet']:.4g}", f"{facts['frechet_floor']:.4g}"),
+        ("kernel distance", kid, floor),
+        ("precision", f"{facts['precision']:.3f}", f"{facts['precision_floor']:.3f}"),
+        ("recall", f"{facts['recall']:.3f}", f"{facts['recall_floor']:.3f}"),
+    ]
+
+
+def _seen(seen: Features, examples: Examples, device: torch.device, progress: Callable[[int], None]) -> Tensor:
+    return _each(seen, (batch.x for batch in batches(examples, CHUNK, 0, device)), device, progress)
+
+
+@torch.no_grad()
+def _each(seen: Features, parts, device: torch.device, progress: Callable[[int], None]) -> Tensor:
+    """Features (N, d) of parts (B, *shape), one after the other."""
+    found = []
+    for x in parts:
+        found.append(seen.of(x.to(device)).float().cpu())
+        progress(len(x))
+    return torch.cat(found)
+
+
+def _kept(path: Path, of: dict) -> Tensor | None:
+    """The chunk on disk; None where there is none, or it is of other weights, or broken."""
+    try:
+        tensors, facts = load_tensors(path)
+    except BrokenFile:
+        return None
+    return tensors["samples"] if facts == of else None
+
+
+def _levels(x: Tensor, bins: int | None) -> Tensor:
+    """x -> as data of so many levels is stored: the cell of [-1, 1] that a number lies in; the inverse of `Grid.x`."""
+    if bins is None:
+        return x
+    return ((x + 1) * (bins / 2)).floor().clamp(0, bins - 1).to(torch.uint8 if bins <= 256 else torch.int32)

@@ -1,0 +1,161 @@
+"""What the layers of a run's decoder, and its codes at several times, tell a classifier; and the files of that."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import torch
+
+from diffrep.data import Examples, Splits
+from diffrep.evaluation import layers as readout
+from diffrep.evaluation import times as over_times
+from diffrep.evaluation.times import LINEAR, WAYS, Parts, codes_over_times, even_times
+from diffrep.progress import Progress, counting, silent
+from diffrep.runs.records import PICTURES, READOUT, TIMES
+from diffrep.runs.run import Run
+from diffrep.training.checkpoints import write_bytes
+
+KS = (1, 2, 5, 10)  # how many times are combined
+
+
+def read_layers(
+    run: Run,
+    splits: Splits | None = None,
+    levels: int = 5,
+    search: int = 2000,
+    most: int = 20_000,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict:
+    """The read-out of the decoder of a run (see `diffrep.evaluation.readout`) -> RUN/readout.json, and returned."""
+    listened = readout.of_model(run.model)
+    facts = {
+        "method": run.settings.method,
+        "data": run.card.source,
+        **readout.readout(listened, splits or run.splits(), levels, search, most, seed, progress),
+    }
+    return run.keep(READOUT, facts)
+
+
+def read_times(
+    run: Run,
+    splits: Splits | None = None,
+    ks: Sequence[int] = KS,
+    epochs: int = 100,
+    seeds: int = 1,
+    most: int = 20_000,
+    progress: Progress = silent,
+) -> dict:
+    """Accuracy by single time, and by number of times and way of combining -> RUN/times.json, times.png, and returned.
+
+    The best of either kind is named by validation alone. At most `most` training examples, evenly spread. UserError
+    for a code that does not depend on t, or data without labels.
+    """
+    splits = splits or run.splits()
+    train = splits.train.subset(splits.train.labelled_first(most))
+    rows = [known_labels(part) for part in (train, splits.valid, splits.test)]
+    every = sorted({t for k in ks for t in even_times(k)})
+    count = counting("codes", sum(len(part) for part, _ in rows), progress)
+    coded = [(codes_over_times(run.model, part, every, progress=count), y) for part, y in rows]
+
+    def at(times: Sequence[float]) -> Parts:
+        columns = [every.index(t) for t in times]
+        first, second, third = ((codes[:, columns], y) for codes, y in coded)
+        return first, second, third
+
+    singles: list[dict] = []
+    combined: list[dict] = []
+    alone = even_times(max(ks))
+    for i, t in enumerate(alone):
+        progress("single times", i, len(alone))
+        mlp = over_times.combined("concat", at([t]), epochs, seeds)
+        singles.append({"t": t, "linear": over_times.combined_linear("concat", at([t])), "mlp": mlp})
+    for k in ks:
+        for way in WAYS:
+            parts = at(even_times(k))
+            reader = "mlp" if way in LINEAR else "own"
+            found = over_times.combined(way, parts, epochs, seeds, progress)
+            combined.append({"k": k, "way": way, "reader": reader, **found})
+            if way in LINEAR:
+                combined.append({"k": k, "way": way, "reader": "linear", **over_times.combined_linear(way, parts)})
+    best = max(singles, key=lambda row: row["mlp"]["valid_accuracy"])
+    facts = {
+        "method": run.settings.method,
+        "data": run.card.source,
+        "examples": len(rows[2][0]),
+        "train_examples": len(rows[0][0]),
+        "epochs": epochs,
+        "seeds": seeds,
+        "protocol": over_times.PROTOCOL,
+        "single": singles,
+        "combined": combined,
+        "best_single": {"t": best["t"], **best["mlp"]},
+        "best_combined": max(combined, key=lambda row: row["valid_accuracy"]),
+    }
+    write_bytes(run.directory / PICTURES[TIMES], picture(facts))
+    return run.keep(TIMES, facts)
+
+
+def known_labels(examples: Examples) -> tuple[Examples, torch.Tensor]:
+    """The examples that have a label, and their labels on the CPU."""
+    known = (examples.require_labels().cpu() >= 0).nonzero()[:, 0]
+    part = examples.subset(known)
+    return part, part.require_labels().cpu()
+
+
+def readout_table(facts: dict) -> list[list[str]]:
+    """Validation accuracy by layer and log-SNR, the head first."""
+    levels = list(dict.fromkeys(cell["log_snr"] for cell in facts["grid"]))
+    found = {(cell["layer"], cell["log_snr"]): f"{cell['valid_accuracy']:.3f}" for cell in facts["grid"]}
+    layers = dict.fromkeys(layer for layer, _ in found)
+    rows = [[layer, *(found[layer, at] for at in levels)] for layer in layers]
+    return [["layer", *(f"log-SNR {at:.1f}" for at in levels)], *rows]
+
+
+def single_table(facts: dict) -> list[list[str]]:
+    """Test accuracy by time, of both probes, the head first."""
+    rows = [[f"{row['t']:.3f}", _with_error(row["linear"]), _with_error(row["mlp"])] for row in facts["single"]]
+    return [["t", "linear", "mlp"], *rows]
+
+
+def combined_table(facts: dict) -> list[list[str]]:
+    """Test accuracy by number of times, and by way of combining them and probe, the head first."""
+    rows: dict[int, dict[str, str]] = {}
+    for row in facts["combined"]:
+        name = f"{row['way']}, {row['reader']}" if row["way"] in LINEAR else row["way"]
+        rows.setdefault(row["k"], {})[name] = _with_error(row)
+    names = list(next(iter(rows.values())))
+    return [["times", *names], *([str(k), *(row[name] for name in names)] for k, row in rows.items())]
+
+
+def _with_error(row: dict) -> str:
+    return f"{row['accuracy']:.4f} +- {row['se']:.4f}"
+
+
+def picture(facts: dict) -> bytes:
+    """A PNG file: accuracy of the perceptron on the code of each time, with its error; dashed: the best of several."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    rows, best = facts["single"], facts["best_combined"]
+    at = [row["t"] for row in rows]
+    axes.errorbar(at, [row["mlp"]["accuracy"] for row in rows], [row["mlp"]["se"] for row in rows], marker="o", ms=4)
+    axes.axhline(best["accuracy"], color="#666666", linestyle="--", linewidth=1)
+    axes.annotate(
+        f"{best['k']} times, {best['way']}",
+        (1, best["accuracy"]),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        color="#666666",
+    )
+    axes.set_xlabel("t of the code (0: data, 1: noise)")
+    axes.set_ylabel("accuracy on the test split")
+    axes.set_xlim(0, 1)
+    axes.spines[["top", "right"]].set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()

@@ -1,0 +1,115 @@
+"""What a run's encoder gains by few labels: frozen, fine-tuned, with pseudo-labels, and untrained beside."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from diffrep.data import Examples, Splits
+from diffrep.errors import UserError
+from diffrep.evaluation import finetune, pseudo_labels
+from diffrep.evaluation.fitting import Labelled, accuracy
+from diffrep.methods.recipes import build
+from diffrep.progress import Progress, counting, silent
+from diffrep.runs.records import SEMI
+from diffrep.runs.run import Run
+
+KINDS = {  # as the table names them
+    "frozen": "frozen encoder, linear probe",
+    "random": "fine-tuned from random weights",
+    "finetuned": "fine-tuned",
+    "pseudo": "fine-tuned, with graph pseudo-labels",
+}
+
+
+def semi(
+    run: Run,
+    splits: Splits | None = None,
+    labels_per_class: int = 10,
+    seeds: int = 3,
+    steps: int = finetune.STEPS,
+    most: int = 10_000,
+    valid_most: int = 2000,
+    progress: Progress = silent,
+) -> dict:
+    """Accuracy on the whole test split from few labels, four ways, `seeds` draws of the labels -> RUN/semi.json.
+
+    Rates, steps and rounds are chosen on at most `valid_most` labelled validation examples, which `valid_examples`
+    says. The unlabelled examples are at most `most` of the training split, evenly spread, their labels unread. The
+    run's weights stay as they are. se: of new labels and new test examples both (of the latter alone for one draw).
+    """
+    splits = splits or run.splits()
+    device = run.device
+    trained = finetune.encoder_of(run.model)
+    valid, test = (
+        _tensors(part, device) for part in (splits.valid.subset(splits.valid.labelled_first(valid_most)), splits.test)
+    )
+    if not len(test[1]):
+        raise UserError("no test example has a label to score by; give labels, or pick other data.")
+    pool = splits.train.spread(most)
+    draws: dict[str, list[float]] = {name: [] for name in KINDS}
+    total = steps * (2 * len(finetune.RATES) + pseudo_labels.ROUNDS) * seeds
+    count = counting("steps", total, progress)
+    for seed in range(seeds):
+        chosen = splits.train.few_labels(labels_per_class, seed)
+        few = _tensors(splits.train.subset(chosen), device)
+        others = splits.train.subset(pool[~torch.isin(pool, chosen)])
+        untrained = finetune.encoder_of(_untrained(run, seed)).to(device)
+        tuned = finetune.finetune(trained, few, valid, steps=steps, seed=seed, progress=count)
+        found = {
+            "frozen": finetune.frozen(trained, few, valid),
+            "random": finetune.finetune(untrained, few, valid, steps=steps, seed=seed, progress=count).classifier,
+            "finetuned": tuned.classifier,
+            "pseudo": pseudo_labels.train(
+                tuned, few, _x(others, device), valid, steps=steps, seed=seed, progress=count
+            ).classifier,
+        }
+        for name, classifier in found.items():
+            draws[name].append(accuracy(classifier, test))
+    facts = {
+        "method": run.settings.method,
+        "data": run.card.source,
+        "labels_per_class": labels_per_class,
+        "seeds": seeds,
+        "steps": steps,
+        "examples": len(test[1]),
+        "valid_examples": len(valid[1]),
+        "unlabelled_examples": len(others),
+        "protocol": [finetune.PROTOCOL, pseudo_labels.PROTOCOL],
+        **{name: {**_mean(values, len(test[1])), "draws": values} for name, values in draws.items()},
+    }
+    return run.keep(SEMI, facts)
+
+
+def table(facts: dict) -> list[list[str]]:
+    """Test accuracy and its error, a row for each way, the head first."""
+    rows = [[words, f"{facts[name]['accuracy']:.4f} +- {facts[name]['se']:.4f}"] for name, words in KINDS.items()]
+    return [["encoder", "accuracy on test"], *rows]
+
+
+def _untrained(run: Run, seed: int):
+    """The run's model as it would be drawn with this seed."""
+    settings = run.settings.model_copy(update={"seed": seed})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
+        return build(settings, run.card.facts())
+
+
+def _tensors(examples: Examples, device: torch.device) -> Labelled:
+    """x and labels of the examples that have one."""
+    labels = examples.require_labels().cpu()
+    known = (labels >= 0).nonzero()[:, 0]
+    return _x(examples.subset(known), device), labels[known].to(device)
+
+
+def _x(examples: Examples, device: torch.device) -> Tensor:
+    return torch.cat([examples.batch(rows).x.to(device) for rows in torch.arange(len(examples)).split(500)])
+
+
+def _mean(draws: list[float], examples: int) -> dict[str, float]:
+    mean = sum(draws) / len(draws)
+    between = sum((d - mean) ** 2 for d in draws) / (len(draws) - 1) / len(draws) if len(draws) > 1 else 0.0
+    return {"accuracy": mean, "se": math.sqrt(between + mean * (1 - mean) / examples)}

@@ -1,0 +1,156 @@
+"""Autoencoders behind the same seam: what a code is worth without diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from diffrep.codes.posteriors import Code, Posterior
+from diffrep.codes.priors import Prior
+from diffrep.data.views import Hide, View
+from diffrep.errors import UserError
+from diffrep.models.base import CodePath, Model
+from diffrep.models.code_use import LOOKED
+from diffrep.models.loss_weights import Weight
+from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, sum_features
+
+
+class Autoencoder(Model):
+    """Encoder, generator, squared error: AE with a deterministic code, VAE with a Gaussian one.
+
+    p(x | z) is a Gaussian around the generator's output with one learned spread for each channel; for grey levels its
+    mass on each level's cell (the outer cells reach to infinity), so that the VAE's bound is in bits per dimension
+    like every other (Kingma and Welling 2014; Salimans et al. 2017 for the cells).
+
+    view: what the encoder is shown in training (a denoising autoencoder: x with noise). hide: which numbers it is then
+    shown as zero; the loss is that of the hidden ones alone. This is a masked autoencoder for any encoder: He et al.
+    2022 leave hidden patches out of a transformer, which a convolution cannot, and here all must pass the code.
+    """
+
+    prior: Prior
+
+    def __init__(
+        self,
+        shape: Shape,
+        bins: int | None,
+        posterior: Posterior,
+        generator: nn.Module,
+        prior: Prior,
+        weights: Mapping[str, Weight] | None = None,
+        view: View | None = None,
+        hide: Hide | None = None,
+    ):
+        super().__init__()
+        self.shape, self.bins, self.has_code, self.timed, self.view, self.hide = shape, bins, True, False, view, hide
+        self.by_steps = False
+        self.posterior, self.generator, self.prior = posterior, generator, prior
+        self.networks = [posterior.encoder, generator]
+        self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
+        self.weights = nn.ModuleDict(weights or {})
+        self.target = weights["rate"].target if weights and "rate" in weights else None
+        self.changing = tuple((weights or {}).values())
+        self.parts = {
+            "model": {
+                "encoder": [posterior],
+                "decoder": [generator, nn.ParameterList([self.log_spread])],
+                "prior": [prior],
+            }
+        }
+        self.health = {}
+        self.seen: tuple[Data, CodeVector] | None = None
+
+    def loss(self, batch: Batch, player: str = "model") -> Terms:
+        x, draws = batch.x, batch.random
+        seen = x if self.view is None else self.view(x, draws)
+        hidden = None if self.hide is None else self.hide(x, draws)
+        code = self.posterior(seen if hidden is None else seen.masked_fill(hidden, 0.0))
+        z = code.sample(draws.normal(*code.mean.shape))
+        values = {"reconstruction": self.surprise(x, self.generator(z), hidden)}
+        if code.spread is not None:
+            values["rate"] = self.prior.rate(code, z)
+        variance, self.seen = code.mean.detach().var(0), (x, z.detach())
+        self.health = {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
+        if "rate" in values:
+            self.health["rate_nats"] = values["rate"].detach().mean()
+        return {name: self.weights[name](v) if name in self.weights else v for name, v in values.items()}
+
+    @torch.no_grad()
+    def shuffled(self) -> dict[str, Tensor]:
+        if self.seen is None:
+            return {}
+        x, z = (part[:LOOKED] for part in self.seen)
+        with torch.compiler.set_stance("force_eager"):
+            mean = self.generator(torch.cat([z, z.roll(1, 0)]))
+        own, other = self.surprise(torch.cat([x, x]), mean.float()).chunk(2)
+        return {"gap_nats": (other - own).mean()}
+
+    def surprise(self, x: Data, mean: Data, counted: Tensor | None = None) -> PerExample:
+        """-log p(x | z), nats for each example; of the numbers that are `counted` (like x), where it is given."""
+        nats = self._surprises(x, mean)
+        return sum_features(nats if counted is None else nats * counted)
+
+    def _surprises(self, x: Data, mean: Data) -> Data:
+        spread = self.log_spread.clamp(-7, 3).exp().expand_as(x)
+        gaussian = torch.distributions.Normal(mean.float(), spread)
+        if self.bins is None:
+            return -gaussian.log_prob(x)
+        half = 1 / self.bins
+        low, high = (x - half - mean) / spread, (x + half - mean) / spread
+        low = low.masked_fill(x - half < -1 + half / 2, -torch.inf)
+        high = high.masked_fill(x + half > 1 - half / 2, torch.inf)
+        return -_log_mass(low, high)
+
+    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
+        if self.posterior.deterministic:
+            raise UserError("a deterministic code has no finite rate, so there is no bound")
+        x, draws = batch.x, batch.random
+        code = self.posterior(x) if code is None else code
+        zero = torch.zeros(len(x), device=x.device)
+        nats = torch.stack(
+            [self.surprise(x, self.generator(code.sample(draws.normal(*code.mean.shape)))) for _ in range(levels)]
+        ).mean(0)
+        rate = self.prior.rate(code, code.sample(draws.normal(*code.mean.shape)))
+        return {"diffusion": zero, "prior": zero, "reconstruction": nats, "rate": rate}
+
+    def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
+        raise UserError("an autoencoder has no probability flow; `diffrep evaluate` gives the bound of a vae")
+
+    def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
+        raise UserError("an autoencoder removes no noise; compare its reconstruction error")
+
+    @torch.no_grad()
+    def encode(self, x: Data, t: float | Tensor | None = None) -> Code:
+        if t is not None:
+            raise UserError("this code does not depend on t; leave t out, or train tdrl or tvdrl")
+        return self.posterior(x)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: CodeVector | CodePath | None,
+        n: int,
+        draws: Draws,
+        sampler: str = "dpm",
+        steps: int = 50,
+        x_1: Data | None = None,
+    ) -> Data:
+        """The generator's output, at once (`by_steps` is False): sampler, steps and x_1 have no part in it."""
+        z = z(torch.zeros(n)) if callable(z) else z
+        if z is None or tuple(z.shape) != (n, self.posterior.dim):
+            came = None if z is None else tuple(z.shape)
+            raise UserError(f"expected codes of shape ({n}, {self.posterior.dim}), got {came}")
+        x = self.generator(z).float()
+        return x.clamp(-1, 1) if self.bins is not None else x
+
+    def invert(self, x: Data, steps: int = 100) -> Data:
+        raise UserError("an autoencoder decodes without noise, so there is none to find; reconstruct without --exact")
+
+
+def _log_mass(low: Tensor, high: Tensor) -> Tensor:
+    """log(Phi(high) - Phi(low)) without cancellation: mirrored to the left tail, where log_ndtr is exact."""
+    mirrored = low > 0
+    low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
+    log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+    return log_high + torch.log1p(-torch.exp((log_low - log_high).clamp(max=-1e-7)))

@@ -1,0 +1,164 @@
+"""A model: what is trained, encodes, decodes and states its bound."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from diffrep.codes.posteriors import Code
+from diffrep.codes.priors import Prior
+from diffrep.models.loss_weights import Changing, Lag
+from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time
+
+CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
+
+
+class Model(nn.Module, ABC):
+    """A method: a loss to train, and what a trained one does. `prior` is None where there is no code to draw."""
+
+    shape: Shape
+    bins: int | None
+    prior: Prior | None
+    has_code: bool
+    timed: bool  # whether the code depends on the noise level
+    by_steps: bool = True  # whether it decodes by the steps of a sampler, not at once
+    networks: list[nn.Module]  # where the time goes, and what is compiled
+    target: float | None = None  # nats that training holds the rate at
+    health: dict[str, Tensor]  # of the last training step
+    parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
+    changing: tuple[Changing, ...] = ()  # what moves on from step to step
+    lag: Lag | None = None  # when the encoder takes turns of its own
+
+    @abstractmethod
+    def loss(self, batch: Batch, player: str = "model") -> Terms:
+        """Named terms (B,), nats; what `player` minimises is the mean of their sum."""
+
+    @abstractmethod
+    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
+        """The bound on -log p(x) at weight one, (B,) nats each; a model that has none raises a UserError.
+
+        code: q(z | x) in place of the encoder's; any makes a bound, and the bound is differentiable in it.
+        """
+
+    @abstractmethod
+    def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
+        """(B, levels) the diffusion loss at weight one by noise level, nats; UserError where no noise is removed."""
+
+    @abstractmethod
+    def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
+        """-log p(x) by the probability flow, (B,) nats; UserError for a model with a code, or without noise.
+
+        Grey levels are dequantised uniformly, which makes it a bound; continuous data give the density itself.
+        """
+
+    @abstractmethod
+    def encode(self, x: Data, t: float | Time | None = None) -> Code:
+        """x (B, *shape) -> its code; t in [0, 1], one or (B,), for a time-conditioned code (1/2 if left out).
+
+        UserError where there is no code, or where the code does not depend on t.
+        """
+
+    @abstractmethod
+    def decode(
+        self,
+        z: CodeVector | CodePath | None,
+        n: int,
+        draws: Draws,
+        sampler: str = "dpm",
+        steps: int = 50,
+        x_1: Data | None = None,
+    ) -> Data:
+        """n examples in [-1, 1] from codes z (n, d), from a code for each t, or without a code.
+
+        x_1 (n, *shape), standard normal, fixes the noise that they start from.
+        """
+
+    @abstractmethod
+    def invert(self, x: Data, steps: int = 100) -> Data:
+        """x -> the standard normal x_1 that its own code decodes back to x; UserError where no noise enters."""
+
+    def watch(self) -> dict[str, float]:
+        """Health of the last training step, for the log; costs a pass of the decoder where there is a code."""
+        return {name: float(value) for name, value in (self.health | self.shuffled()).items()}
+
+    @abstractmethod
+    def shuffled(self) -> dict[str, Tensor]:
+        """gap_nats, nats that the examples of the last step lose by each other's codes; empty without a code."""
+
+    def forward(self, batch: Batch, player: str = "model") -> Terms:
+        return self.loss(batch, player)
+
+    def advance(self) -> None:
+        """A training step is done, of all players and on all processes: weights that change move on."""
+        for part in self.changing:
+            part.advance()
+
+    def order(self, step: int) -> list[str]:
+        """The players of a step, in turn."""
+        extra = 0 if self.lag is None else self.lag.turns(step)
+        return [*(player for player in self.parts if player != "encoder"), *["encoder"] * extra]
+
+    def compile(self, *args, **kwargs) -> None:
+        """Compile the networks alone: the slope of a noise process differentiates, which cannot be compiled."""
+        for network in self.networks:
+            network.compile(*args, **kwargs)
+
+    def players(self) -> dict[str, dict[str, list[nn.Parameter]]]:
+        """Who minimises what: player -> group -> parameters; the gradient of each group is clipped on its own."""
+        return {
+            player: {
+                group: [p for module in modules for p in module.parameters() if p.requires_grad]
+                for group, modules in groups.items()
+                if any(p.requires_grad for module in modules for p in module.parameters())
+            }
+            for player, groups in self.parts.items()
+        }
+
+    @torch.no_grad()
+    def sample(self, n: int, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50) -> Data:
+        """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder.
+
+        A time-conditioned code has no prior over its whole path: its decoder goes without (the null code).
+        """
+        draws = draws or self._draws()
+        z = None if self.prior is None or self.timed else self.prior.sample(n, draws)
+        return self.decode(z, n, draws, sampler, steps)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, x: Data, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50, per_code: int = 1
+    ) -> Tensor:
+        """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise."""
+        x = x.repeat_interleave(per_code, 0)
+        return self.decode(self.code_path(x), len(x), draws or self._draws(), sampler, steps)
+
+    @torch.no_grad()
+    def reconstruct_exactly(self, x: Data, steps: int = 100) -> Data:
+        """Like x: decoded from its code, if it has one, and its own noise; off by the error of the steps alone."""
+        path = self.code_path(x) if self.has_code else None
+        return self.decode(path, len(x), self._draws(), "heun", steps, x_1=self.invert(x, steps))
+
+    @torch.no_grad()
+    def interpolate(
+        self, a: Data, b: Data, points: int = 8, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50
+    ) -> Tensor:
+        """(points, *shape): decoded from codes on the straight line between those of a and b, all from one x_1."""
+        draws = draws or self._draws()
+        share = torch.linspace(0, 1, points, device=a.device)[:, None]
+        from_a, from_b = (self.code_path(x.expand(points, *self.shape)) for x in (a, b))
+        x_1 = draws.normal(1, *self.shape).expand(points, *self.shape)
+        return self.decode(lambda t: torch.lerp(from_a(t), from_b(t), share), points, draws, sampler, steps, x_1=x_1)
+
+    def _draws(self) -> Draws:
+        """The random numbers of a call that was given none: always the same."""
+        return Draws.of(0, next(self.parameters()).device)
+
+    def code_path(self, x: Data) -> CodePath:
+        """The mean code of x (B, *shape) as a function of t; constant unless the code is time-conditioned."""
+        if self.timed:
+            return lambda t: self.encode(x, t).mean
+        z = self.encode(x).mean
+        return lambda t: z

@@ -1,0 +1,40 @@
+"""Encoders that learn to see two views of one example as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from diffrep.codes.posteriors import Posterior
+from diffrep.data.views import View
+from diffrep.errors import UserError
+from diffrep.models.encoder_only import EncoderOnly
+from diffrep.shapes import Batch, CodeVector, Shape, Terms
+
+Compare = Callable[[CodeVector, CodeVector], Terms]  # projections of two views -> named terms
+
+
+class Contrastive(EncoderOnly):
+    """Two views of each example, one encoder, a head that is thrown away, and a loss that compares what it says.
+
+    The code is what the head reads, as in SimCLR and VICReg. The loss couples the examples of a batch: each process,
+    and each micro-batch, compares its own part alone, so that two processes of 32 are not one of 64.
+    """
+
+    def __init__(
+        self, shape: Shape, bins: int | None, posterior: Posterior, head: nn.Module, view: View, compare: Compare
+    ):
+        super().__init__(shape, bins, posterior)
+        self.head, self.view, self.compare = head, view, compare
+        self.networks = [posterior.encoder, head]
+        self.parts = {"model": {"encoder": [posterior], "head": [head]}}
+
+    def loss(self, batch: Batch, player: str = "model") -> Terms:
+        if len(batch) < 2:
+            raise UserError("views are compared with those of other examples, got a batch of one; raise train.batch")
+        views = [self.view(batch.x, batch.random) for _ in range(2)]
+        code = self.posterior(torch.cat(views)).mean
+        self.observe(code)
+        return self.compare(*self.head(code).float().chunk(2))

@@ -1,0 +1,56 @@
+"""A prior that is itself a variational diffusion model, over codes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffrep.codes.posteriors import Code
+from diffrep.codes.priors import Prior, descend
+from diffrep.denoising.denoiser import Denoiser
+from diffrep.denoising.detail import Levels, likelihood
+from diffrep.denoising.noise import LinearGamma
+from diffrep.denoising.parameterisations import EDM
+from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.step_terms import denoise, prior, reconstruct
+from diffrep.nets.decoders import MLPDecoder
+from diffrep.shapes import Batch, CodeVector, Draws, PerExample
+
+
+class LatentDiffusion(Prior):
+    """p(z) of a variational diffusion model (Kingma et al. 2021; Vahdat et al. 2021).
+
+    Its log p is its own lower bound, so the rate is bounded from above and the whole stays a bound. Untrained it is
+    N(0, I): the denoiser's output starts near zero, on top of the ideal denoiser of N(0, I). levels: noise levels
+    at which each code is priced in training; eight times as many in evaluation.
+
+    Times and noise of a price depend on the codes alone: the same codes cost the same.
+    """
+
+    def __init__(
+        self, dim: int, width: int = 128, blocks: int = 3, levels: int = 4, gamma_0: float = -10.0, gamma_1: float = 5.0
+    ):
+        super().__init__()
+        denoiser = Denoiser(MLPDecoder((dim,), width, blocks), LinearGamma(gamma_0, gamma_1), EDM(1.0))
+        bound = {"diffusion": denoise, "prior": prior, "reconstruction": reconstruct}
+        self.model, self.levels = DiffusionModel((dim,), None, denoiser, bound, Levels(likelihood)), levels
+
+    def fit(self, codes: Tensor) -> None:
+        """codes (N, d) of about unit variance: 800 steps of Adam."""
+        descend(self, lambda z: -self.log_prob(z), codes, steps=800, lr=3e-3)
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        return self.model.sample(n, draws)
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        """(B,) a lower bound on log p(z), nats, at stratified times; differentiable in z and in the denoiser."""
+        levels = self.levels if self.training else 8 * self.levels
+        repeated = z.repeat(levels, 1)
+        seed = int(z.detach().double().sum().view(torch.int64))
+        batch = Batch(repeated, torch.arange(len(repeated)), draws=Draws.of(seed, z.device))
+        nats = torch.stack([*self.model.loss(batch).values()]).sum(0)
+        return -nats.unflatten(0, (levels, len(z))).mean(0)
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        """An upper bound on KL(q(z | x) || p(z)), estimated at z."""
+        return code.log_prob(z) - self.log_prob(z)

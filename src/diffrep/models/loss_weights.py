@@ -1,0 +1,210 @@
+"""Weights that change while training: warm-up, cycles, free bits, a target held by a multiplier; what fades out."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from diffrep.denoising.detail import Density
+from diffrep.denoising.noise import Noise
+from diffrep.shapes import PerExample, Time
+
+
+class Changing(Protocol):
+    """What moves on from step to step."""
+
+    def advance(self) -> None:
+        """A training step is done, on all processes."""
+
+
+class Weight(nn.Module, ABC):
+    """A term (B,) in nats -> what the loss adds in its place (B,).
+
+    State lives in buffers, so that it is resumed, and moves by `advance` alone: a training step moves it once, however
+    many passes the step takes.
+    """
+
+    target: float | None = None  # nats that it holds the term at
+
+    @abstractmethod
+    def forward(self, term: PerExample) -> PerExample: ...
+
+    @abstractmethod
+    def advance(self) -> None:
+        """A training step is done, on all processes."""
+
+
+class Constant(Weight):
+    """weight * term (beta of a beta-VAE)."""
+
+    def __init__(self, weight: float):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, term: PerExample) -> PerExample:
+        return self.weight * term
+
+    def advance(self) -> None:
+        """It stays."""
+
+
+class WarmUp(Weight):
+    """weight * term, the weight growing linearly from 0 over the first `steps` steps of training."""
+
+    step: Tensor
+
+    def __init__(self, weight: float, steps: int):
+        super().__init__()
+        self.weight, self.steps = weight, steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, term: PerExample) -> PerExample:
+        return self.weight * ((self.step + 1) / self.steps).clamp(max=1) * term
+
+    def advance(self) -> None:
+        self.step += 1
+
+
+class Cyclic(Weight):
+    """weight * term, the weight rising from 0 over the first half of each cycle of `steps` (Fu et al. 2019, Eq. 6)."""
+
+    step: Tensor
+
+    def __init__(self, weight: float, steps: int, rise: float = 0.5):
+        super().__init__()
+        self.weight, self.steps, self.rise = weight, steps, rise
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, term: PerExample) -> PerExample:
+        place = self.step % self.steps / self.steps
+        return self.weight * (place / self.rise).clamp(max=1) * term
+
+    def advance(self) -> None:
+        self.step += 1
+
+
+class Annealed(Weight):
+    """factor * term, the factor going linearly from `start` to 1 over the first `steps` steps of training.
+
+    On the decoder's loss, a start above one makes a code worth more than it costs until the decoder is good.
+    """
+
+    step: Tensor
+
+    def __init__(self, start: float, steps: int):
+        super().__init__()
+        self.start, self.steps = start, steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, term: PerExample) -> PerExample:
+        done = (self.step / self.steps).clamp(max=1)
+        return (self.start + (1 - self.start) * done) * term
+
+    def advance(self) -> None:
+        self.step += 1
+
+
+class Fading(nn.Module):
+    """A level of detail that begins as `extra` and ends as `base`: the loss first looks where a code is of most use.
+
+    Over the first `steps` steps of training the share of `extra` falls linearly from 1 to 0. The two are mixed at
+    equal mass, that of `base`, so that the size of the loss does not depend on their units.
+    """
+
+    cells = 512
+    step: Tensor
+
+    def __init__(self, extra: Density, base: Density, steps: int):
+        super().__init__()
+        self.extra, self.base, self.steps = extra, base, steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, noise: Noise, t: Time) -> Tensor:
+        share = (1 - self.step / self.steps).clamp(min=0)
+        if not share:
+            return self.base(noise, t)
+        grid = (torch.arange(self.cells, device=t.device) + 0.5) / self.cells
+        masses = [density(noise, grid).detach().mean() for density in (self.base, self.extra)]
+        return (1 - share) * self.base(noise, t) + share * (masses[0] / masses[1]) * self.extra(noise, t)
+
+    def advance(self) -> None:
+        """A training step is done."""
+        self.step += 1
+
+
+class FreeBits(Weight):
+    """The gradient of weight * max(mean, nats): the first `nats` cost nothing (Kingma et al. 2016, Eq. 15).
+
+    Below that the term counts 0, above it whole; the mean is over the micro-batch at hand.
+    """
+
+    def __init__(self, nats: float, weight: float = 1.0):
+        super().__init__()
+        self.nats, self.weight = nats, weight
+
+    def forward(self, term: PerExample) -> PerExample:
+        return self.weight * term * (term.detach().mean() > self.nats)
+
+    def advance(self) -> None:
+        """It stays."""
+
+
+class TargetRate(Weight):
+    """Holds the mean of a term at `nats`: the weight follows a proportional-integral controller (Shao et al. 2020).
+
+    weight = exp(integral + gain * excess), excess = mean / nats - 1 within [-1, 1], where the mean is that of the last
+    step, over all of its examples; each step adds speed * excess to the integral. It starts low, so that the code is
+    cheap until the decoder has learned to use it: a code that is priced before it is of use dies, and seldom returns.
+    """
+
+    integral: Tensor
+    excess: Tensor
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, nats: float, start: float = 0.01, gain: float = 1.0, speed: float = 0.02):
+        super().__init__()
+        if nats <= 0:
+            raise ValueError(f"a target rate must be positive, got {nats} nats")
+        self.target = self.nats = nats
+        self.gain, self.speed = gain, speed
+        self.register_buffer("integral", torch.tensor(math.log(start)))
+        self.register_buffer("excess", torch.zeros(()))
+        self.register_buffer("total", torch.zeros(()), persistent=False)  # of this step so far; the engine averages it
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(self, term: PerExample) -> PerExample:
+        if self.training:
+            self.total += term.detach().sum()
+            self.count += len(term)
+        return (self.integral + self.gain * self.excess).exp() * term
+
+    def advance(self) -> None:
+        """Where processes share a batch their totals have been averaged, so that total / count is the mean of all."""
+        excess = (self.total / self.count / self.nats - 1).clamp(-1, 1)
+        self.excess.copy_(torch.where(self.count > 0, excess, self.excess))
+        self.integral += self.speed * self.excess
+        self.total.zero_()
+        self.count.zero_()
+
+
+@dataclass(frozen=True)
+class Lag:
+    """Turns of the encoder alone at each step while it lags behind its decoder (He et al. 2019, Alg. 1).
+
+    `extra` turns over the first `until` steps; 0: wherever the rate, held at a target, was below it at the last step.
+    """
+
+    extra: int
+    until: int
+    held: TargetRate | None
+
+    def turns(self, step: int) -> int:
+        if self.until or self.held is None:
+            return self.extra * (step < self.until)
+        return self.extra * bool(self.held.excess < 0)

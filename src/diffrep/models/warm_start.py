@@ -1,0 +1,111 @@
+"""Guesses of clean data, fitted to training examples, from whose noised form sampling can begin below t = 1."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffrep.data import Examples
+from diffrep.denoising.samplers import sample, step_named, times
+from diffrep.errors import UserError, unknown
+from diffrep.models.base import Model
+from diffrep.shapes import Data, Draws
+
+MOST = 10_000  # training examples that a guess is fitted to
+
+
+class Guess(ABC):
+    """A simple distribution over clean data: at a high noise level it is as good as the data's own."""
+
+    @abstractmethod
+    def draw(self, n: int, draws: Draws) -> Data:
+        """x (n, *shape)."""
+
+
+@dataclass(frozen=True)
+class Nothing(Guess):
+    """x = 0, so that x_t is N(0, sigma_t^2), as from t = 1 (DRL's Gaussian start). example: any of the data."""
+
+    example: Tensor
+
+    def draw(self, n: int, draws: Draws) -> Data:
+        return torch.zeros_like(self.example).expand(n, *self.example.shape)
+
+
+@dataclass(frozen=True)
+class Uniform(Guess):
+    """Each number on its own, uniform between two ends of shape (*shape); DRL's Uniform + Gaussian start."""
+
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def fit(cls, x: Data) -> Uniform:
+        """Between the smallest and the largest value that each number takes."""
+        return cls(x.amin(0), x.amax(0))
+
+    def draw(self, n: int, draws: Draws) -> Data:
+        return torch.lerp(self.low, self.high, draws.uniform(n, *self.low.shape).to(self.low))
+
+
+@dataclass(frozen=True)
+class Gaussian(Guess):
+    """N(mean, F' F): mean (*shape) and F (N, *shape), whose rows are deviations over sqrt(N - 1).
+
+    A standard normal combination of the rows has exactly the covariance of the examples, which so is never formed.
+    """
+
+    mean: Tensor
+    rows: Tensor
+
+    @classmethod
+    def fit(cls, x: Data) -> Gaussian:
+        """The mean and the unbiased covariance of the examples, all correlations included."""
+        mean = x.mean(0)
+        return cls(mean, (x - mean) / max(1, len(x) - 1) ** 0.5)
+
+    def draw(self, n: int, draws: Draws) -> Data:
+        return self.mean + torch.tensordot(draws.normal(n, len(self.rows)).to(self.rows), self.rows, dims=1)
+
+
+GUESSES: dict[str, Callable[[Data], Guess]] = {
+    "noise": lambda x: Nothing(x[0]),
+    "uniform": Uniform.fit,
+    "gaussian": Gaussian.fit,
+}
+
+
+def fitted(name: str, examples: Examples, device: torch.device | str = "cpu") -> Guess:
+    """The guess of that name for a split, from at most 10,000 evenly spread examples; UserError where there is none."""
+    if name not in GUESSES:
+        raise unknown("start", name, GUESSES)
+    return GUESSES[name](examples.batch(examples.spread(MOST)).x.to(device))
+
+
+@torch.no_grad()
+def sample_from(
+    guess: Guess, model: Model, t: float, n: int, draws: Draws, sampler: str = "dpm", steps: int = 50
+) -> Data:
+    """n examples (n, *shape): the guess noised to t, then the model's walk of `steps` from t to 0 (DRL, Section 6).
+
+    A code comes from the prior, as in `Model.sample`. UserError: a model that removes no noise, t outside of (0, 1].
+    """
+    noise, conditioned = getattr(model, "noise", None), getattr(model, "conditioned", None)
+    if noise is None or conditioned is None:
+        raise UserError(
+            "this model decodes without noise, so it has no noise level to start from; sample without --t-init."
+        )
+    if model.timed and not getattr(model, "drop", 0):
+        raise UserError(
+            "a time-conditioned code has no prior, and with code.drop=0 its decoder never went without one."
+        )
+    z = None if model.prior is None or model.timed else model.prior.sample(n, draws)
+    walk = times(noise, steps, start=t)
+    x = guess.draw(n, draws)
+    x_t = noise.add(x, draws.normal(*x.shape).to(x), walk[:1].expand(n))
+    x = sample(conditioned(z, n), noise, x_t, step_named(sampler), walk, draws)
+    return x.clamp(-1, 1) if model.bins is not None else x

@@ -1,0 +1,60 @@
+"""What a simple model reads of each known factor from codes. Arrays in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from diffrep.errors import UserError
+from diffrep.probes import linear
+from diffrep.probes.linear import Part, Result
+
+CLASSES = 20  # a whole-number factor with more values is a quantity
+
+Factors = Mapping[str, np.ndarray]  # name -> column (N,)
+Known = tuple[np.ndarray, Factors]  # codes (N, d) of a split, and what is known of its examples
+
+
+def probe_factors(train: Known, valid: Known, test: Known) -> dict[str, Result]:
+    """Name -> the result of its probe: `linear.linear` (accuracy) or `linear.regression` (R^2), protocol and all.
+
+    A column of words, or of at most 20 different whole numbers, is discrete; other numbers are continuous. A discrete
+    factor is probed on the values that occur in training; where a probe cannot be, such as of words that training and
+    test do not share, "no_probe" says why. An angle is best given as two columns, its sine and its cosine.
+    """
+    results: dict[str, Result] = {}
+    codes = [part[0] for part in (train, valid, test)]
+    for name in train[1]:
+        columns = [part[1][name] for part in (train, valid, test)]
+        try:
+            if is_discrete(columns[0]):
+                results[name] = linear.linear(*_paired(codes, _classes(columns)))
+            else:
+                results[name] = linear.regression(*_paired(codes, [c.astype(np.float64) for c in columns]))
+        except UserError as no_probe:
+            results[name] = {"no_probe": str(no_probe)}
+    return results
+
+
+def score(result: Result) -> float | None:
+    """The accuracy or the R^2 of a result; None where there was no probe."""
+    return result.get("accuracy", result.get("r2"))
+
+
+def is_discrete(column: np.ndarray) -> bool:
+    """Words, truth values, or at most 20 different whole numbers?"""
+    return column.dtype.kind not in "fiu" or (column.dtype.kind in "iu" and len(np.unique(column)) <= CLASSES)
+
+
+def _classes(columns: list[np.ndarray]) -> list[np.ndarray]:
+    """Each value as its place among those of training; -1, no label, for others and for holes."""
+    values = [v for v in np.unique(columns[0]).tolist() if v != ""]
+    place = {value: k for k, value in enumerate(values)}
+    return [np.array([place.get(value, -1) for value in column.tolist()]) for column in columns]
+
+
+def _paired(codes: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Part, Part, Part]:
+    """Codes with their targets, for train, valid and test."""
+    train, valid, test = zip(codes, targets, strict=True)
+    return train, valid, test

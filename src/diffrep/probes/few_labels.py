@@ -1,0 +1,110 @@
+"""Few labels: how well a classifier does that saw a few of each class, over many draws of them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from diffrep.errors import UserError
+from diffrep.probes.linear import Part, Result
+
+FEW = "few-labels-1"  # centred, one scale for all features, by all of train; logistic regression at C = 1; no choices
+STRENGTH = 1.0  # fixed, since a validation split would hold more labels than there are to learn from
+
+
+def few_labels(
+    train: Part,
+    test: Part,
+    per_class: int,
+    draws: int = 20,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Result:
+    """Logistic regression on `per_class` training examples of each class, drawn `draws` times; see `over_draws`.
+
+    Nothing is chosen: the strength of the penalty is the same for all features and all numbers of labels, and stated.
+    Features are centred, and divided by one number so that their variance over train is 1 on average: a rotation
+    changes nothing, and features that hardly vary are not blown up. UserError where a class has fewer examples.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    y, (x_test, y_test) = train[1], _with_labels(test)
+    x, x_test = _scaled(train[0], x_test)
+    right = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for rows in drawn(y, per_class, draws, seed):
+            fit = LogisticRegression(C=STRENGTH, max_iter=1000).fit(x[rows], y[rows])
+            right.append(fit.predict(x_test) == y_test)
+            progress(1)
+    return over_draws(
+        np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, seed=seed, strength=STRENGTH
+    )
+
+
+def drawn(labels: np.ndarray, per_class: int, draws: int, seed: int) -> list[np.ndarray]:
+    """For each draw, the positions of `per_class` examples of each class in `labels` (N,); -1 is no label.
+
+    They depend on labels and seed alone, so that other features meet the same ones; fewer of a class are the first of
+    more. UserError: a class with fewer examples, one class, fewer than two draws.
+    """
+    classes = np.unique(labels[labels >= 0])
+    if len(classes) < 2 or draws < 2:
+        raise UserError(f"few labels need two classes and two draws at least, got {len(classes)} and {draws}")
+    members = {int(c): np.flatnonzero(labels == c) for c in classes}
+    scarce = min(members, key=lambda c: len(members[c]))
+    if len(members[scarce]) < per_class:
+        raise UserError(
+            f"class {scarce} has {len(members[scarce])} labelled examples in the training split, expected {per_class}"
+            " for each class; ask for fewer with --few"
+        )
+    generators = [np.random.default_rng([seed, draw]) for draw in range(draws)]
+    return [
+        np.concatenate([generator.permutation(rows)[:per_class] for rows in members.values()])
+        for generator in generators
+    ]
+
+
+def over_draws(right: np.ndarray, train_examples: int, protocol: str, per_class: int, **chosen) -> Result:
+    """From right (draws, N), bool: the mean accuracy, and its 95 % interval over draws by Student's t.
+
+    se: standard error of that mean over draws, on this test split. sd: of the draws. test_se: what another test split
+    of that size would move the mean by.
+    """
+    from scipy.stats import t
+
+    draws, examples = right.shape
+    each = right.mean(1)
+    mean, sd = float(each.mean()), float(each.std(ddof=1))
+    half = float(t.ppf(0.975, draws - 1)) * sd / math.sqrt(draws)
+    return {
+        "accuracy": mean,
+        "se": sd / math.sqrt(draws),
+        "low": mean - half,
+        "high": mean + half,
+        "sd": sd,
+        "test_se": float(right.mean(0).std() / math.sqrt(examples)),
+        "draws": draws,
+        "per_class": per_class,
+        "examples": examples,
+        "train_examples": train_examples,
+        **chosen,
+        "protocol": protocol,
+    }
+
+
+def _scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    train, test = (np.asarray(features, dtype=np.float64) for features in (train, test))
+    mean, scale = train.mean(0), math.sqrt(train.var(0).mean()) or 1.0
+    return (train - mean) / scale, (test - mean) / scale
+
+
+def _with_labels(part: Part) -> Part:
+    known = part[1] >= 0
+    if not known.any():
+        raise UserError("few labels need labelled examples in the test split; give it a larger share")
+    return part[0][known], part[1][known]

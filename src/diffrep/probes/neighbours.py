@@ -1,0 +1,118 @@
+"""Nearest neighbours: their vote, and labels that spread over their graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from diffrep.errors import UserError
+from diffrep.probes.few_labels import drawn, over_draws
+from diffrep.probes.linear import Part, Result, accuracy, labelled
+
+KNN = "knn-1"  # features as they are; k and metric chosen on validation; each neighbour one vote; full test split
+SPREADING = "spreading-1"  # train and test in one graph of 10 neighbours by cosine; alpha = 0.99; no choices
+METRICS = ("euclidean", "cosine")
+NUMBERS = (1, 5, 10, 20, 50, 100)  # of neighbours
+DEGREE, ALPHA = 10, 0.99
+
+
+def knn(train: Part, valid: Part, test: Part, most: int = 1_000_000, chunk: int = 1000) -> Result:
+    """The most frequent label among the k nearest training examples; of equally frequent ones the smallest.
+
+    k and the metric are chosen on validation, of equally good ones the first of `METRICS`, then the smallest k. `chunk`
+    examples are compared at a time, so that memory stays small whatever the sizes. Otherwise as `linear`.
+    """
+    train, valid, test = labelled(train, valid, test, most)
+    numbers = [k for k in NUMBERS if k <= len(train[1])]
+    highest, metric, k = -1.0, METRICS[0], numbers[0]
+    for name in METRICS:
+        near = train[1][nearest(train[0], valid[0], numbers[-1], name, chunk)]
+        for number in numbers:
+            score = float((vote(near[:, :number]) == valid[1]).mean())
+            if score > highest:
+                highest, metric, k = score, name, number
+    near = train[1][nearest(train[0], test[0], k, metric, chunk)]
+    return accuracy(vote(near), test[1], len(train[1]), KNN, k=k, metric=metric)
+
+
+def nearest(known: np.ndarray, asked: np.ndarray, k: int, metric: str = "euclidean", chunk: int = 1000) -> np.ndarray:
+    """(n, k) positions in `known` (N, d) of the nearest to each of `asked` (n, d), nearest first."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if metric == "cosine":  # |a - b|^2 = 2 - 2 cos(a, b) at length one: the same order
+        known, asked = _at_length_one(known), _at_length_one(asked)
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(known)
+    parts = [asked[start : start + chunk] for start in range(0, len(asked), chunk)]
+    return np.concatenate([search.kneighbors(part, return_distance=False) for part in parts])
+
+
+def vote(near: np.ndarray) -> np.ndarray:
+    """(n,) the most frequent label of each row of `near` (n, k); of equally frequent ones the smallest."""
+    classes, places = np.unique(near, return_inverse=True)
+    rows = np.arange(len(near))[:, None] * len(classes)
+    counts = np.bincount((rows + places.reshape(near.shape)).ravel(), minlength=len(near) * len(classes))
+    return classes[counts.reshape(len(near), -1).argmax(1)]
+
+
+def spreading(
+    train: Part,
+    test: Part,
+    per_class: int,
+    draws: int = 20,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Result:
+    """A few labels of each class, spread over the graph of neighbours of train and test (Zhou et al. 2004).
+
+    Transductive: training examples without a label, and test examples, are nodes; no test label is seen. An example
+    that no label reaches counts as wrong. The draws are those of `few_labels`, and so are the numbers returned.
+    """
+    (x, y), (x_test, y_test) = train, test
+    graph = neighbour_graph(np.concatenate([x, x_test]).astype(np.float64))
+    asked, right = np.flatnonzero(y_test >= 0), []
+    if not len(asked):
+        raise UserError("label spreading needs labelled examples in the test split; give it a larger share")
+    for rows in drawn(y, per_class, draws, seed):
+        classes, places = np.unique(y[rows], return_inverse=True)
+        seeds = np.zeros((len(x) + len(x_test), len(classes)))
+        seeds[rows, places] = 1
+        scores = spread(graph, seeds)[len(x) + asked]
+        predicted = np.where(scores.max(1) > 0, classes[scores.argmax(1)], -1)
+        right.append(predicted == y_test[asked])
+        progress(1)
+    count = per_class * len(np.unique(y[y >= 0]))
+    return over_draws(np.array(right), count, SPREADING, per_class, seed=seed, neighbours=DEGREE, alpha=ALPHA)
+
+
+def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = False):
+    """W (N, N), sparse: 1 where one of two examples is among the other's nearest by cosine, or that cosine (`weighed`).
+
+    Cosines below 0 count as 0. Nothing is its own neighbour.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(degree, len(features) - 1), algorithm="brute", metric="cosine")
+    near = search.fit(features).kneighbors_graph(mode="distance")  # of each example but itself
+    near.data = np.maximum(1 - near.data, 0) if weighed else np.ones_like(near.data)
+    return near.maximum(near.T).tocsr()
+
+
+def spread(weights, seeds: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
+    """F (N, classes) of (I - alpha S) F = Y, which spreading Y along S comes to (Zhou et al. 2004, Eq. 4).
+
+    S = D^-1/2 W D^-1/2. What touches nothing keeps what it has.
+    """
+    from scipy.sparse import diags_array, eye_array
+    from scipy.sparse.linalg import cg
+
+    degree = np.asarray(weights.sum(1)).ravel()
+    scale = diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+    system = (eye_array(len(seeds)) - alpha * (scale @ weights @ scale)).tocsr()
+    return np.stack([cg(system, column, rtol=1e-6)[0] for column in seeds.T], 1)
+
+
+def _at_length_one(features: np.ndarray) -> np.ndarray:
+    from sklearn.preprocessing import normalize
+
+    return normalize(features)

@@ -1,0 +1,93 @@
+"""Probes by name, as a command asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from diffrep.errors import UserError, unknown
+from diffrep.probes.few_labels import FEW, few_labels
+from diffrep.probes.linear import LINEAR, REGRESSION, SVM, Part, Result, linear, regression, svm
+from diffrep.probes.mlp import MLP, mlp
+from diffrep.probes.neighbours import KNN, SPREADING, knn, spreading
+
+ALL = 2**62  # training examples: who asks by name has cut them
+ONCE: dict[str, tuple[Callable[[Part, Part, Part], Result], str]] = {
+    "linear": (partial(linear, most=ALL), LINEAR),
+    "knn": (knn, KNN),
+    "svm": (svm, SVM),
+    "mlp": (partial(mlp, most=ALL), MLP),
+    "regression": (partial(regression, most=ALL), REGRESSION),
+}
+DRAWN: dict[str, tuple[Callable[..., Result], str]] = {
+    "few": (few_labels, FEW),
+    "spreading": (spreading, SPREADING),
+}
+OF_CLASSES, OF_NUMBERS = ("linear", "knn"), ("regression",)  # where none is asked for
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """measure: (train, valid, test) -> result. facts: what a result says of itself when this protocol made it."""
+
+    measure: Callable[[Part, Part, Part], Result]
+    facts: Mapping[str, object]
+
+    def made(self, result: Result | None) -> bool:
+        """Is this a result of this very protocol?"""
+        return result is not None and all(result.get(name) == value for name, value in self.facts.items())
+
+
+def protocols(
+    names: Sequence[str] | None, few: Sequence[int] = (), draws: int = 20, seed: int = 0, numbers: bool = False
+) -> dict[str, Protocol]:
+    """The protocols of these names; None: linear and knn, or regression where the labels are `numbers`.
+
+    few: how many labels of each class the protocols of few labels see ("few-10"); with no such name given, it is "few".
+    UserError: a name that does not exist, or that is not for such labels; few labels without their number.
+    """
+    asked = list(dict.fromkeys(names or (OF_NUMBERS if numbers else OF_CLASSES)))
+    for name in asked:
+        if name not in {**ONCE, **DRAWN}:
+            raise unknown("protocol", name, [*ONCE, *DRAWN])
+        if numbers != (name in OF_NUMBERS):
+            kind, other = ("numbers", "regression") if numbers else ("classes", "linear or knn")
+            raise UserError(f"these labels are {kind}, which {name} is not for: ask for {other}.")
+    drawn = [name for name in asked if name in DRAWN]
+    if drawn and not few:
+        raise UserError(f"{drawn[0]} learns from a few labels of each class: say how many, such as --few 1,10.")
+    if few and numbers:
+        raise UserError("these labels are numbers, which have no classes to draw a few of: leave out --few.")
+    found = {name: Protocol(ONCE[name][0], {"protocol": ONCE[name][1]}) for name in asked if name in ONCE}
+    for name in drawn or ["few"]:
+        found |= {f"{name}-{count}": _of_draws(name, count, draws, seed) for count in few}
+    return found
+
+
+def names_of(words: str | None) -> list[str] | None:
+    """ "linear,knn" -> its names; None for None. UserError where words name nothing: that is not all of them."""
+    if words is None:
+        return None
+    found = [word.strip() for word in words.split(",") if word.strip()]
+    if not found:
+        raise UserError(f"expected names with commas between, such as linear,knn, got {words!r}; leave it out for all.")
+    return found
+
+
+def counts_of(words: str | None) -> list[int]:
+    """ "1,5,10" -> its numbers; UserError where they are none, or below 1."""
+    counts = names_of(words) or []
+    if not all(word.isdecimal() and int(word) for word in counts):
+        raise UserError(f"expected numbers of labels for each class, such as --few 1,5,10, got {words!r}.")
+    return [int(word) for word in counts]
+
+
+def _of_draws(name: str, count: int, draws: int, seed: int) -> Protocol:
+    many, version = DRAWN[name]
+
+    def measure(train: Part, valid: Part, test: Part) -> Result:
+        """Nothing is chosen, so the validation split has no part in it."""
+        return many(train, test, count, draws, seed)
+
+    return Protocol(measure, {"protocol": version, "per_class": count, "draws": draws, "seed": seed})

@@ -1,0 +1,165 @@
+"""A benchmark: every method trained under one budget and judged beside features that need no training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from diffrep import config
+from diffrep.budget import Budget
+from diffrep.config import Settings
+from diffrep.data import Splits
+from diffrep.errors import UserError, unknown
+from diffrep.measures import evaluate
+from diffrep.methods.recipes import METHODS
+from diffrep.probes.references import PCA, PIXELS, RANDOM, references
+from diffrep.runs import records
+from diffrep.runs.run import DataCard
+from diffrep.runs.summary import NUMBERS, accuracies, changed
+from diffrep.studies.aggregate import groups, mean_and_error, table
+from diffrep.studies.measurement import cut, probed
+from diffrep.studies.plan import plan
+from diffrep.studies.study import Cuts, Watch, silence, study, unwatched
+from diffrep.studies.table import files
+from diffrep.studies.twin import quiet
+from diffrep.training.checkpoints import write_bytes
+
+BENCHMARK = "benchmark.json"
+UNTRAINED = (PIXELS, PCA, RANDOM)
+ENCODER = "ae"  # the method whose encoder, before training, is the random one
+RESERVE = 0.4  # of a total time, for evaluation
+
+
+def benchmark(
+    data: str,
+    directory: str | Path,
+    *,
+    budget: str | None = None,
+    total: str | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: int = 3,
+    changes: Sequence[str] = (),
+    levels: int = 8,
+    say: Callable[[str], None] = silence,
+    watch: Watch = unwatched,
+) -> dict:
+    """Train and judge methods on data -> DIR/benchmark.json, table.md, .csv and .tex; returns the first.
+
+    budget: of each run, in seconds or examples; or total: seconds for all, shared equally after a reserve for the
+    evaluation. methods: names of methods and of pixels, pca, random-encoder; None: all that have a code, and these
+    three. Goes on where it was stopped. A method that fails is a row with its reason. UserError: a name or a budget
+    that cannot be, no labels, no method that can be judged.
+    """
+    _budget(budget, total, 1)
+    able = {**METHODS, **dict.fromkeys(UNTRAINED)}
+    for name in methods or ():
+        if name not in able:
+            raise unknown("method", name, able)
+    directory, cuts = Path(directory), Cuts()
+    first = config.override(Settings(), [*changes, f"data.source={data}"])
+    splits = cuts.of(first)
+    splits.train.require_labels()
+    names, failed = _methods(methods, first, splits)
+    if not names:
+        raise UserError(next(iter(failed.values())))
+    trained = [name for name in names if name not in UNTRAINED]
+    chosen = _budget(budget, total, len(trained) * seeds)
+    found: dict = {"settings": {}, "runs": []}
+    if trained:
+        written = plan(
+            {
+                "name": "benchmark",
+                "about": f"{first.data.source if not Path(data).exists() else Path(data).name}, {chosen} for each run.",
+                "data": data,
+                "budget": chosen,
+                "seeds": list(range(seeds)),
+                "set": list(changes),
+                "measure": ["bound", "probes"],
+                "levels": levels,
+                "runs": [{"name": name, "method": name} for name in trained],
+            },
+            "the benchmark",
+        )
+        found = study(written, directory, say=say, watch=watch)
+    known = {row["run"]: row for row in records.read(directory / BENCHMARK).get("runs", [])}
+    rows = [*found["runs"]]
+    for seed in range(seeds):
+        here = config.override(first, [f"seed={seed}"])
+        rows += _references([n for n in names if n in UNTRAINED], here, cuts, known, watch)
+    rows += [_row(name, seed) | {"error": reason} for name, reason in failed.items() for seed in range(seeds)]
+    return _write({**found, "study": "benchmark", "budget": chosen, "runs": _sorted(rows)}, directory)
+
+
+def _methods(asked: Sequence[str] | None, settings: Settings, splits: Splits) -> tuple[list[str], dict[str, str]]:
+    """The names to be judged, and method -> reason of those that make no model here."""
+    facts = DataCard.of(splits).facts(splits.train.histogram())
+    names, failed = list(dict.fromkeys(asked or [*METHODS, *UNTRAINED])), {}
+    kept = []
+    for name in names:
+        try:
+            if name in UNTRAINED or quiet(config.override(settings, [f"method={name}"]), facts).has_code:
+                kept.append(name)
+            elif asked:
+                raise UserError(f"{name} has no code to judge; leave it out.")
+        except UserError as reason:
+            failed[name] = str(reason)
+    return kept, failed
+
+
+def _budget(budget: str | None, total: str | None, runs: int) -> str:
+    """The budget of each run."""
+    if (budget is None) == (total is None):
+        raise UserError("expected a budget for each run or a total for all, one of the two, such as --budget 60s.")
+    if budget is not None:
+        return str(Budget.parse(budget))
+    whole = Budget.parse(str(total))
+    if whole.unit != "seconds":
+        raise UserError(f"expected a total in time, such as 30m, got {total}; for examples give a --budget.")
+    return f"{max(1, int(whole.amount * (1 - RESERVE) / max(runs, 1)))}s"
+
+
+def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[str, dict], watch: Watch) -> list[dict]:
+    """Rows of features that need no training, on the data as this seed cuts it; those that are known are kept."""
+    if not names:
+        return []
+    splits = cuts.of(settings)
+    encoder = config.override(settings, [f"method={ENCODER}"])
+    of = {"fingerprint": splits.test.fingerprint, "settings": changed(encoder)}
+    rows = {name: known.get(f"{name}-seed{settings.seed}") for name in names}
+    if all(row and all(row.get(key) == value for key, value in of.items()) for row in rows.values()):
+        return [row for row in rows.values() if row]
+    model = quiet(encoder, DataCard.of(splits).facts(splits.train.histogram())).eval()
+    parts = cut(splits)
+    features = references(parts, settings.code.dim, lambda part: evaluate.codes(model, part))
+    made = []
+    for name in names:
+        with watch() as progress:
+            results = probed(features[name], parts, ("linear", "knn", "few"), progress)
+        row = _row(name, settings.seed)
+        made.append(row | accuracies(results) | of | {"dim": features[name][0].shape[1]})
+    return made
+
+
+def _row(name: str, seed: int) -> dict:
+    """A row of what was not trained."""
+    head = {"run": f"{name}-seed{seed}", "name": name, "method": name, "code": True, "seed": seed}
+    return head | {"axes": {}, "twin": None, **dict.fromkeys(NUMBERS), "factors": {}, "missing": {}, "error": None}
+
+
+def _sorted(rows: Sequence[dict]) -> list[dict]:
+    """By the mean of the linear probe over seeds, best first; what has none comes last."""
+
+    def score(group: list[dict]) -> float:
+        mean, _ = mean_and_error(row["probe_linear"] for row in group)
+        return -1.0 if mean is None else mean
+
+    return [row for group in sorted(groups(rows), key=score, reverse=True) for row in group]
+
+
+def _write(content: dict, directory: Path) -> dict:
+    title = f"# Benchmark\n\n{content.get('about', '')}\n\n"
+    texts = {BENCHMARK: json.dumps(content, indent=2) + "\n", **files(table(content["runs"]), title)}
+    for name, text in texts.items():
+        write_bytes(directory / name, text.encode())
+    return content

@@ -1,0 +1,198 @@
+"""A study as it is written down: a grid of runs, and what is measured of each."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from diffrep import config
+from diffrep.budget import Budget
+from diffrep.config import Settings
+from diffrep.errors import UserError, unknown
+from diffrep.methods.parts import Facts
+from diffrep.studies.twin import quiet, twin
+
+Measure = Literal["bound", "probes", "information", "distance", "factors", "appearance"]
+OWN_KEYS = {"method": "method", "seed": "seeds", "data.source": "data", "train.budget": "budget"}
+
+
+def _is_budget(text: str) -> str:
+    Budget.parse(text)
+    return text
+
+
+def _changes(changes: tuple[str, ...]) -> tuple[str, ...]:
+    for change in changes:
+        if (name := change.partition("=")[0].strip()) in OWN_KEYS:
+            raise ValueError(f"a study has a key of its own for {name}: write {OWN_KEYS[name]} = ..., got {change!r}.")
+    return changes
+
+
+Changes = Annotated[tuple[str, ...], AfterValidator(_changes)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Entry(_Strict):
+    """A run of the study, once for each seed and each choice of the axes."""
+
+    name: str = Field(min_length=1, description="how the table calls it")
+    method: str = Field(min_length=1, description="`diffrep methods` lists them")
+    changes: Changes = Field(default=(), alias="set", description="settings of this run, such as code.rate=12")
+    twin: bool = Field(default=False, description="also without its code, with as many parameters")
+
+
+class Plan(_Strict):
+    """A study: every run with every choice of every axis and every seed, under one budget."""
+
+    name: str = Field(min_length=1, description="what the study is called")
+    about: str = Field(default="", description="what it asks, in one sentence")
+    data: str = Field(default="digits", min_length=1, description="name of a data set, or a path")
+    budget: Annotated[str, AfterValidator(_is_budget)] = Field(description="amount of training of each run")
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1, description="one run for each")
+    changes: Changes = Field(default=(), alias="set", description="settings of all runs")
+    measure: tuple[Measure, ...] = Field(default=("bound", "probes"), description="what is measured of each run")
+    levels: PositiveInt = Field(default=8, description="noise levels for each test example in the bound")
+    refine: NonNegativeInt = Field(default=0, description="gradient steps that refine codes, as `evaluate --refine`")
+    features: str = Field(default="pixels", min_length=1, description="what distance sees samples with, as `distance`")
+    runs: tuple[Entry, ...] = Field(min_length=1, description="the runs")
+    axes: dict[str, Annotated[dict[str, Changes], Field(min_length=1)]] = Field(
+        default={}, description="axis -> choice -> settings"
+    )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run to be made: its folder, its name in the table, its choices, its settings, and its twin's folder."""
+
+    folder: str
+    name: str
+    axes: dict[str, str]
+    settings: Settings
+    code: bool
+    twin: str | None = None
+
+
+def read(path: str | Path, data: str | None = None) -> Plan:
+    """The study of a TOML file; `data` in place of what the file names. UserError for any mistake in it."""
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"the study {path} cannot be read ({error.strerror}): give a TOML file.") from error
+    except ValueError as error:
+        raise UserError(f"the study {path} is not valid TOML ({error}).") from error
+    return plan(raw if data is None else {**raw, "data": data}, str(path))
+
+
+def plan(raw: dict, origin: str = "the study") -> Plan:
+    """The study that plain values describe; UserError, with the nearest right name, for the first that is wrong."""
+    try:
+        found = Plan.model_validate(_tuples(raw))
+    except ValidationError as error:
+        raise _mistake(error.errors(include_url=False)[0], origin) from error
+    names = [entry.name for entry in found.runs]
+    if len(set(map(_slug, names))) < len(names):
+        raise UserError(f"{origin}: two runs have one name among {', '.join(names)}; give each its own.")
+    return found
+
+
+def expand(study: Plan, facts: Facts) -> list[Planned]:
+    """All runs of a study in order, each model built once, so that mistakes are told before anything is trained.
+
+    A twin stands after its run; one that two runs share is made once.
+    """
+    runs: dict[str, Planned] = {}
+    for (axes, changes), entry in product(list(_choices(study.axes)), study.runs):
+        place = "-".join(map(_slug, axes.values()))
+        words = [*_own(study, entry), *study.changes, *changes, *entry.changes]
+        base = config.override(Settings(), words)
+        code, other = quiet(base, facts).has_code, twin(base, facts) if entry.twin else None
+        for seed in study.seeds:
+            made = Planned(_folder(entry.name, place, seed), entry.name, axes, _seeded(base, seed), code)
+            if other is not None:
+                name, plain = f"{entry.name}, twin", _seeded(other, seed)
+                same = next((run for run in runs.values() if run.settings == plain), None)
+                if same is None:
+                    same = Planned(_folder(name, place, seed), name, axes, plain, code=False)
+                elif same.name == name:  # of the choices, it stands for those that all who share it have
+                    shared = {axis: choice for axis, choice in same.axes.items() if axes[axis] == choice}
+                    runs[same.folder] = same = replace(same, axes=shared)
+                made = replace(made, twin=same.folder)
+                _put(runs, made)
+                _put(runs, same)
+            _put(runs, made)
+    return list(runs.values())
+
+
+def _put(runs: dict[str, Planned], run: Planned) -> None:
+    """Under its folder; UserError where another run is there already, since one of them would be lost."""
+    other = runs.setdefault(run.folder, run)
+    if other != run:
+        raise UserError(
+            f"two runs of the study would share the folder {run.folder}, {_words(other)} and {_words(run)}; give runs"
+            " and choices names that differ in letters or digits."
+        )
+
+
+def _words(run: Planned) -> str:
+    return " ".join([repr(run.name), *map(repr, run.axes.values())])
+
+
+def _own(study: Plan, entry: Entry) -> list[str]:
+    """The settings that have keys of their own, but for the seed."""
+    return [f"method={entry.method}", f"data.source={study.data}", f"train.budget={study.budget}"]
+
+
+def _seeded(settings: Settings, seed: int) -> Settings:
+    return config.override(settings, [f"seed={seed}"])
+
+
+def _choices(axes: dict[str, dict[str, Changes]]) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """({axis: choice}, settings) of every combination, the last axis fastest."""
+    for combination in product(*(values.items() for values in axes.values())):
+        names = dict(zip(axes, (name for name, _ in combination), strict=True))
+        yield names, [change for _, changes in combination for change in changes]
+
+
+def _folder(name: str, place: str, seed: int) -> str:
+    return "-".join(part for part in (_slug(name), place, f"seed{seed}") if part)
+
+
+def _slug(name: str) -> str:
+    """A name as a folder: small letters, digits, dots and single dashes."""
+    plain = "".join(c if c.isalnum() or c == "." else "-" for c in name.lower())
+    return "-".join(part for part in plain.split("-") if part)
+
+
+def _tuples(value: object) -> object:
+    """Lists as tuples, since the fields are frozen."""
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _mistake(first, origin: str) -> UserError:
+    """One sentence about the first thing that is wrong."""
+    loc: Sequence[str | int] = first["loc"]
+    inside = Entry if loc[0] == "runs" and len(loc) > 2 else Plan
+    known = [info.alias or name for name, info in inside.model_fields.items()]
+    where = ".".join(str(part) for part in loc)
+    if first["type"] == "extra_forbidden":
+        return UserError(f"{origin}: {unknown('key', str(loc[-1]), known)}")
+    if first["type"] == "missing":
+        return UserError(f"{origin}: {where} is missing; known keys are {', '.join(known)}.")
+    if first["type"] == "literal_error":
+        return UserError(f"{origin}: {unknown('measure', str(first['input']), get_args(Measure))}")
+    if first["type"] == "value_error":
+        return UserError(f"{origin}: {where}: {first['msg'].removeprefix('Value error, ')}")
+    expected = first["msg"].removeprefix("Input should be ").lower()
+    return UserError(f"{origin}: {where}: expected {expected}, got {first['input']!r}.")

@@ -1,0 +1,357 @@
+"""The engine: steps, players, processes, checkpoints. It knows named losses and parameters, and no diffusion."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import nn
+
+from diffrep.budget import Budget
+from diffrep.errors import UserError, unknown
+from diffrep.shapes import Batch, Draws
+from diffrep.training.checkpoints import Checkpoints, Tensors, fill, save_tensors, writing
+from diffrep.training.ema import EMA
+from diffrep.training.journal import Bar, Journal, Turn, log_line, short_words, warning
+from diffrep.training.optimizer import Groups, adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
+from diffrep.training.process import Place, place
+from diffrep.training.signals import Signals
+
+PATIENCE = 10  # non-finite steps in a row that end a run
+PRECISIONS = ("no", "bf16", "fp16")
+TRACKERS = ("aim", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+
+
+class Source(Protocol):
+    """Micro-batches without end, of each this process's consecutive part; `start`: examples that were seen before."""
+
+    def batches(self, start: int) -> Iterator[Batch]: ...
+
+
+class TrainingDiverged(UserError):
+    """Too many steps in a row whose loss or gradient is not finite."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run has come; seconds are of training alone. Saved with each checkpoint."""
+
+    step: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where training stopped: steps, examples seen, seconds of training, steps skipped, whether it was interrupted.
+
+    resumed: the step that it went on from, 0 for a new run.
+    """
+
+    step: int
+    examples: int
+    seconds: float
+    skipped: int
+    interrupted: bool
+    resumed: int = 0
+
+
+def mix(*numbers: int) -> int:
+    """A seed below 2^63 that depends on all the numbers and on their order."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def train(
+    model: nn.Module,
+    stream: Source,
+    *,
+    directory: str | Path,
+    budget: Budget,
+    seed: int,
+    batch: int,
+    accumulate: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    warmup: float,
+    schedule: str,
+    clip: float | None,
+    ema: float,
+    precision: str,
+    compile: bool,
+    channels_last: bool,
+    device: str,
+    log_every: int,
+    checkpoint_every: int,
+    trackers: Sequence[str] = (),
+    anew: bool = False,
+    begin: Callable[[], None] = lambda: None,
+    advise: Callable[[dict], str | None] = lambda line: None,
+) -> TrainingResult:
+    """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
+
+    model: `forward(batch, player)` -> Terms, `players()` -> {player: {group: parameters}}, `order(step)` -> [player],
+    `advance()` after a step, `watch()` -> {name: float}. batch: examples of a step, over all processes and
+    micro-batches; the stream yields micro-batches of batch / accumulate, cut in consecutive parts for the processes.
+    warmup: share of the budget. clip: largest norm of each group's gradient. log_every, checkpoint_every: steps. For a
+    budget in examples the same seed gives the same weights, killed and continued or not; the last step counts just the
+    examples that are left. begin: called once all of this is known to be good and nothing is written yet. advise: each
+    logged line -> what a person should be told, or None.
+
+    Writes checkpoints/, metrics.jsonl, timings.jsonl and model.safetensors (EMA weights). Ctrl-C and SIGTERM end it
+    after the step at hand. UserError: a file cannot be written, no checkpoint fits; TrainingDiverged.
+    """
+    here = place(device)
+    if batch % (accumulate * here.parts):
+        raise UserError(
+            f"a batch of {batch} cannot be cut into {accumulate} micro-batches for {here.parts} processes: use a"
+            f" multiple of {accumulate * here.parts}."
+        )
+    directory = Path(directory)
+    engine = _Engine(model, here, directory, precision, channels_last, trackers)
+    engine.prepare(lr, beta1, beta2, weight_decay, clip, ema, compile)
+    bar = Bar(active=here.main)
+    resumed = at = Position() if anew else engine.restore(bar.say)
+    if here.main:
+        begin()
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+    engine.open_trackers()
+    journal = Journal(directory, active=here.main, step=at.step)
+    progress = budget.progress(examples=at.examples, seconds=at.seconds) if engine.players else 1.0  # nothing learns
+    source, in_a_row, saved = stream.batches(at.examples), 0, at.step
+    with Signals() as signals, bar:
+        while progress < 1 and not signals.came:
+            clock = time.monotonic()
+            rate = lr * rate_factor(progress, warmup=warmup, schedule=schedule)
+            count = budget.take(batch, examples=at.examples)
+            turns = engine.step([next(source) for _ in range(accumulate)], at, seed, count, rate)
+            spent, signals.came = engine.agree(time.monotonic() - clock, signals.came)
+            spent = 0.0 if compile and engine.steps == 1 else spent  # the first step compiles
+            blame = ", ".join(turn.blame for turn in turns.values() if turn.blame)
+            at = Position(at.step + 1, at.examples + count, at.seconds + spent, at.skipped + bool(blame))
+            progress = budget.progress(examples=at.examples, seconds=at.seconds)
+            in_a_row = in_a_row + 1 if blame else 0
+
+            speed = count / max(spent, 1e-9)
+            line = log_line(at.step, at.examples, turns, rate, blame)
+            if blame or at.step % log_every == 0 or progress >= 1:
+                line["watch"] = engine.bare.watch()  # type: ignore[operator]
+                journal.add(line, {"step": at.step, "seconds": at.seconds, "examples_per_second": speed})
+                engine.track(line)
+                if advice := advise(line):
+                    bar.say(advice)
+            bar.update(progress, short_words(line, speed))
+            if blame:
+                bar.say(warning(line, turns))
+            if in_a_row == PATIENCE:
+                raise TrainingDiverged(
+                    f"{PATIENCE} steps in a row were not finite ({blame}, step {at.step}): try a lower learning rate or"
+                    f" precision 'no'; the last good checkpoint is that of step {saved}."
+                )
+            if at.step % checkpoint_every == 0 and not blame:
+                engine.save(at)
+                saved = at.step
+        if saved < at.step:
+            engine.save(at)
+        engine.finish(at)
+        interrupted = signals.came and progress < 1
+        if interrupted:
+            bar.say(f"stopped at step {at.step}, {progress:.0%} of the budget, and saved: the same command continues.")
+    return TrainingResult(**asdict(at), interrupted=interrupted, resumed=resumed.step)
+
+
+class _Engine:
+    """Everything that touches the device: one model, an optimiser for each player, an average, and their files."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        here: Place,
+        directory: Path,
+        precision: str,
+        channels_last: bool,
+        trackers: Sequence[str],
+    ):
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        if precision == "fp16" and here.device.type == "cpu":
+            raise UserError("precision 'fp16' needs a GPU, and this runs on the CPU: use 'no' or 'bf16'.")
+        for name in trackers:
+            if name not in TRACKERS:
+                raise unknown("tracker", name, TRACKERS)
+            if find_spec(name) is None:
+                raise UserError(f"the tracker {name!r} is not installed: `pip install {name}`, or leave it out.")
+        self.bare, self.here, self.directory, self.channels_last = model, here, directory, channels_last
+        self.checkpoints, self.steps = Checkpoints(directory / "checkpoints"), 0
+        self.accelerator = Accelerator(
+            cpu=here.device.type == "cpu",
+            mixed_precision=precision,
+            log_with=list(trackers) or None,
+            project_dir=directory,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        self.tracked = bool(trackers)
+
+    def open_trackers(self) -> None:
+        """Start the trackers, which make files of their own."""
+        if self.tracked:
+            self.accelerator.init_trackers("trackers")
+
+    def prepare(
+        self, lr: float, beta1: float, beta2: float, weight_decay: float, clip: float | None, ema: float, compile: bool
+    ) -> None:
+        """Put the model on its device, in its memory layout, and build what steps it."""
+        if self.here.device.type == "cpu":
+            torch.set_flush_denormal(True)
+        self.bare.to(self.here.device)
+        if self.channels_last:
+            self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.bare.train()
+        self.clip = clip
+        self.players: dict[str, Groups] = {k: v for k, v in self.bare.players().items() if v}  # type: ignore[operator]
+        plain = [
+            adamw(part, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay) for part in self.players.values()
+        ]
+        ready: list = [self.bare] if not plain else self.accelerator.prepare(self.bare, *plain)
+        self.model, *prepared = ready
+        if self.here.parts > 1 and plain:
+            self.model.broadcast_buffers = False  # `_share_buffers` averages them
+        self.optimizers = dict(zip(self.players, prepared, strict=True))
+        if compile:
+            self.bare.compile()  # in place; a model of which just a part can be compiled says so in its own `compile`
+        self.ema = EMA(self.bare, ema)
+
+    def step(self, micro: list[Batch], at: Position, seed: int, count: int, rate: float) -> dict[str, Turn]:
+        """The turns of each player on the same examples, of which the first `count` over all processes count.
+
+        The first turn that is not finite ends the step: its player and the average stay as they were, buffers too.
+        """
+        micro = [self._here(batch) for batch in micro]
+        before, turns = [buffer.clone() for buffer in self.bare.buffers()], {}
+        self.steps += 1
+        for number, player in enumerate(self.bare.order(at.step)):  # type: ignore[operator]
+            optimizer = self.optimizers[player]
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            self.model.zero_grad(set_to_none=True)
+            turns[player] = turn = self._turn(micro, player, (seed, at.step, number), count)
+            if turn.blame:
+                self.model.zero_grad(set_to_none=True)
+                for buffer, value in zip(self.bare.buffers(), before, strict=True):
+                    buffer.copy_(value)
+                if self.accelerator.scaler is not None:
+                    optimizer.step()  # lowers the scale of the loss, moves nothing
+                return turns
+            optimizer.step()
+        self._share_buffers()
+        self.bare.advance()  # type: ignore[operator]
+        self.ema.update(self.bare, at.step - at.skipped)
+        return turns
+
+    def _turn(self, micro: list[Batch], player: str, key: tuple[int, int, int], count: int) -> Turn:
+        """Backward through every micro-batch; gradients end as those of the mean over `count` examples, clipped."""
+        sums, marks = torch.zeros((), device=self.here.device), []
+        for k, batch in enumerate(micro):
+            part, parts = k * self.here.parts + self.here.part, len(micro) * self.here.parts
+            torch.manual_seed(mix(*key, part))
+            mine = min(max(count - part * len(batch), 0), len(batch))
+            batch = replace(batch, draws=Draws.of(mix(*key), self.here.device, part, parts))
+            with self.accelerator.no_sync(self.model) if k + 1 < len(micro) else nullcontext():
+                terms = self.model(batch, player)
+                nats = torch.stack([term[:mine].float() for term in terms.values()])
+                # processes average their gradients, and the mean is over the examples of all of them
+                self.accelerator.backward(nats.sum() / (count * batch.x[0].numel()) * self.here.parts)
+            sums = sums + nats.detach().sum(1) / count
+            marks.append((batch.index[:mine], nats.detach().isfinite().all(0)))
+        self.accelerator.unscale_gradients(self.optimizers[player])
+        norms = clip_groups(self.players[player], self.clip)
+        sums = self.accelerator.reduce(sums, "sum")
+        values = torch.cat([sums, *(norm.detach().to(sums).reshape(1) for norm in norms.values())]).tolist()
+        means = dict(zip(terms, values, strict=False))
+        loss = sum(means.values()) / micro[0].x[0].numel()
+        turn = Turn(means, loss, dict(zip(norms, values[len(means) :], strict=True)))
+        if turn.blame:
+            turn.suspects.extend(int(i) for index, finite in marks for i in index[~finite])
+        return turn
+
+    def agree(self, spent: float, stop: bool) -> tuple[float, bool]:
+        """Processes keep one clock (the mean of theirs) and stop together."""
+        if self.here.parts == 1:
+            return spent, stop
+        values = self.accelerator.reduce(torch.tensor([spent, float(stop)], device=self.here.device), "mean").tolist()
+        return values[0], values[1] > 0
+
+    def save(self, at: Position) -> None:
+        """Write a checkpoint: weights, their average, and the optimisers' state."""
+        if self.here.main:
+            tensors = _under("model", self.bare.state_dict()) | _under("ema", self.ema.weights)
+            for player, optimizer in self.optimizers.items():
+                tensors |= _under(f"optimizer/{player}", state_tensors(optimizer.optimizer))
+            scaler = self.accelerator.scaler
+            self.checkpoints.save(at.step, tensors, {**asdict(at), "scaler": scaler.state_dict() if scaler else None})
+        self.accelerator.wait_for_everyone()
+
+    def restore(self, warn: Callable[[str], None]) -> Position:
+        """Continue from the newest whole checkpoint; the start where there is none."""
+        found = self.checkpoints.newest(warn if self.here.main else lambda text: None)
+        if found is None:
+            return Position()
+        tensors, facts = found
+        fill(self.bare, _within("model", tensors), self.checkpoints.directory)
+        self.ema.load(_within("ema", tensors))
+        for player, optimizer in self.optimizers.items():
+            load_state_tensors(optimizer.optimizer, _within(f"optimizer/{player}", tensors))
+        if self.accelerator.scaler is not None and facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+        return Position(facts["step"], facts["examples"], facts["seconds"], facts["skipped"])
+
+    def finish(self, at: Position) -> None:
+        """Write the averaged weights, close the trackers, and hand the model back as it came."""
+        if self.here.main:
+            facts = {"weights": "ema", "step": at.step, "examples": at.examples}
+            save_tensors(self.directory / "model.safetensors", self.ema.weights, facts)
+        self.accelerator.wait_for_everyone()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+
+    def track(self, line: dict) -> None:
+        """Send a logged line to the trackers."""
+        numbers = {key: value for key, value in line.items() if isinstance(value, float)}
+        for group in ("terms", "norms", "watch"):
+            numbers |= {f"{group}/{name}": value for name, value in line[group].items()}
+        self.accelerator.log(numbers, step=line["step"])
+
+    def _share_buffers(self) -> None:
+        """Processes average the buffers that their parts of the batch have moved, such as running means."""
+        floating = [buffer for buffer in self.bare.buffers() if buffer.is_floating_point()]
+        if self.here.parts > 1 and floating:
+            mean = self.accelerator.reduce(torch.cat([buffer.reshape(-1) for buffer in floating]), "mean")
+            for buffer, value in zip(floating, mean.split([buffer.numel() for buffer in floating]), strict=True):
+                buffer.copy_(value.view_as(buffer))
+
+    def _here(self, batch: Batch) -> Batch:
+        batch = batch.to(self.here.device)
+        if self.channels_last and batch.x.ndim == 4:
+            batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
+        return batch
+
+
+def _under(prefix: str, tensors: Tensors) -> Tensors:
+    return {f"{prefix}/{name}": value for name, value in tensors.items()}
+
+
+def _within(prefix: str, tensors: Tensors) -> Tensors:
+    return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}

@@ -1,0 +1,117 @@
+"""Fine-tuning: it begins as the frozen probe, touches a copy, and chooses on validation."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from diffrep.config import Settings, override
+from diffrep.errors import UserError
+from diffrep.evaluation.finetune import codes, encoder_of, finetune, frozen
+from diffrep.evaluation.fitting import accuracy
+from diffrep.methods.parts import Facts
+from diffrep.methods.recipes import build
+from diffrep.probes.linear import linear
+
+SMALL = ["encoder.width=8", "decoder.width=8", "code.dim=4"]
+
+
+def model_of(method: str):
+    return build(override(Settings(), [f"method={method}", *SMALL]), Facts((1, 8, 8), 17)).eval()
+
+
+def labelled(size: int, classes: int, seed: int):
+    """Pictures whose brightness says the class, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(size) % classes
+    x = (y / classes - 0.5)[:, None, None, None] + 0.5 * torch.randn(size, 1, 8, 8, generator=generator)
+    return x, y
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_frozen_classifier_is_the_linear_probe(classes):
+    """Two routes to one number, of scikit-learn on arrays and of a network that ends in the same head."""
+    encoder = encoder_of(model_of("drl"))
+    train, valid, test = (labelled(n, classes, seed) for seed, n in enumerate((24, 60, 90)))
+    arrays = [(codes(encoder, x), y.numpy()) for x, y in (train, valid, test)]
+    assert accuracy(frozen(encoder, train, valid), test) == pytest.approx(linear(*arrays)["accuracy"])
+
+
+def test_with_an_encoder_that_learns_nothing_the_codes_are_the_frozen_ones():
+    """At rate zero only the head is left to move."""
+    encoder = encoder_of(model_of("vdrl"))
+    train, valid = labelled(24, 3, 0), labelled(60, 3, 1)
+    tuned = finetune(encoder, train, valid, rates=(0.0,), steps=20)
+    assert np.array_equal(codes(tuned.classifier.encoder, valid[0]), codes(encoder, valid[0]))
+    moved = finetune(encoder, train, valid, rates=(1e-2,), steps=20)
+    assert moved.step == 0 or not np.array_equal(codes(moved.classifier.encoder, valid[0]), codes(encoder, valid[0]))
+
+
+def test_an_encoder_that_was_frozen_in_training_is_tuned_too():
+    """The encoder of `random-encoder` takes no gradient there; "fine-tuned" would be the frozen probe again."""
+    encoder = encoder_of(model_of("random-encoder"))
+    start = frozen(encoder, labelled(24, 3, 0), labelled(60, 3, 1))
+    start(labelled(4, 3, 2)[0]).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in start.encoder.parameters())
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("method", ["drl", "tvdrl", "vae"])
+def test_the_trained_model_is_left_bit_identical(method):
+    """A run is measured many times; no measurement may change it."""
+    model = model_of(method)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    few, valid = labelled(12, 3, 0), labelled(12, 3, 1)
+    tuned = finetune(encoder_of(model), few, valid, rates=(1e-2,), steps=4)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not model.training and all(p.requires_grad for p in model.parameters())
+    own = {p.data_ptr() for p in model.parameters()}
+    for classifier in (tuned.classifier, frozen(encoder_of(model), few, valid)):
+        assert not own & {p.data_ptr() for p in classifier.parameters()}
+
+
+def test_training_the_encoder_finds_what_the_frozen_code_hides():
+    """The code is the first number of x and the class stands in the second: the encoder must turn to it."""
+    generator = torch.Generator().manual_seed(0)
+
+    def part(size):
+        y = torch.arange(size) % 2
+        return torch.randn(size, 2, generator=generator) + torch.stack([0.3 * y, 4.0 * y - 2], 1), y
+
+    encoder = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        encoder.weight.copy_(torch.tensor([[1.0, 0.0]]))
+    train, valid, test = part(40), part(100), part(200)
+    tuned = finetune(encoder, train, valid, rates=(0.0, 0.03), steps=200)
+    assert accuracy(frozen(encoder, train, valid), test) < 0.7
+    assert accuracy(tuned.classifier, test) > 0.9 and tuned.rate == 0.03 and tuned.step > 0
+    assert encoder.weight.tolist() == [[1.0, 0.0]]
+
+
+def test_of_rates_validation_takes_the_best_and_the_first_of_equals():
+    """A rate that ruins the encoder loses; where nothing beats the probe, it is the probe at step zero."""
+    encoder = encoder_of(model_of("drl"))
+    train, valid = labelled(24, 3, 0), labelled(60, 3, 1)
+    each = [finetune(encoder, train, valid, rates=(rate,), steps=20) for rate in (1e-4, 1e-2)]
+    both = finetune(encoder, train, valid, rates=(1e-4, 1e-2), steps=20)
+    assert both.valid_accuracy == max(one.valid_accuracy for one in each)
+    assert accuracy(both.classifier, valid) == both.valid_accuracy >= accuracy(frozen(encoder, train, valid), valid)
+    again = finetune(encoder, train, valid, rates=(1e-4, 1e-2), steps=20)
+    assert torch.equal(again.classifier.head.weight, both.classifier.head.weight)
+
+
+def test_a_time_conditioned_encoder_reads_at_its_time():
+    """The code that is tuned is the model's own at that t."""
+    model, (x, _) = model_of("tdrl"), labelled(5, 2, 0)
+    for t in (0.5, 0.2):
+        torch.testing.assert_close(encoder_of(model, t)(x), model.encode(x, t).mean)
+
+
+def test_what_cannot_be_tuned_says_why():
+    """No encoder; one class; nothing to choose by."""
+    with pytest.raises(UserError, match="no encoder"):
+        encoder_of(model_of("ddpm"))
+    encoder, (x, y) = encoder_of(model_of("drl")), labelled(6, 2, 0)
+    for train, valid in (((x, 0 * y), (x, y)), ((x, y), (x[:0], y[:0]))):
+        with pytest.raises(UserError, match="two classes"):
+            frozen(encoder, train, valid)

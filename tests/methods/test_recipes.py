@@ -1,0 +1,315 @@
+"""Every method on an image, a signal and a vector: it trains, and does all that it can; what it cannot, it says."""
+
+import pytest
+import torch
+
+from diffrep import config
+from diffrep.config import Settings, override
+from diffrep.errors import UserError
+from diffrep.methods.parts import Facts
+from diffrep.methods.recipes import METHODS, build, method
+from diffrep.shapes import Batch, Draws
+
+SMALL = (
+    "decoder.width=4",
+    "decoder.multipliers=[1, 2]",
+    "encoder.width=4",
+    "encoder.depth=1",
+    "code.dim=3",
+    "code.drop=0.5",
+)
+KINDS = {"image": ((1, 6, 5), 4), "signal": ((2, 9), None), "vector": ((5,), None)}
+AUTOENCODERS = {"ae", "dae", "mae", "vae", "beta-vae"}
+ENCODERS = {"simclr", "vicreg", "byol", "classifier", "random-encoder"}
+DETERMINISTIC = {"drl", "diffae", "pdae", "soda"}
+CODELESS = {"ddpm", "dsm", "ssm", "vdm", "adversarial"}
+TIMED = {"tdrl", "tvdrl"}
+BOUNDED = {"ddpm", "dsm", "ssm", "vdm", "adversarial", "vdrl", "vae-vdm", "infodiffusion", "vae", "beta-vae"}
+CRITIC = {"adversarial", "adversarial-drl"}
+
+
+def data(kind: str, size: int = 16) -> Batch:
+    shape, bins = KINDS[kind]
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(size, *shape, generator=generator)
+    if bins:
+        x = (2 * torch.randint(0, bins, x.shape, generator=generator) + 1) / bins - 1
+    return Batch(x, torch.arange(size), label=torch.arange(size) % 3, draws=Draws.of(0))
+
+
+def made(name: str, kind: str, *changes: str):
+    shape, bins = KINDS[kind]
+    histogram = None if bins is None else torch.ones(shape[0], bins)
+    settings = config.override(config.Settings(method=name), [*SMALL, *changes])
+    return build(settings, Facts(shape, bins, histogram, classes=3))
+
+
+def every(names=METHODS):
+    return [pytest.param(name, kind, id=f"{name}-{kind}") for name in names for kind in KINDS]
+
+
+def test_the_sets_of_this_file_cover_the_table():
+    """A new method must be placed in the lists above, or its tests would not say what it can do."""
+    assert set(METHODS) == AUTOENCODERS | ENCODERS | CODELESS | TIMED | BOUNDED | CRITIC | DETERMINISTIC
+
+
+@pytest.mark.parametrize("name, kind", every(sorted(set(METHODS) - {"random-encoder"})))
+def test_every_parameter_learns_from_the_first_step(name, kind):
+    """Each player's parameters all get a finite gradient, the encoder's a nonzero one: a code that is not heard at the
+    first step is often never heard (trap: a zero-initialised layer between code and loss)."""
+    model = made(name, kind)
+    assert set(model.players()) == ({"model", "critic"} if name in CRITIC else {"model"})
+    for player, groups in model.players().items():
+        model.zero_grad(set_to_none=True)
+        loss = sum(model.loss(data(kind), player).values())
+        assert loss.shape == (16,) and loss.isfinite().all()
+        loss.mean().backward()
+        for group, parameters in groups.items():
+            assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters), group
+            assert sum(float(p.grad.abs().sum()) for p in parameters) > 0, group
+    owned = [id(p) for groups in model.players().values() for parameters in groups.values() for p in parameters]
+    assert sorted(owned) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS - AUTOENCODERS - ENCODERS))
+def test_the_data_alone_reaches_the_encoder(name):
+    """Without its price, the code's gradient is that of denoising: it is not zero at the first step for any method."""
+    model = made(name, "image", "code.drop=0.0")
+    terms = model.loss(data("image"))
+    next(terms[term] for term in ("denoising", "diffusion") if term in terms).mean().backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in model.posterior.parameters() if p.ndim > 1)
+
+
+@pytest.mark.parametrize("name, kind", every(sorted(set(METHODS) - ENCODERS)))
+def test_what_a_method_can_do(name, kind):
+    """Encode, reconstruct, sample, invert, bound: of the shape of the data, finite; or a UserError says why not."""
+    model, batch = made(name, kind).eval(), data(kind, 4)
+    x, shape = batch.x, batch.x.shape
+    options = {"steps": 3}
+
+    def holds(y: torch.Tensor, size: int = 4) -> None:
+        assert y.shape == (size, *shape[1:]) and y.isfinite().all()
+        assert KINDS[kind][1] is None or float(y.abs().max()) <= 1
+
+    holds(model.sample(4, Draws.of(0), **options))
+    if name in CODELESS:
+        assert not model.has_code
+        for ask in (lambda: model.encode(x), lambda: model.reconstruct(x, Draws.of(0), **options)):
+            with pytest.raises(UserError, match="no code"):
+                ask()
+    else:
+        code = model.encode(x)
+        assert code.mean.shape == (4, 3) and code.mean.isfinite().all()
+        holds(model.reconstruct(x, Draws.of(0), per_code=2, **options), 8)
+        holds(model.interpolate(x[:1], x[1:2], 5, Draws.of(0), **options), 5)
+        assert model.timed == (name in TIMED)
+    if name in AUTOENCODERS:
+        with pytest.raises(UserError, match="without noise"):
+            model.invert(x)
+    else:
+        assert model.invert(x, steps=3).shape == shape
+        assert model.reconstruct_exactly(x, steps=3).shape == shape
+    if name in BOUNDED:
+        bound = model.bound(batch, levels=2)
+        assert sum(bound.values()).shape == (4,) and sum(bound.values()).isfinite().all()
+        assert ("rate" in bound) == model.has_code
+    else:
+        with pytest.raises(UserError, match="no finite rate"):
+            model.bound(batch)
+
+
+@pytest.mark.parametrize("name, kind", every(sorted(ENCODERS)))
+def test_a_method_that_only_encodes_says_so(name, kind):
+    """It gives codes, and one sentence for all that would need a decoder."""
+    model, batch = made(name, kind).eval(), data(kind, 4)
+    assert model.encode(batch.x).mean.shape == (4, 3) and model.has_code and not model.timed
+    assert bool(model.players()["model"]) == (name != "random-encoder")  # the floor, on which nothing learns
+    asked = {
+        "no examples": (
+            lambda: model.sample(2),
+            lambda: model.reconstruct(batch.x),
+            lambda: model.interpolate(batch.x[:1], batch.x[1:2]),
+        ),
+        "no noise": (lambda: model.invert(batch.x), lambda: model.denoising_by_level(batch)),
+        "no bound": (lambda: model.bound(batch),),
+        "no probability flow": (lambda: model.flow_bound(batch),),
+        "does not depend on t": (lambda: model.encode(batch.x, 0.5),),
+    }
+    for said, asks in asked.items():
+        for ask in asks:
+            with pytest.raises(UserError, match=said):
+                ask()
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - CODELESS - ENCODERS))
+def test_reconstructions_start_from_the_code(name):
+    """Two examples with one noise decode apart, one code with one noise alike."""
+    model, x = made(name, "vector").eval(), data("vector", 2).x
+    same = x[:1].expand(2, -1)
+    path = model.code_path(torch.cat([same, x]))
+    noise = torch.randn(1, 5).expand(4, -1)
+    y = model.decode(path, 4, Draws.of(0), "heun", 4, x_1=noise)
+    torch.testing.assert_close(y[0], y[1])
+    assert (y[2] - y[3]).abs().max() > 1e-6
+
+
+def test_the_seed_names_the_weights():
+    """The same settings make the same model whatever was drawn before, another seed another; drawing goes on as if
+    nothing had been built."""
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one = made("vae-vdm", "vector").state_dict()
+    assert torch.equal(torch.rand(1), expected)
+    again, other = made("vae-vdm", "vector").state_dict(), made("vae-vdm", "vector", "seed=1").state_dict()
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_clean_end_follows_the_levels():
+    """Where the settings leave gamma_0 open, sigma_0 / alpha_0 is a sixth of the distance of two grey levels."""
+    for bins in (2, 16, 256, 65536):
+        facts = Facts((1, 6, 5), bins, torch.ones(1, bins))
+        model = build(config.override(config.Settings(method="vdm"), [*SMALL, "predicts=eps"]), facts)
+        alpha, sigma = model.noise.scales(torch.zeros(1))
+        assert float(sigma) == pytest.approx(2 / bins / 6, rel=0.03)  # sigma, of which alpha = 1 nearly
+        assert float(alpha) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("noise", ["ve", "vp", "subvp", "cosine", "linear", "learned-ends", "learned"])
+@pytest.mark.parametrize("predicts", ["eps", "x", "v", "score", "edm", "marginal"])
+def test_noises_and_predictions_combine(noise, predicts):
+    """Any of one with any of the other trains: a finite loss, and a finite gradient for all."""
+    model = made("drl", "image", f"noise.kind={noise}", f"predicts={predicts}")
+    loss = sum(model.loss(data("image")).values())
+    loss.mean().backward()
+    assert loss.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("detail", ["uniform", "likelihood", "high-noise", "low-noise", "band:-2:3"])
+def test_levels_of_detail_by_name(detail):
+    """Each name makes a loss."""
+    assert sum(made("drl", "vector", f"detail={detail}").loss(data("vector")).values()).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name, kind, changes, said",
+    [
+        ("vae_vdm", "vector", (), "Did you mean 'vae-vdm'"),
+        ("drl", "vector", ("detail=high",), "unknown level of detail"),
+        ("drl", "vector", ("detail=band:3:1",), "low < high"),
+        ("drl", "vector", ("detail=band:3",), "band:low:high"),
+        ("drl", "vector", ("predicts=marginal",), "predicts=edm"),
+        ("vdrl", "vector", ("code.rate=5.0", "code.beta=1.0"), "rate and .*beta"),
+        ("drl", "image", ("encoder.kind=wideresnet", "encoder.depth=11"), "11"),
+    ],
+)
+def test_mistakes_in_settings(name, kind, changes, said):
+    """One sentence with what came and what would do."""
+    with pytest.raises(UserError, match=said):
+        made(name, kind, *changes)
+    with pytest.raises(UserError, match="lists all"):
+        method("nothing")
+
+
+def test_the_price_of_a_code():
+    """Given beta it is a factor; left open, a Gaussian code is held at a rate, and only by its weight in the loss."""
+    plain, dear = (made("vdrl", "vector", f"code.beta={beta}").loss(data("vector")) for beta in (1.0, 50.0))
+    torch.testing.assert_close(50 * plain["rate"], dear["rate"])
+    torch.testing.assert_close(plain["denoising"], dear["denoising"])
+    free = made("vdrl", "vector", "code.beta=1.0", "code.free_bits=100.0").loss(data("vector"))
+    assert float(free["rate"].sum()) == 0
+    warm = made("vdrl", "vector", "code.beta=1.0", "code.warmup=10").loss(data("vector"))
+    torch.testing.assert_close(warm["rate"], plain["rate"] / 10)
+
+
+def test_a_gated_code_is_the_same_model_everywhere():
+    """Loss by level, with the code and without, is one number where the code is not seen, and differs where it is."""
+    model = made("vae-vdm", "image", "decoder.code_until=0.0", "noise.kind=linear").eval()
+    with_code, without = (model.denoising_by_level(data("image"), 8, with_code=seen) for seen in (True, False))
+    same = (with_code == without).all(0).tolist()  # levels fall in log-SNR from -gamma_0 to -gamma_1
+    low, high = -model.noise.ends.tolist()[1], -model.noise.ends.tolist()[0]
+    edges = torch.linspace(high, low, 9)
+    assert all(equal for equal, least in zip(same, edges[1:].tolist(), strict=True) if least >= 0)
+    assert not any(equal for equal, most in zip(same, edges[:-1].tolist(), strict=True) if most < 0)
+
+
+def test_l1_of_a_deterministic_code():
+    """Weighted by the settings, for drl."""
+    model = made("drl", "vector", "code.l1=0.1")
+    loss = model.loss(data("vector"))
+    torch.testing.assert_close(loss["l1"], 0.1 * model.encode(data("vector").x).mean.abs().sum(1))
+
+
+@pytest.mark.parametrize(
+    "method, change",
+    [
+        ("ddpm", "code.dim=4"),
+        ("drl", "code.rate=4"),
+        ("vae", "noise.gamma_1=6"),
+        ("vdm", "noise.sigma_max=9"),
+        ("ae", "detail=uniform"),
+    ],
+)
+def test_settings_without_effect_are_told(method, change):
+    """A setting that the method never reads would be accepted and ignored in silence: it is named."""
+    settings = override(Settings(), [f"method={method}", change])
+    with pytest.warns(UserWarning, match=change.split("=")[0]):
+        build(settings, Facts((1, 8, 8), 17, torch.ones(1, 17)))
+
+
+@pytest.mark.parametrize("method", ["vdm", "vae-vdm"])
+def test_a_finite_chain_trains_on_its_own_bound(method):
+    """On the grid of a long chain the loss is that of continuous time, as T/2 expm1(d gamma) is 1/2 gamma' to 1/T."""
+    settings = override(Settings(), [f"method={method}", "noise.kind=linear", "decoder.width=8", "encoder.width=8"])
+    x = torch.rand(64, 1, 8, 8) * 2 - 1
+    losses = {}
+    for steps in ("none", "4096", "3"):
+        model = build(override(settings, [f"noise.steps={steps}"]), Facts((1, 8, 8), 17, torch.ones(1, 17))).eval()
+        terms = [model(Batch(x, torch.arange(64), draws=Draws.of(seed)))["diffusion"].detach() for seed in range(8)]
+        losses[steps] = torch.cat(terms).mean().item()
+    assert losses["4096"] == pytest.approx(losses["none"], rel=0.02)
+    assert losses["3"] > 1.3 * losses["none"]  # few steps are a worse bound
+
+
+def test_mmd_draws_codes_to_the_normal():
+    """Descending the term alone moves codes that start far from N(0, I) to it."""
+    settings = override(Settings(), ["method=drl", "code.mmd=1000", "code.dim=4", "decoder.width=8", "encoder.width=8"])
+    model = build(settings, Facts((1, 8, 8), 17, torch.ones(1, 17)))
+    x = torch.rand(64, 1, 8, 8) * 2 - 1
+    with torch.no_grad():
+        model.posterior.mean.bias.add_(4.0)
+    optimizer = torch.optim.Adam(model.posterior.parameters(), 0.03)
+    for seed in range(60):
+        loss = model(Batch(x, torch.arange(64), draws=Draws.of(seed)))["mmd"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    z = model.encode(x).mean
+    assert z.mean().abs() < 0.5 and 0.3 < z.std() < 2
+
+
+def test_soda_without_views_is_drl():
+    """The view is all that it adds: with views that change nothing each term is drl's, and with others it is not."""
+    still = ("views.crop=1.0", "views.jitter=0.0", "views.erase=0.0", "views.noise=0.0", "noise.kind=cosine")
+    losses = {
+        name: made(name, "image", "noise.kind=cosine").loss(data("image"))["denoising"] for name in ("drl", "soda")
+    }
+    model = made("soda", "image", *still)
+    model.view = lambda x, draws: x
+    torch.testing.assert_close(model.loss(data("image"))["denoising"], losses["drl"])
+    assert (losses["soda"] - losses["drl"]).abs().max() > 1e-3
+    x = data("image").x
+    torch.testing.assert_close(made("soda", "image", *still).view(x, Draws.of(0)), x, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.encode(x).mean, made("drl", "image").encode(x).mean)
+
+
+def test_infodiffusion_prices_its_gaussian_code_by_mmd_alone():
+    """No rate in the loss, code.mmd sets the weight; the bound that is reported has the rate."""
+    batch = data("vector")
+    small, large = (made("infodiffusion", "vector", f"code.mmd={w}").loss(data("vector")) for w in (1.0, 30.0))
+    assert set(small) == {"denoising", "mmd"}
+    torch.testing.assert_close(30 * small["mmd"], large["mmd"])
+    torch.testing.assert_close(small["denoising"], large["denoising"])
+    assert float(made("infodiffusion", "vector").eval().bound(batch)["rate"].min()) > 0

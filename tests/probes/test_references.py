@@ -1,0 +1,61 @@
+"""What stands beside a code, by hand; and examples of the test split that are in train too."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffrep import data
+from diffrep.probes.overlap import overlap, sentence
+from diffrep.probes.references import pca, pixels, references
+from samples import COLOUR, GREY, parts_of
+
+
+def test_pixels_are_the_examples_themselves():
+    """Flat, in order, the last partial chunk with them; a table gives its columns."""
+    part = data.load(COLOUR).train
+    expected = part.batch(torch.arange(len(part))).x.flatten(1).numpy()
+    for chunk in (1, 4, 500):
+        assert np.array_equal(pixels(part, chunk), expected)
+    table = data.load(np.random.default_rng(0).normal(size=(20, 3))).train
+    assert np.array_equal(pixels(table), table.batch(torch.arange(len(table))).x.numpy())
+
+
+def test_large_pictures_are_averaged_down():
+    """64 x 48 in blocks of 2 x 1.5: sides above 32 alone, and a mean stays a mean."""
+    picture = np.random.default_rng(0).integers(0, 256, (6, 64, 24), dtype=np.uint8)
+    part = data.load(picture).train
+    x = part.batch(torch.arange(len(part))).x.numpy()
+    np.testing.assert_allclose(
+        pixels(part).reshape(-1, 32, 24), x.reshape(len(part), 32, 2, 24).mean(2), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_pca_is_the_eigenvectors_of_train():
+    """Fitted on the first part alone, not whitened, up to the sign of each; no more components than there are."""
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(50, 4)) * [1, 2, 3, 4] + 5, rng.normal(size=(20, 4))
+    values, vectors = np.linalg.eigh(np.cov(train.T))
+    for got, part in zip(pca([train, test], 2), (train, test), strict=True):
+        np.testing.assert_allclose(np.abs(got), np.abs((part - train.mean(0)) @ vectors[:, [3, 2]]), atol=1e-9)
+    assert pca([train, test], 2)[0].var(0, ddof=1) == pytest.approx(values[[3, 2]])
+    assert pca([train, test], 9)[0].shape == (50, 4)
+
+
+def test_every_reference_has_every_example():
+    """Three kinds of features for each of the splits, those of the encoder from whatever encodes."""
+    parts = parts_of(data.load(GREY))
+    found = references(parts, 3, lambda part: np.full((len(part), 3), len(part)))
+    assert list(found) == ["pixels", "pca", "random-encoder"]
+    for features in found.values():
+        assert [len(x) for x in features] == [len(part) for part in parts]
+    assert found["pca"][2].shape == (2, 3) and found["random-encoder"][0][0, 0] == len(parts[0])
+
+
+def test_overlap_counts_test_examples_that_are_in_train():
+    """Copies are planted and found, each of them counted; twins inside of one split are none."""
+    pictures = np.arange(300, dtype=np.uint8).reshape(60, 1, 5)[:, :, :, None].repeat(5, 3)
+    train, test = (data.whole(part) for part in (pictures[:40], pictures[40:]))
+    assert overlap(train.digests, test.digests) == 0 and sentence(0, 20) is None
+    dirty = data.whole(np.concatenate([pictures[40:], pictures[3:6], pictures[3:4], pictures[40:42]]))
+    assert overlap(train.digests, dirty.digests) == 4
+    assert sentence(4, 26).startswith("4 of the 26 test examples (15.4%)")
