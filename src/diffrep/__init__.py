@@ -4,32 +4,6 @@
 interpolates and states its bound. `bound` measures a whole split, `evaluate` a whole run.
 """
 
-from diffrep.api import settings, train
-from diffrep.config import Settings
-from diffrep.data import load as load_data
-from diffrep.errors import UserError
-from diffrep.evaluation.bound import bound
-from diffrep.measures.evaluate import evaluate
-from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import METHODS, build
-from diffrep.models.base import Model
-from diffrep.runs.run import Run, load
-from diffrep.shapes import Batch, Draws
+import lazy_loader
 
-__all__ = [
-    "METHODS",
-    "Batch",
-    "Draws",
-    "Facts",
-    "Model",
-    "Run",
-    "Settings",
-    "UserError",
-    "bound",
-    "build",
-    "evaluate",
-    "load",
-    "load_data",
-    "settings",
-    "train",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the public names stand in __init__.pyi

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffrep import config, runs
-from diffrep import data as sources
 from diffrep.config import Settings
+from diffrep.data import load as load_data
 from diffrep.runs.run import Run
 
 
@@ -40,5 +40,5 @@ def train(
     splits = None
     if not named:
         d = chosen.data
-        splits = sources.load(data, valid=d.valid, test=d.test, seed=chosen.seed, skip_bad=d.skip_bad)
+        splits = load_data(data, valid=d.valid, test=d.test, seed=chosen.seed, skip_bad=d.skip_bad)
     return runs.train(chosen, out, restart, splits)

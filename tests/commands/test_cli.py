@@ -247,7 +247,7 @@ def test_ctrl_c_outside_of_training_is_one_sentence(monkeypatch, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffrep.runs.run.load", stop)
+    monkeypatch.setattr("diffrep.runs.load", stop)
     assert diffrep("evaluate", "anything") == 130
     assert "interrupted" in one_sentence(capsys)
 

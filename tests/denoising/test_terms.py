@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from diffrep.codes.posteriors import Code, Deterministic
+from diffrep.codes.posteriors import Deterministic
 from diffrep.codes.priors import StandardNormal
 from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Denoiser, Prediction
@@ -266,7 +266,7 @@ def test_least_squares_gan_terms():
 
 def test_l1_of_a_code():
     """The sum of absolute values, for each example."""
-    assert terms.l1(Code(torch.tensor([[1.0, -2.0], [0.0, 0.5]]))).tolist() == [3.0, 0.5]
+    assert terms.l1(torch.tensor([[1.0, -2.0], [0.0, 0.5]])).tolist() == [3.0, 0.5]
 
 
 def test_bits_per_dim_of_a_uniform_guess():

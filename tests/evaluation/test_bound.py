@@ -9,12 +9,13 @@ from torch import nn
 
 from diffrep.codes.posteriors import Deterministic
 from diffrep.codes.priors import StandardNormal
+from diffrep.data.batches import batches
 from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, high_noise, likelihood
 from diffrep.denoising.noise import LearnedGamma, LinearGamma
 from diffrep.denoising.parameterisations import X
 from diffrep.errors import UserError
-from diffrep.evaluation.bound import active_units, batches, bound, in_steps
+from diffrep.evaluation.bound import active_units, bound, in_steps
 from diffrep.models.autoencoder import Autoencoder
 from diffrep.models.diffusion import DiffusionModel
 from diffrep.models.loss_weights import Constant

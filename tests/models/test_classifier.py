@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from diffrep import config, runs
 from diffrep.codes.posteriors import Deterministic
 from diffrep.errors import UserError
+from diffrep.methods.recipes import build
 from diffrep.models.classifier import Classifier
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.shapes import Batch
@@ -59,7 +60,7 @@ def test_a_method_that_learns_nothing_returns_at_once(tmp_path):
     for _ in range(2):
         run = runs.train(settings, tmp_path / "run")
         assert (run.result.step, run.result.examples, run.result.interrupted) == (0, 0, False)
-    drawn = runs.build(settings, run.card.facts()).state_dict()
+    drawn = build(settings, run.card.facts()).state_dict()
     assert all(torch.equal(value, drawn[name]) for name, value in run.model.state_dict().items())
     assert diffrep("evaluate", tmp_path / "run", "--levels", 1) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

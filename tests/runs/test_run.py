@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffrep import api, runs
+from diffrep import api, files, runs
 from diffrep.errors import UserError
-from diffrep.training import checkpoints
 from diffrep.training.checkpoints import Checkpoints
 from runs_at_hand import SMALL, content, diffrep, one_sentence, run_of
 
@@ -93,11 +92,11 @@ def test_a_disk_that_takes_nothing_is_one_sentence(there, number, run, tmp_path,
     def refuse(file):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(checkpoints.os, "fsync", refuse)
+    monkeypatch.setattr(files.os, "fsync", refuse)
     words = ("--budget", "640ex") if there else ("--data", "digits", *SMALL)
     assert diffrep("train", "--out", out, *words) == 2
     assert os.strerror(number) in one_sentence(capsys)
-    monkeypatch.setattr(checkpoints.os, "fsync", real)
+    monkeypatch.setattr(files.os, "fsync", real)
     assert content(tmp_path) == before
     assert there or not (tmp_path / "a").exists()
 

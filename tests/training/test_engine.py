@@ -289,7 +289,7 @@ def test_extra_turns_move_the_encoder_alone(tmp_path):
 
 def test_two_processes_equal_one(tmp_path):
     """torchrun needs no change of code: with a critic, accumulation and a cut last batch, weights agree."""
-    code = "import test_training as t; t.in_processes()"
+    code = "import test_engine as t; t.in_processes()"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--no-python"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", sys.executable, "-c", code]
     environment = {**os.environ, "TOY_RUN": str(tmp_path / "b"), "OMP_NUM_THREADS": "1"}

@@ -7,7 +7,7 @@ import pytest
 
 FAULTS = """
 import resource
-from diffrep.places import place
+from diffrep.training.process import place
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

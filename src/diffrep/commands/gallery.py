@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffrep.errors import UserError
+from diffrep.files import write_bytes
 from diffrep.shapes import Data
-from diffrep.training.checkpoints import write_bytes
 
 
 def save_grid(x: Data, path: str | Path, columns: int = 8) -> None:

@@ -87,9 +87,9 @@ def sample(
     """Draw new examples: a code from the prior (or from a file), then the decoder, which may begin below t = 1."""
     from diffrep import runs
     from diffrep.commands.gallery import check_place, save_grid
+    from diffrep.data.feature_files import read_codes
     from diffrep.denoising.samplers import walk_of
     from diffrep.models.warm_start import fitted, sample_from
-    from diffrep.runs.inputs import read_codes
     from diffrep.shapes import Draws
 
     if codes is not None and n is not None:

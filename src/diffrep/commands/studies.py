@@ -80,9 +80,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show runs side by side; the best in bold where its interval of two standard errors meets no other."""
+    from diffrep.files import write_bytes
     from diffrep.studies import compare as comparison
     from diffrep.studies import table as tables
-    from diffrep.training.checkpoints import write_bytes
 
     with progress() as update:
         compared = comparison.compare(runs, measured, device, update)

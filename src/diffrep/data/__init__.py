@@ -1,7 +1,5 @@
-"""Data: a name, a folder, a file or an array -> three disjoint splits of `Examples`, and streams of batches."""
+"""A name, a folder, a file or an array becomes three disjoint splits."""
 
-from diffrep.data.examples import Examples
-from diffrep.data.loader import Stream
-from diffrep.data.splits import Splits, load, whole
+import lazy_loader
 
-__all__ = ["Examples", "Splits", "Stream", "load", "whole"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the public names stand in __init__.pyi

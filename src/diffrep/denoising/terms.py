@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffrep.codes.posteriors import Code
 from diffrep.denoising.denoiser import Prediction
 from diffrep.shapes import CodeVector, Data, PerExample, Time, expand, sum_features
 
@@ -69,9 +68,9 @@ def sliced_score(score: Callable[[Data], Data], x_t: Data, v: Data) -> PerExampl
     return sum_features(v * grad) + 0.5 * sum_features(s**2)
 
 
-def l1(code: Code) -> PerExample:
+def l1(z: CodeVector) -> PerExample:
     """|z|_1 of a deterministic code (DRL, Section 4)."""
-    return code.mean.abs().sum(-1)
+    return z.abs().sum(-1)
 
 
 def mmd(z: CodeVector, prior: CodeVector) -> PerExample:

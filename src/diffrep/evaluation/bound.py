@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from diffrep.data import Examples
+from diffrep.data.batches import batches
 from diffrep.denoising import terms
-from diffrep.errors import UserError
-from diffrep.models.base import Model
+from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion import DiffusionModel
-from diffrep.shapes import Batch, Draws, PerExample, Shape, bits_per_dim
+from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim
 
 PROTOCOL = "bound-1"  # whole split, stratified log-SNRs, evaluation weights, weight one, one x_0 and z a level
 IN_STEPS = "bound-in-steps-1"  # the same for a chain of T steps: stratified steps in place of log-SNRs
@@ -122,28 +122,3 @@ def _diffusion_in_steps(model: DiffusionModel, batch: Batch, steps: int, levels:
 def active_units(means: Tensor, threshold: float = 0.01) -> int:
     """How many of a code's numbers move: variance of their mean over examples above 0.01 (Burda et al. 2016)."""
     return int((means.var(0) > threshold).sum()) if len(means) > 1 else 0
-
-
-class evaluating:
-    """`with evaluating(model) as device`: evaluation mode inside, the former mode after."""
-
-    def __init__(self, model: Model):
-        self.model = model
-
-    def __enter__(self) -> torch.device:
-        self.was_training = self.model.training
-        self.model.eval()
-        return next(self.model.parameters()).device
-
-    def __exit__(self, *_) -> None:
-        self.model.train(self.was_training)
-
-
-def batches(examples: Examples, size: int, seed: int, device: torch.device):
-    """Every example once, in order, the last batch as small as it comes, each with random numbers of its own."""
-    if len(examples) == 0:
-        raise UserError(f"the {examples.split} split of {examples.name} is empty; give it a share of the data")
-    for number, index in enumerate(torch.arange(len(examples)).split(size)):
-        draws = Draws.of(seed * 1_000_003 + number, device)
-        chunk: Batch = examples.batch(index, draws).to(device)
-        yield chunk

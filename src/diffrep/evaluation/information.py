@@ -12,12 +12,13 @@ from torch import Tensor
 
 from diffrep.codes.posteriors import Code
 from diffrep.data import Examples
+from diffrep.data.batches import batches
 from diffrep.denoising import terms
 from diffrep.errors import UserError
 from diffrep.evaluation import mutual_information as mutual
-from diffrep.evaluation.bound import active_units, batches, evaluating
+from diffrep.evaluation.bound import active_units
 from diffrep.evaluation.mutual_information import Information, mean_and_error
-from diffrep.models.base import Model
+from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion import DiffusionModel
 from diffrep.shapes import Batch, Data, Draws, PerExample, Time
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.data import Examples, Splits
+from diffrep.data.batches import batches
 from diffrep.errors import UserError, unknown
-from diffrep.evaluation.bound import batches
 from diffrep.models.base import Model
 from diffrep.probes import linear
 from diffrep.progress import Progress, counting, silent

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from diffrep.codes.posteriors import Code, Normal
 from diffrep.data import Examples
+from diffrep.data.batches import batches
 from diffrep.errors import UserError
-from diffrep.evaluation.bound import Bound, batches, evaluating
-from diffrep.models.base import Model
+from diffrep.evaluation.bound import Bound
+from diffrep.models.base import Model, evaluating
 from diffrep.shapes import Batch
 
 PROTOCOL = "refined-1"  # evenly spread examples; Adam at 0.1 falling to 0, on 4 levels; measured with noise of its own

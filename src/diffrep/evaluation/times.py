@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.data import Examples
+from diffrep.data.batches import batches
 from diffrep.errors import UserError
-from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.fitting import Labelled, cross_entropy, fit, predicted
-from diffrep.models.base import Model
+from diffrep.models.base import Model, evaluating
 from diffrep.probes import linear
 from diffrep.probes.mlp import BATCH, DROPOUT, HIDDEN, RATE
 from diffrep.progress import Progress, counting, silent

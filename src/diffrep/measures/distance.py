@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from diffrep.data import Examples, Splits
+from diffrep.data.batches import batches
 from diffrep.data.stores import Grid
 from diffrep.denoising.samplers import walk_of
 from diffrep.errors import UserError
-from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.feature_networks import Features, named, public
+from diffrep.models.base import evaluating
 from diffrep.probes import quality
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import DISTANCE, SAMPLES, weights_digest

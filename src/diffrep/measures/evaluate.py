@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from diffrep.data import Examples, Splits
+from diffrep.data.batches import batches
 from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
-from diffrep.evaluation.bound import batches, evaluating
 from diffrep.evaluation.refine import PROTOCOL, refined
-from diffrep.models.base import Model
+from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion import DiffusionModel
 from diffrep.probes import linear
 from diffrep.probes.neighbours import knn

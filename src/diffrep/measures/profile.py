@@ -8,12 +8,12 @@ from torch import Tensor
 from diffrep.data import Examples, Splits
 from diffrep.evaluation import information
 from diffrep.evaluation.information import Profile, denoisings, mean_and_error, mutual_information, profile_over_times
+from diffrep.files import write_bytes
 from diffrep.measures.profile_figure import Denoisings, levels_to_show, picture
 from diffrep.progress import Progress, counting
 from diffrep.runs.records import PICTURES, PROFILE
 from diffrep.runs.run import Run
 from diffrep.shapes import Draws
-from diffrep.training.checkpoints import write_bytes
 
 PICTURED = 2  # examples in the picture
 TIMES = 10  # codes of a time-conditioned code

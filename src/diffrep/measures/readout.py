@@ -11,10 +11,10 @@ from diffrep.data import Examples, Splits
 from diffrep.evaluation import layers as readout
 from diffrep.evaluation import times as over_times
 from diffrep.evaluation.times import LINEAR, WAYS, Parts, codes_over_times, even_times
+from diffrep.files import write_bytes
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import PICTURES, READOUT, TIMES
 from diffrep.runs.run import Run
-from diffrep.training.checkpoints import write_bytes
 
 KS = (1, 2, 5, 10)  # how many times are combined
 

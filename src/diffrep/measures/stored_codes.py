@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from diffrep.data import Examples
+from diffrep.files import writing
 from diffrep.measures.evaluate import codes
 from diffrep.models.base import Model
 from diffrep.runs.records import digest, weights_digest
-from diffrep.training.checkpoints import writing
 
 PROTOCOL = "codes-1"  # mean codes of one split, in its order
 

@@ -162,3 +162,18 @@ class Model(nn.Module, ABC):
             return lambda t: self.encode(x, t).mean
         z = self.encode(x).mean
         return lambda t: z
+
+
+class evaluating:
+    """`with evaluating(model) as device`: evaluation mode inside, the former mode after."""
+
+    def __init__(self, model: Model):
+        self.model = model
+
+    def __enter__(self) -> torch.device:
+        self.was_training = self.model.training
+        self.model.eval()
+        return next(self.model.parameters()).device
+
+    def __exit__(self, *_) -> None:
+        self.model.train(self.was_training)

@@ -26,7 +26,7 @@ def rate(step: Noised) -> PerExample:
 
 
 def l1(step: Noised) -> PerExample:
-    return terms.l1(step.coded()[0])
+    return terms.l1(step.coded()[0].mean)
 
 
 def mmd(step: Noised) -> PerExample:

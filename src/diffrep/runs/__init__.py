@@ -1,5 +1,5 @@
 """A run directory: what it holds, made, opened, summed up."""
 
-from diffrep.runs.run import IN_MEMORY, SETTINGS, DataCard, Run, facts_of, load, read_card, splits_of, train
+import lazy_loader
 
-__all__ = ["IN_MEMORY", "SETTINGS", "DataCard", "Run", "facts_of", "load", "read_card", "splits_of", "train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the public names stand in __init__.pyi

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import torch
 
 from diffrep.data import Examples
+from diffrep.data.batches import batches
 from diffrep.errors import UserError
-from diffrep.evaluation.bound import batches, evaluating
-from diffrep.models.base import Model
-from diffrep.training.checkpoints import writing
+from diffrep.files import writing
+from diffrep.models.base import Model, evaluating
 
 
 @torch.no_grad()

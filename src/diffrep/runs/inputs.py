@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -40,21 +35,3 @@ def one_example(run: Run, end: str) -> Tensor:
     if not 0 <= position < len(test):
         raise UserError(f"the test split has positions 0 to {len(test) - 1}, got {position}.")
     return test.batch(torch.tensor([position])).x[0]
-
-
-def read_codes(path: Path, column: str = "code") -> Tensor:
-    """Codes (n, d) of a .npy array, or of a column of a Parquet file; UserError where they are not finite."""
-    fix = "give a .npy array (n, d) or a file of `diffrep encode`."
-    try:
-        if path.suffix == ".npy":
-            codes = np.load(path, allow_pickle=False)
-        else:
-            codes = np.stack(pq.ParquetFile(path).read(columns=[column]).column(column).to_numpy())
-    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{path} holds no codes ({reason}); {fix}") from error
-    if codes.ndim != 2 or codes.dtype.kind not in "iuf" or len(codes) == 0:
-        raise UserError(f"{path} holds {codes.dtype} of shape {codes.shape}, which are no codes; {fix}")
-    if not np.isfinite(codes).all():
-        raise UserError(f"{path} holds codes that are NaN or infinite; remove them.")
-    return torch.from_numpy(codes.astype(np.float32))

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from diffrep.errors import UserError
-from diffrep.training.checkpoints import Tensors, load_tensors, write_bytes, writing
+from diffrep.files import write_bytes, writing
+from diffrep.training.checkpoints import Tensors, load_tensors
 
 WEIGHTS, STAMP = "model.safetensors", "weights"  # the file of a run, and the name of the stamp in all others
 METRICS, PROBES, PROFILE, DISTANCE = "metrics.json", "probes.json", "profile.json", "distance.json"

@@ -16,17 +16,18 @@ from diffrep.budget import Budget
 from diffrep.codes.priors import Prior
 from diffrep.config import Settings
 from diffrep.data import Examples, Splits, Stream
+from diffrep.data.batches import batches
 from diffrep.errors import UserError
-from diffrep.evaluation.bound import batches, evaluating
+from diffrep.files import write_bytes, writing
 from diffrep.methods.parts import Facts
 from diffrep.methods.recipes import build, method
-from diffrep.models.base import Model
+from diffrep.models.base import Model, evaluating
 from diffrep.runs import records
 from diffrep.runs.diagnosis import Adviser
 from diffrep.runs.records import WEIGHTS, weights_digest
 from diffrep.shapes import Shape
 from diffrep.training import engine
-from diffrep.training.checkpoints import load_tensors, load_weights, save_tensors, write_bytes, writing
+from diffrep.training.checkpoints import load_tensors, load_weights, save_tensors
 from diffrep.training.engine import TrainingResult
 from diffrep.training.process import place
 

@@ -11,6 +11,7 @@ from diffrep.budget import Budget
 from diffrep.config import Settings
 from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
+from diffrep.files import write_bytes
 from diffrep.measures import evaluate
 from diffrep.methods.recipes import METHODS
 from diffrep.probes.references import PCA, PIXELS, RANDOM, references
@@ -23,7 +24,6 @@ from diffrep.studies.plan import plan
 from diffrep.studies.study import Cuts, Watch, silence, study, unwatched
 from diffrep.studies.table import files
 from diffrep.studies.twin import quiet
-from diffrep.training.checkpoints import write_bytes
 
 BENCHMARK = "benchmark.json"
 UNTRAINED = (PIXELS, PCA, RANDOM)

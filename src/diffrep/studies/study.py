@@ -19,6 +19,7 @@ from diffrep.config import Settings
 from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
 from diffrep.evaluation.feature_networks import public
+from diffrep.files import write_bytes
 from diffrep.progress import Progress, silent
 from diffrep.runs import records, summary
 from diffrep.runs.run import FREE, SETTINGS, DataCard
@@ -27,7 +28,6 @@ from diffrep.studies.figures import frontier, probe_bars
 from diffrep.studies.measurement import measure
 from diffrep.studies.plan import Plan, Planned, expand
 from diffrep.studies.table import files
-from diffrep.training.checkpoints import write_bytes
 
 RESULTS, RUNS = "study.json", "runs"
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.errors import UserError
+from diffrep.files import write_bytes
 
 FORMAT = 1  # of the layout of our files
 _KEY = "diffrep"  # under which our metadata stands in the header
@@ -24,40 +23,6 @@ Tensors = dict[str, Tensor]
 
 class BrokenFile(UserError):
     """A file of tensors that is cut short, changed, or not ours."""
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """A UserError, in place of an OSError, for whatever is written inside."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"{path} cannot be written ({reason}): free some space or pick a directory that may be written to; what was"
-            " saved before is intact."
-        ) from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file in one instant: after a crash it holds the old or the new content, never a part of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def save_tensors(path: Path, tensors: Tensors, facts: dict) -> None:

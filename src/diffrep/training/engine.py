@@ -17,8 +17,9 @@ from torch import nn
 
 from diffrep.budget import Budget
 from diffrep.errors import UserError, unknown
+from diffrep.files import writing
 from diffrep.shapes import Batch, Draws
-from diffrep.training.checkpoints import Checkpoints, Tensors, fill, save_tensors, writing
+from diffrep.training.checkpoints import Checkpoints, Tensors, fill, save_tensors
 from diffrep.training.ema import EMA
 from diffrep.training.journal import Bar, Journal, Turn, log_line, short_words, warning
 from diffrep.training.optimizer import Groups, adamw, clip_groups, load_state_tensors, rate_factor, state_tensors

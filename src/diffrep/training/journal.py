@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diffrep.errors import UserError
-from diffrep.training.checkpoints import write_bytes, writing
+from diffrep.files import write_bytes, writing
 
 _PATIENCE = 2.0  # seconds before a bar appears
 

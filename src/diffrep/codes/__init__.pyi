@@ -1,0 +1,12 @@
+from .autoregressive import Autoregressive as Autoregressive
+from .flow import Flow as Flow
+from .posteriors import Categorical as Categorical
+from .posteriors import Code as Code
+from .posteriors import Deterministic as Deterministic
+from .posteriors import Gaussian as Gaussian
+from .posteriors import Posterior as Posterior
+from .priors import Categories as Categories
+from .priors import FittedNormal as FittedNormal
+from .priors import Mixture as Mixture
+from .priors import Prior as Prior
+from .priors import StandardNormal as StandardNormal

@@ -1,0 +1,5 @@
+from .examples import Examples as Examples
+from .loader import Stream as Stream
+from .splits import Splits as Splits
+from .splits import load as load
+from .splits import whole as whole

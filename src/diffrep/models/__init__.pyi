@@ -1,0 +1,13 @@
+from .autoencoder import Autoencoder as Autoencoder
+from .base import Model as Model
+from .diffusion import DiffusionModel as DiffusionModel
+from .diffusion import Noised as Noised
+from .encoder_only import EncoderOnly as EncoderOnly
+from .latent_diffusion import LatentDiffusion as LatentDiffusion
+from .loss_weights import Annealed as Annealed
+from .loss_weights import Constant as Constant
+from .loss_weights import Cyclic as Cyclic
+from .loss_weights import FreeBits as FreeBits
+from .loss_weights import TargetRate as TargetRate
+from .loss_weights import WarmUp as WarmUp
+from .loss_weights import Weight as Weight

@@ -1,0 +1,3 @@
+from .plan import Plan as Plan
+from .plan import Planned as Planned
+from .table import Table as Table

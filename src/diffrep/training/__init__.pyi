@@ -1,0 +1,9 @@
+from .checkpoints import Checkpoints as Checkpoints
+from .checkpoints import load_tensors as load_tensors
+from .checkpoints import load_weights as load_weights
+from .checkpoints import save_tensors as save_tensors
+from .ema import EMA as EMA
+from .engine import TrainingDiverged as TrainingDiverged
+from .engine import TrainingResult as TrainingResult
+from .engine import train as train
+from .journal import Journal as Journal
