@@ -4,9 +4,9 @@ from .config import Settings as Settings
 from .errors import UserError as UserError
 from .evaluation.bound import bound as bound
 from .measures.evaluate import evaluate as evaluate
+from .methods.catalog import METHODS as METHODS
+from .methods.catalog import build as build
 from .methods.parts import Facts as Facts
-from .methods.recipes import METHODS as METHODS
-from .methods.recipes import build as build
 from .models.base import Model as Model
 from .runs import Run as Run
 from .runs import load as load

@@ -187,15 +187,15 @@ def encode(
 
 @app.command(epilog="Example: diffrep methods --json")
 def methods(as_json: Json = False) -> None:
-    """List every method with one line and its paper."""
-    from diffrep.methods.recipes import METHODS
+    """List every method: one line, whether it has a code and a bound on -log p(x), and its paper."""
+    from diffrep.methods.catalog import METHODS
 
     if as_json:
-        print(json.dumps([{"name": n, "summary": m.summary, "paper": m.paper} for n, m in METHODS.items()]))
+        print(json.dumps([{"name": name, **m.facts()} for name, m in METHODS.items()]))
         return
-    table = Table("method", "what it is", "paper", box=None)
+    table = Table("method", "what it is", "code", "bound", "paper", box=None)
     for name, m in METHODS.items():
-        table.add_row(name, m.summary, m.paper)
+        table.add_row(name, m.summary, "yes" if m.has_code else "no", "yes" if m.has_bound else "no", m.paper)
     out.print(table)
 
 

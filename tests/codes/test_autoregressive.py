@@ -11,8 +11,8 @@ from diffrep.codes.posteriors import Code, OneHot
 from diffrep.codes.priors import Categories
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build
 from diffrep.shapes import Batch, Draws
 
 

@@ -14,8 +14,8 @@ from diffrep.codes.posteriors import Categorical, Code, OneHot
 from diffrep.codes.priors import Categories, FittedNormal, Joint, Mixture, StandardNormal, Whitened
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build
 from diffrep.models.latent_diffusion import LatentDiffusion
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.shapes import Batch, Draws

@@ -11,27 +11,22 @@ from PIL import Image
 
 from diffrep.cli import app
 from diffrep.commands import console
-from diffrep.methods.recipes import METHODS
+from diffrep.methods.catalog import METHODS
 from runs_at_hand import SMALL, content, diffrep, one_sentence, run_of
 from samples import GREY, write_folder
-
-CODELESS = {"ddpm", "dsm", "ssm", "vdm", "adversarial"}
-ENCODERS = {"simclr", "vicreg", "byol", "classifier", "random-encoder"}
-NOISELESS = {"ae", "dae", "mae", "vae", "beta-vae"} | ENCODERS
-BOUNDLESS = {"drl", "tdrl", "tvdrl", "adversarial-drl", "diffae", "pdae", "soda", "ae", "dae", "mae"} | ENCODERS
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_does_what_it_can_and_says_what_it_cannot(method, tmp_path, capsys):
-    """Which methods have codes, noise and a bound follows from their papers: the table above is written by hand."""
-    run, picture = run_of(method), tmp_path / "out.png"
-    few = ("-o", picture) if method in NOISELESS else ("-o", picture, "--steps", 2)
+    """What a method has, by the catalogue, is what its run can do; for the rest there is one sentence."""
+    run, picture, has = run_of(method), tmp_path / "out.png", METHODS[method]
+    few = ("-o", picture) if has.noise is None else ("-o", picture, "--steps", 2)
     can = {
-        "encode": (("encode", run, "digits", "-o", tmp_path / "c.parquet"), method not in CODELESS),
-        "reconstruct": (("reconstruct", run, "digits", "-n", 2, *few), method not in CODELESS | ENCODERS),
-        "exact": (("reconstruct", run, "digits", "-n", 2, "--exact", *few), method not in NOISELESS),
-        "sample": (("sample", run, "-n", 2, *few), method not in ENCODERS),
-        "interpolate": (("interpolate", run, 0, 1, "--points", 3, *few), method not in CODELESS | ENCODERS),
+        "encode": (("encode", run, "digits", "-o", tmp_path / "c.parquet"), has.has_code),
+        "reconstruct": (("reconstruct", run, "digits", "-n", 2, *few), has.has_code and has.decodes),
+        "exact": (("reconstruct", run, "digits", "-n", 2, "--exact", *few), has.noise is not None),
+        "sample": (("sample", run, "-n", 2, *few), has.decodes),
+        "interpolate": (("interpolate", run, 0, 1, "--points", 3, *few), has.has_code and has.decodes),
     }
     for what, (words, able) in can.items():
         capsys.readouterr()
@@ -51,14 +46,14 @@ def test_metrics_hold_what_is_promised_and_parts_add_up(method, capsys):
     metrics = json.loads(capsys.readouterr().out)
     assert metrics == json.loads((run / "metrics.json").read_text())
     assert metrics["examples"] == 359 and metrics["protocol"]
-    if method in BOUNDLESS:
+    if not METHODS[method].has_bound:
         assert metrics["bound"] is None and metrics["rate_nats"] is None and "code" in metrics["no_bound"]
-        assert (metrics["denoising"] is None) == (method in NOISELESS)
+        assert (metrics["denoising"] is None) == (METHODS[method].noise is None)
     else:
         bound = metrics["bound"]
         parts = sum(bound[name] for name in ("diffusion", "prior", "reconstruction", "rate"))
         assert bound["bits_per_dim"] == pytest.approx(parts, rel=1e-5) and bound["bits_per_dim_se"] > 0
-    assert ("linear" in metrics["probes"]) == (method not in CODELESS)
+    assert ("linear" in metrics["probes"]) == METHODS[method].has_code
 
 
 @pytest.mark.parametrize("method, chain", [("vdm", True), ("vae", False)])
@@ -230,7 +225,8 @@ def test_json_stands_alone_on_stdout(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["examples"] == 64
     assert diffrep("methods", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [m["name"] for m in listed] == list(METHODS) and all(set(m) == {"name", "summary", "paper"} for m in listed)
+    facts = {"name", "summary", "paper", "noise", "has_code", "decodes", "has_bound", "twin"}
+    assert [m["name"] for m in listed] == list(METHODS) and all(set(m) == facts for m in listed)
 
 
 def test_every_command_shows_an_example(capsys):

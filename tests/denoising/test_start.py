@@ -17,8 +17,8 @@ from diffrep.denoising.start import GaussianStart, StandardStart
 from diffrep.evaluation.bound import bound
 from diffrep.evaluation.information import profile
 from diffrep.evaluation.mutual_information import mean_and_error
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build
 from diffrep.models.code_use import shuffle_gap
 from diffrep.models.diffusion import DiffusionModel
 from diffrep.models.step_terms import denoise, prior, rate

@@ -13,8 +13,8 @@ from diffrep.config import Settings, override
 from diffrep.data import Splits
 from diffrep.errors import UserError
 from diffrep.evaluation.layers import blocks_of, features, hearing, of_diffusers, of_model, pooled, readout
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build
 from diffrep.probes.linear import linear
 from diffrep.shapes import Draws
 from oracles import examples_of

@@ -8,8 +8,8 @@ from diffrep.config import Settings, override
 from diffrep.errors import UserError
 from diffrep.evaluation import times as over_times
 from diffrep.evaluation.times import WAYS, codes_over_times, combined, combined_linear, even_times, standardised
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build
 from diffrep.probes.linear import linear
 from oracles import examples_of
 

@@ -13,7 +13,7 @@ from diffrep import data, runs
 from diffrep.data import Splits
 from diffrep.errors import UserError
 from diffrep.measures import evaluate, probe, readout, stored_codes
-from diffrep.methods.recipes import build
+from diffrep.methods.catalog import build
 from diffrep.probes.protocols import Protocol, protocols
 from diffrep.probes.references import pixels
 from diffrep.runs.records import digest, weights_digest

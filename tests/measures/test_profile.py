@@ -20,9 +20,10 @@ from diffrep.errors import UserError
 from diffrep.evaluation.information import Profile
 from diffrep.measures.profile import profile, sentences, table
 from diffrep.measures.profile_figure import levels_to_show
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build, denoise, rate
 from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.step_terms import denoise, rate
 from diffrep.runs.run import DataCard, Run
 from oracles import ExactConditional, ExactPosterior, LinearCode, LinearGaussian, diffusion_nats, examples_of
 

@@ -8,8 +8,8 @@ from diffrep import config
 from diffrep.codes.posteriors import Deterministic
 from diffrep.codes.priors import FittedNormal
 from diffrep.data.views import noisy
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build
 from diffrep.models.autoencoder import Autoencoder
 from diffrep.nets.decoders import MLPGenerator
 from diffrep.nets.encoders import MLPEncoder

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from diffrep import config, runs
 from diffrep.codes.posteriors import Deterministic
 from diffrep.errors import UserError
-from diffrep.methods.recipes import build
+from diffrep.methods.catalog import build
 from diffrep.models.classifier import Classifier
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.shapes import Batch

@@ -9,8 +9,8 @@ from diffrep.config import Settings, override
 from diffrep.denoising.detail import Levels, band, likelihood, uniform
 from diffrep.denoising.noise import VE, LinearGamma
 from diffrep.errors import UserError
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts, Parts
-from diffrep.methods.recipes import build
 from diffrep.models.loss_weights import Annealed, Constant, Cyclic, Fading, FreeBits, Lag, TargetRate, WarmUp
 from diffrep.shapes import Batch, Draws
 

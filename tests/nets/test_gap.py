@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from diffrep import config
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.nets.gap import Filled
 from diffrep.shapes import Batch, Draws

@@ -4,8 +4,8 @@ import pytest
 
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
+from diffrep.methods.catalog import METHODS
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import METHODS
 from diffrep.studies.twin import STEP, parameters, quiet, twin
 
 GREY, VECTOR = Facts((1, 16, 16), 256), Facts((12,), None)

@@ -15,7 +15,7 @@ from diffrep.data.raw import as_labels, is_class_column, numbered
 from diffrep.data.splits import cut
 from diffrep.errors import UserError, unknown
 from diffrep.measures.stored_codes import stored_codes
-from diffrep.methods.recipes import build
+from diffrep.methods.catalog import build
 from diffrep.probes.overlap import overlap, sentence
 from diffrep.probes.protocols import OF_NUMBERS, Protocol, protocols
 from diffrep.probes.references import RANDOM, references

@@ -12,7 +12,7 @@ from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
 from diffrep.evaluation.fitting import Labelled, accuracy
-from diffrep.methods.recipes import build
+from diffrep.methods.catalog import build
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import SEMI
 from diffrep.runs.run import Run

@@ -1,6 +1,6 @@
+from .catalog import METHODS as METHODS
+from .catalog import Method as Method
+from .catalog import build as build
+from .catalog import method as method
 from .parts import Facts as Facts
 from .parts import Parts as Parts
-from .recipes import METHODS as METHODS
-from .recipes import Method as Method
-from .recipes import build as build
-from .recipes import method as method

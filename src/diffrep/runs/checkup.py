@@ -9,7 +9,7 @@ from pathlib import Path
 from diffrep import config
 from diffrep.config import Settings
 from diffrep.errors import UserError
-from diffrep.methods.recipes import build
+from diffrep.methods.catalog import build
 from diffrep.runs.diagnosis import MEMORY, WARM_UP, WINDOW, Finding, diagnose, reading
 from diffrep.runs.run import SETTINGS, read_card
 from diffrep.training import journal

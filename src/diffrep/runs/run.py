@@ -19,8 +19,8 @@ from diffrep.data import Examples, Splits, Stream
 from diffrep.data.batches import batches
 from diffrep.errors import UserError
 from diffrep.files import write_bytes, writing
+from diffrep.methods.catalog import build, method
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import build, method
 from diffrep.models.base import Model, evaluating
 from diffrep.runs import records
 from diffrep.runs.diagnosis import Adviser

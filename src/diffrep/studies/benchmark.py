@@ -13,7 +13,7 @@ from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
 from diffrep.files import write_bytes
 from diffrep.measures import evaluate
-from diffrep.methods.recipes import METHODS
+from diffrep.methods.catalog import METHODS
 from diffrep.probes.references import PCA, PIXELS, RANDOM, references
 from diffrep.runs import records
 from diffrep.runs.run import DataCard

@@ -10,8 +10,8 @@ import torch
 
 from diffrep.config import CodeSettings, EncoderSettings, PriorSettings, Settings, override
 from diffrep.errors import UserError
+from diffrep.methods.catalog import METHODS, build, method
 from diffrep.methods.parts import Facts
-from diffrep.methods.recipes import METHODS, build, method
 from diffrep.models.base import Model
 
 TOLERANCE = 0.02  # by which the parameters of twins may differ
