@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint house clean
 
 setup: .venv/.ready
 
@@ -24,9 +24,12 @@ test: setup lint
 	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: setup
-	.venv/bin/ruff check src tests benchmarks
-	.venv/bin/ruff format --check src tests benchmarks
+	.venv/bin/ruff check src tests benchmarks docs
+	.venv/bin/ruff format --check src tests benchmarks docs
 	.venv/bin/mypy
+
+house: setup
+	.venv/bin/python docs/draw_house.py
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

@@ -3,45 +3,24 @@
 import ast
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src" / "diffrep"
-MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
-FOLDERS = sorted({path.split("/")[0] for path in MODULES if "/" in path})
-WORDS = ("budget", "config", "errors", "files", "progress", "shapes")  # below all folders
-DOORS = ("api", "cli", "__main__")  # above all folders
+from draw_house import DOORS, PACKAGE, ROOT, WORDS, imported, modules, rooms
+
+FOLDERS = sorted({path.split("/")[0] for path in modules() if "/" in path})
+MODULES = modules()
 MOST = 400  # lines of a file
-
-
-def floors() -> list[str]:
-    """The folders, as the table of docs/architecture.md lists them."""
-    return re.findall(r"^\| `(\w+)/` \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
-
-
-def imported(source: str) -> set[str]:
-    """The rooms that a source imports anywhere in it, functions included: "denoising", "config"; "" is the top."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            whole = node.module == "diffrep"
-            names |= {f"diffrep.{alias.name}" for alias in node.names} if whole else {node.module or ""}
-    return {name.split(".")[1] for name in names if name.startswith("diffrep.")}
 
 
 def floor(room: str) -> int:
     """0 for the words that all share, above all folders for the doors."""
-    return 0 if room in WORDS else len(FOLDERS) + 1 if room in DOORS else 1 + floors().index(room)
+    return 0 if room in WORDS else len(FOLDERS) + 1 if room in DOORS else 1 + [*rooms()].index(room)
 
 
 def test_every_folder_has_a_row():
     """A folder without a floor would be free to import anything; a row without a folder is a lie."""
-    assert sorted(floors()) == FOLDERS
+    assert sorted(rooms()) == FOLDERS
     assert {path.removesuffix(".py") for path in MODULES if "/" not in path} == {*WORDS, *DOORS}
 
 
@@ -68,9 +47,7 @@ def test_a_folder_says_what_it_is_for_and_its_public_names_exist(folder):
     for name in getattr(package, "__all__", ()):
         assert getattr(package, name) is not None, name
         assert not (PACKAGE / folder / f"{name}.py").exists(), f"{name} would be a module or a function by turns"
-    if folder:
-        row = re.search(rf"^\| `{folder}/` \| (.*?) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
-        assert row and package.__doc__ == row[1]
+    assert not folder or package.__doc__ == rooms()[folder]
 
 
 @pytest.mark.parametrize("module", MODULES)
