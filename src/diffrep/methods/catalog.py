@@ -1,19 +1,19 @@
-"""The catalogue: every method by name, and the model that settings make of it."""
+"""The catalogue: every method by name, read without torch, and the model that settings make of it."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import torch
-
-from diffrep.config import Settings
 from diffrep.errors import UserError, unknown
-from diffrep.methods import baselines, recipes
-from diffrep.methods.parts import Facts, Parts
-from diffrep.methods.unused_settings import unheeded, watched
-from diffrep.models.base import Model
+
+if TYPE_CHECKING:
+    from diffrep.config import Settings
+    from diffrep.methods.parts import Facts, Parts
+    from diffrep.models.base import Model
 
 BUILDING = ("decoder", "encoder", "code", "prior", "anneal", "views", "noise", "detail", "predicts")  # of a model
 
@@ -27,7 +27,7 @@ class Method:
     without a code.
     """
 
-    build: Callable[[Parts], Model]
+    recipe: str  # module.function of diffrep.methods
     summary: str
     paper: str
     noise: str | None = None
@@ -38,12 +38,18 @@ class Method:
 
     def facts(self) -> dict[str, str | bool | None]:
         """All but the recipe, by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "build"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "recipe"}
+
+    @property
+    def build(self) -> Callable[[Parts], Model]:
+        """The recipe, imported now: parts -> model."""
+        module, _, function = self.recipe.rpartition(".")
+        return getattr(import_module(f"diffrep.methods.{module}"), function)
 
 
 METHODS: dict[str, Method] = {
     "ddpm": Method(
-        recipes.ddpm,
+        "recipes.ddpm",
         "diffusion model, no code: VP noise, plain loss on the noise",
         "Ho et al. 2020, 2006.11239",
         noise="vp",
@@ -51,7 +57,7 @@ METHODS: dict[str, Method] = {
         has_bound=True,
     ),
     "dsm": Method(
-        recipes.dsm,
+        "recipes.dsm",
         "denoising score matching, no code; VE, VP or sub-VP by noise.kind",
         "Vincent 2011; Song et al. 2021, 2011.13456",
         noise="ve",
@@ -59,7 +65,7 @@ METHODS: dict[str, Method] = {
         has_bound=True,
     ),
     "ssm": Method(
-        recipes.ssm,
+        "recipes.ssm",
         "sliced score matching with variance reduction, no code",
         "Song et al. 2019, 1905.07088",
         noise="ve",
@@ -67,14 +73,14 @@ METHODS: dict[str, Method] = {
         has_bound=True,
     ),
     "drl": Method(
-        recipes.drl,
+        "recipes.drl",
         "deterministic code of x for a score model; detail sets what it holds",
         "Abstreiter et al. 2021, 2105.14257",
         noise="ve",
         twin="dsm",
     ),
     "vdrl": Method(
-        recipes.vdrl,
+        "recipes.vdrl",
         "Gaussian code of x for a score model, priced by its rate",
         "Abstreiter et al. 2021, 2105.14257",
         noise="ve",
@@ -82,21 +88,21 @@ METHODS: dict[str, Method] = {
         twin="dsm",
     ),
     "tdrl": Method(
-        recipes.tdrl,
+        "recipes.tdrl",
         "deterministic code of x and t: one for each noise level",
         "Abstreiter et al. 2021; Mittal et al. 2022, 2210.13774",
         noise="ve",
         twin="dsm",
     ),
     "tvdrl": Method(
-        recipes.tvdrl,
+        "recipes.tvdrl",
         "Gaussian code of x and t",
         "Abstreiter et al. 2021; Mittal et al. 2022, 2210.13774",
         noise="ve",
         twin="dsm",
     ),
     "vdm": Method(
-        recipes.vdm,
+        "recipes.vdm",
         "variational diffusion: learned noise, the bound itself as loss",
         "Kingma et al. 2021, 2107.00630",
         noise="learned",
@@ -104,7 +110,7 @@ METHODS: dict[str, Method] = {
         has_bound=True,
     ),
     "vae-vdm": Method(
-        recipes.vae_vdm,
+        "recipes.vae_vdm",
         "VAE whose decoder is a conditional variational diffusion model",
         "Kingma et al. 2021; Abstreiter et al. 2021",
         noise="learned",
@@ -112,7 +118,7 @@ METHODS: dict[str, Method] = {
         twin="vdm",
     ),
     "adversarial": Method(
-        recipes.adversarial,
+        "recipes.adversarial",
         "denoising score matching with a critic on the denoised x",
         "Jolicoeur-Martineau et al. 2021, 2009.05475",
         noise="ve",
@@ -120,21 +126,21 @@ METHODS: dict[str, Method] = {
         has_bound=True,
     ),
     "adversarial-drl": Method(
-        recipes.adversarial_drl,
+        "recipes.adversarial_drl",
         "drl with a critic on the denoised x",
         "Abstreiter et al. 2021; Jolicoeur-Martineau et al. 2021",
         noise="ve",
         twin="adversarial",
     ),
     "diffae": Method(
-        recipes.diffae,
+        "recipes.diffae",
         "deterministic code for a diffusion decoder, and a latent diffusion prior",
         "Preechakul et al. 2022, 2111.15640",
         noise="vp",
         twin="ddpm",
     ),
     "infodiffusion": Method(
-        recipes.infodiffusion,
+        "recipes.infodiffusion",
         "Gaussian code for a diffusion decoder, matched to N(0, I) by MMD",
         "Wang et al. 2023, 2306.08757",
         noise="vp",
@@ -142,59 +148,59 @@ METHODS: dict[str, Method] = {
         twin="ddpm",
     ),
     "pdae": Method(
-        recipes.pdae,
+        "recipes.pdae",
         "code that fills what a diffusion decoder without a code leaves open",
         "Zhang et al. 2022, 2212.12990",
         noise="vp",
         twin="ddpm",
     ),
     "soda": Method(
-        recipes.soda,
+        "recipes.soda",
         "code of one view of x for a decoder that denoises another",
         "Hudson et al. 2023, 2311.17901",
         noise="cosine",
     ),
-    "ae": Method(baselines.ae, "autoencoder with the same encoder, no diffusion", "Hinton and Salakhutdinov 2006"),
-    "dae": Method(baselines.dae, "denoising autoencoder with the same encoder, no diffusion", "Vincent et al. 2008"),
-    "mae": Method(baselines.mae, "masked autoencoder: guesses the hidden patches of x", "He et al. 2022, 2111.06377"),
+    "ae": Method("baselines.ae", "autoencoder with the same encoder, no diffusion", "Hinton and Salakhutdinov 2006"),
+    "dae": Method("baselines.dae", "denoising autoencoder with the same encoder, no diffusion", "Vincent et al. 2008"),
+    "mae": Method("baselines.mae", "masked autoencoder: guesses the hidden patches of x", "He et al. 2022, 2111.06377"),
     "vae": Method(
-        baselines.vae,
+        "baselines.vae",
         "variational autoencoder with the same encoder, no diffusion",
         "Kingma and Welling 2014, 1312.6114",
         has_bound=True,
     ),
     "beta-vae": Method(
-        baselines.beta_vae,
+        "baselines.beta_vae",
         "vae whose rate is charged fourfold",
         "Higgins et al. 2017",
         has_bound=True,
     ),
     "simclr": Method(
-        baselines.simclr,
+        "baselines.simclr",
         "contrast of two views within the batch, no decoder",
         "Chen et al. 2020, 2002.05709",
         decodes=False,
     ),
     "vicreg": Method(
-        baselines.vicreg,
+        "baselines.vicreg",
         "two views alike, features spread and decorrelated, no decoder",
         "Bardes et al. 2022, 2105.04906",
         decodes=False,
     ),
     "byol": Method(
-        baselines.byol,
+        "baselines.byol",
         "each view foretells a slow copy's code of the other, no decoder",
         "Grill et al. 2020, 2006.07733",
         decodes=False,
     ),
     "classifier": Method(
-        baselines.classifier,
+        "baselines.classifier",
         "the same encoder trained on the labels: the ceiling",
         "Bridle 1990",
         decodes=False,
     ),
     "random-encoder": Method(
-        baselines.random_encoder,
+        "baselines.random_encoder",
         "the same encoder, not trained: the floor",
         "Saxe et al. 2011",
         decodes=False,
@@ -214,6 +220,11 @@ def build(settings: Settings, facts: Facts) -> Model:
 
     UserError: an unknown method, settings that make no model. A setting that has no effect here is warned of by name.
     """
+    import torch
+
+    from diffrep.methods.parts import Parts
+    from diffrep.methods.unused_settings import unheeded, watched
+
     recipe = method(settings.method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
