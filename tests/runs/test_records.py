@@ -37,15 +37,15 @@ def test_the_stamp_is_of_the_weights_on_disk(run):
 def test_results_of_other_weights_are_not_read(run):
     """Trained on, a run has none of its old numbers, though their files are there; nor has a file without a stamp."""
     runs.load(run).keep(METRICS, {"bound": {"bits_per_dim": 1.5}, "parameters": 5})
-    assert summary.numbers(run)["bits_per_dim"] == 1.5
+    assert summary.numbers(run).bits_per_dim == 1.5
     tensors, facts = load_tensors(run / WEIGHTS)
     save_tensors(run / WEIGHTS, {name: value + 1 for name, value in tensors.items()}, facts)
     assert (run / METRICS).exists()
-    assert summary.numbers(run)["bits_per_dim"] is None and summary.numbers(run)["parameters"] is None
+    assert summary.numbers(run).bits_per_dim is None and summary.numbers(run).parameters is None
     save_tensors(run / WEIGHTS, tensors, facts)
-    assert summary.numbers(run)["bits_per_dim"] == 1.5
+    assert summary.numbers(run).bits_per_dim == 1.5
     (run / METRICS).write_text(json.dumps({"bound": {"bits_per_dim": 1.5}}))
-    assert summary.numbers(run)["bits_per_dim"] is None
+    assert summary.numbers(run).bits_per_dim is None
     (run / METRICS).write_text("{")
     with pytest.raises(UserError, match="measure the run again"):
         current(run)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from diffrep.errors import UserError
 from diffrep.runs.records import STAMP, WEIGHTS, weights_digest
-from diffrep.studies.compare import compare, table
+from diffrep.studies.compare import Comparison, compare, table
 from diffrep.studies.table import Number
 from diffrep.training.checkpoints import load_tensors
 from runs_at_hand import SMALL, diffrep, one_sentence, run_of
@@ -30,7 +30,7 @@ def copies(tmp_path: Path, bits: tuple[float, ...], error: float = 0.01, **more)
     return places
 
 
-def bold(compared: dict) -> list[str]:
+def bold(compared: Comparison) -> list[str]:
     shown = table(compared)
     return [row[0] for row in shown.rows if any(isinstance(cell, Number) and cell.bold for cell in row)]
 
@@ -47,7 +47,7 @@ def test_other_protocols_are_marked_and_nothing_is_bold(tmp_path):
     metrics = json.loads((places[1] / "metrics.json").read_text())
     (places[1] / "metrics.json").write_text(json.dumps({**metrics, "protocol": "bound-0"}))
     compared = compare(places)
-    assert "protocols" in compared["notes"][0] and "run1 bound-0" in compared["notes"][0] and bold(compared) == []
+    assert "protocols" in compared.notes[0] and "run1 bound-0" in compared.notes[0] and bold(compared) == []
 
 
 def test_other_test_examples_are_marked(tmp_path):
@@ -57,7 +57,7 @@ def test_other_test_examples_are_marked(tmp_path):
     card["fingerprints"]["test"] = "0" * 16
     (places[1] / "data.json").write_text(json.dumps(card))
     compared = compare(places)
-    assert "test examples" in compared["notes"][0] and bold(compared) == []
+    assert "test examples" in compared.notes[0] and bold(compared) == []
 
 
 def test_data_of_another_shape_and_single_runs_are_refused(tmp_path):
@@ -94,10 +94,10 @@ def test_measuring_fills_in_what_is_missing(tmp_path):
     for method in ("ae", "vdm"):
         words = ("--data", tmp_path / "few.npz", "--method", method, "--out", tmp_path / method, *SMALL)
         assert diffrep("train", *words) == 0
-    rows = compare([tmp_path / "ae", tmp_path / "vdm"], measured=True)["runs"]
+    rows = compare([tmp_path / "ae", tmp_path / "vdm"], measured=True).runs
     metrics = json.loads((tmp_path / "vdm" / "metrics.json").read_text())
-    assert rows[1]["bits_per_dim"] == metrics["bound"]["bits_per_dim"] and rows[1]["probe_linear"] is None
-    assert rows[0]["probe_few1"] is not None and rows[0]["bits_per_dim"] is None
+    assert rows[1].numbers.bits_per_dim == metrics["bound"]["bits_per_dim"] and rows[1].numbers.probe_linear is None
+    assert rows[0].numbers.probe_few1 is not None and rows[0].numbers.bits_per_dim is None
 
 
 def test_what_can_never_be_measured_is_not_tried_again(tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_what_can_never_be_measured_is_not_tried_again(tmp_path, monkeypatch):
         assert diffrep(*train) == 0
     places = [tmp_path / name for name in kinds]
     first = compare(places, measured=True)
-    assert [row["information_nats"] is None for row in first["runs"]] == [True, True, False]
+    assert [row.numbers.information_nats is None for row in first.runs] == [True, True, False]
     measured = []
     monkeypatch.setattr(
         "diffrep.studies.compare.measure", lambda run, *more, **words: measured.append(run.directory.name)

@@ -2,12 +2,16 @@
 
 import csv
 import io
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from diffrep.runs.summary import NUMBERS
+from diffrep.runs.summary import Numbers
 from diffrep.studies.aggregate import DIFFERENCE, mean_and_error, table
+from diffrep.studies.row import Question, Row, rows_of
 from diffrep.studies.table import Number, Table, clear_best, comma_separated, latex, markdown
 
 GRID = Table(
@@ -17,11 +21,10 @@ GRID = Table(
 )
 
 
-def row(name: str, seed: int, bits: float | None, twin: str | None = None, **rest) -> dict:
+def row(name: str, seed: int, bits: float | None, twin: str | None = None, **rest) -> Row:
     """A row of study.json."""
-    head = {"run": f"{name}-seed{seed}", "name": name, "method": "m", "code": True, "seed": seed, "axes": {}}
-    known = {"twin": twin and f"{twin}-seed{seed}", "bits_per_dim": bits, "factors": {}, "missing": {}, "error": None}
-    return {**head, **dict.fromkeys(NUMBERS), **known, **rest}
+    of_twin, numbers = twin and f"{twin}-seed{seed}", Numbers(bits_per_dim=bits)
+    return Row(f"{name}-seed{seed}", name, "m", True, seed, {}, of_twin, numbers, **rest)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,12 @@ def test_means_and_errors_of_a_study():
     assert cells[DIFFERENCE].value == pytest.approx(0.1)  # of 0.1, 0, 0.2
     assert cells[DIFFERENCE].se == pytest.approx(0.1 / math.sqrt(3))
     assert dict(zip(shown.columns, shown.rows[1], strict=True))[DIFFERENCE].value is None
-    refined = [{**r, "refined_bits_per_dim": r["bits_per_dim"] - 0.3} if r["name"] == "code" else r for r in rows]
+    refined = [
+        replace(r, numbers=replace(r.numbers, refined_bits_per_dim=r.numbers.bits_per_dim - 0.3))
+        if r.name == "code"
+        else r
+        for r in rows
+    ]
     shown = table(refined)
     assert dict(zip(shown.columns, shown.rows[0], strict=True))[f"{DIFFERENCE}, refined codes"].value == pytest.approx(
         -0.2
@@ -100,3 +108,27 @@ def test_factors_have_columns_of_their_own():
     shown = table([row("a", s, None, factors={"hue": 0.25 * s}) for s in (1, 3)])
     cells = dict(zip(shown.columns, shown.rows[0], strict=True))
     assert cells["factor hue"].value == pytest.approx(0.5) and "bits/dim" not in cells
+
+
+def test_a_row_is_read_as_it_was_written():
+    """All names stand on one level of the file; what an older file lacks is None, and what it has more is left."""
+    full = row("a", 1, 2.0, factors={"hue": 0.5}, question=Question(measure=["bound"], levels=8, settings=["seed=1"]))
+    content = full.written()
+    assert content["bits_per_dim"] == 2.0 and content["levels"] == 8 and "dim" not in content
+    assert Row.read(json.loads(json.dumps(content))) == full
+    old = {name: value for name, value in content.items() if not name.startswith("refined")}
+    assert Row.read({**old, "removed_since": 1}) == full
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "results").glob("*.json")), ids=lambda f: f.stem)
+def test_results_that_are_committed_are_read(file):
+    """Every row of a committed study or benchmark, of whichever version, has the numbers that its file says."""
+    content = json.loads(file.read_text())
+    if "study" not in content:
+        pytest.skip("of a script of its own")
+    for raw, read in zip(content["runs"], rows_of(content), strict=True):
+        written = read.written()
+        assert {name: written[name] for name in raw if name in written} == {
+            n: v for n, v in raw.items() if n in written
+        }
+        assert read.numbers.bits_per_dim == raw["bits_per_dim"] and read.numbers.probe_linear == raw["probe_linear"]

@@ -30,11 +30,12 @@ def study(
     """Make and measure a grid of runs, with twins without a code -> study.json, tables and figures in one folder."""
     from diffrep.studies import plan
     from diffrep.studies.aggregate import table
+    from diffrep.studies.row import rows_of
     from diffrep.studies.study import study as carry_out
     from diffrep.studies.table import markdown
 
-    found = carry_out(plan.read(file, data), output, only, say_aside, progress)
-    print(json.dumps(found)) if as_json else say(markdown(table(found["runs"])))
+    content = carry_out(plan.read(file, data), output, only, say_aside, progress)
+    print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))))
 
 
 def benchmark(
@@ -54,9 +55,10 @@ def benchmark(
     from diffrep.probes.protocols import names_of
     from diffrep.studies.aggregate import table
     from diffrep.studies.benchmark import benchmark as judge
+    from diffrep.studies.row import rows_of
     from diffrep.studies.table import markdown
 
-    found = judge(
+    content = judge(
         data,
         output,
         budget=budget,
@@ -68,7 +70,7 @@ def benchmark(
         say=say_aside,
         watch=progress,
     )
-    print(json.dumps(found)) if as_json else say(markdown(table(found["runs"])))
+    print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))))
 
 
 def compare(
@@ -90,4 +92,4 @@ def compare(
     for place, text in ((csv, tables.comma_separated), (latex, tables.latex)):
         if place is not None:
             write_bytes(place, text(shown).encode())
-    print(json.dumps(compared)) if as_json else say(tables.markdown(shown.without_empty()))
+    print(json.dumps(compared.written())) if as_json else say(tables.markdown(shown.without_empty()))

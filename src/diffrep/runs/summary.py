@@ -3,77 +3,106 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from diffrep import config
 from diffrep.config import Settings
 from diffrep.errors import UserError
 from diffrep.probes.factors import score
+from diffrep.probes.linear import Result
 from diffrep.runs.records import DISTANCE, FACTORS, METRICS, PROBES, PROFILE, current
 from diffrep.runs.run import SETTINGS
 
-NUMBERS = (
-    "bits_per_dim",
-    "bits_per_dim_se",
-    "rate_nats",
-    "refined_bits_per_dim",
-    "refined_bits_per_dim_se",
-    "refined_rate_nats",
-    "information_nats",
-    "information_nats_se",
-    "active_units",
-    "probe_linear",
-    "probe_linear_se",
-    "probe_knn",
-    "probe_knn_se",
-    "probe_few1",
-    "probe_few1_se",
-    "probe_few10",
-    "probe_few10_se",
-    "frechet",
-    "images_per_second",
-    "parameters",
-    "examples",
-    "seconds",
-)
+
+@dataclass(frozen=True)
+class Column:
+    """How a table shows a number: its heading, decimals, and whether the least is the best (None: neither)."""
+
+    heading: str
+    digits: int
+    lowest: bool | None = None
 
 
-def numbers(directory: Path) -> dict[str, float | int | None]:
-    """NUMBERS of a run: bits/dim, nats, accuracies, ...; None where a file does not say, is not there, or is of other
-    weights than the run's now.
+def number(heading: str | None = None, digits: int = 0, lowest: bool | None = None):
+    """A number that a run may lack; with a heading it is a column of tables."""
+    return field(default=None, metadata={"column": heading and Column(heading, digits, lowest)})
 
-    images_per_second, examples and seconds are of training alone. UserError: a file that cannot be read.
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of a run that stand beside those of others; None where its directory does not have them.
+
+    `..._se` is the standard error of what stands before it. images_per_second, examples and seconds are of training.
+    """
+
+    bits_per_dim: float | None = number("bits/dim", 4, lowest=True)
+    bits_per_dim_se: float | None = number()
+    rate_nats: float | None = number("rate (nats)", 2)
+    refined_bits_per_dim: float | None = number("bits/dim, refined codes", 4, lowest=True)
+    refined_bits_per_dim_se: float | None = number()
+    refined_rate_nats: float | None = number("rate, refined codes", 2)
+    information_nats: float | None = number("information (nats)", 2)
+    information_nats_se: float | None = number()
+    active_units: int | None = number("active units", 1)
+    probe_linear: float | None = number("linear probe", 4, lowest=False)
+    probe_linear_se: float | None = number()
+    probe_knn: float | None = number("kNN probe", 4, lowest=False)
+    probe_knn_se: float | None = number()
+    probe_few1: float | None = number("1 label a class", 4, lowest=False)
+    probe_few1_se: float | None = number()
+    probe_few10: float | None = number("10 labels a class", 4, lowest=False)
+    probe_few10_se: float | None = number()
+    frechet: float | None = number("Frechet distance", 2, lowest=True)
+    images_per_second: float | None = number("images/s", 0)
+    parameters: int | None = number("parameters", 0)
+    examples: int | None = number()
+    seconds: float | None = number()
+
+    def value(self, name: str) -> float | None:
+        """The number of that name; None where the name ends in `_se` and there is no such number."""
+        return getattr(self, name, None) if name.endswith("_se") else getattr(self, name)
+
+
+COLUMNS: dict[str, Column] = {f.name: column for f in fields(Numbers) if (column := f.metadata["column"])}
+
+
+def numbers(directory: Path) -> Numbers:
+    """The numbers of a run; None where a file does not say, is not there, or is of other weights than the run's now.
+
+    UserError: a file that cannot be read.
     """
     known = current(directory)
     metrics, profile = known[METRICS], known[PROFILE]
-    bound, trained = metrics.get("bound") or {}, metrics.get("trained") or {}
-    probes, far = metrics.get("probes", {}), known[DISTANCE]
-    refined = metrics.get("refined", {})
-    seconds, examples = _seconds(directory), trained.get("examples")
-    found = {
-        "bits_per_dim": bound.get("bits_per_dim"),
-        "bits_per_dim_se": bound.get("bits_per_dim_se"),
-        "rate_nats": metrics.get("rate_nats"),
-        **{f"refined_{name}": refined.get(name) for name in ("bits_per_dim", "bits_per_dim_se", "rate_nats")},
-        "information_nats": profile.get("integral_nats"),
-        "information_nats_se": profile.get("integral_se"),
-        "active_units": metrics.get("active_units"),
-        **{f"probe_{name}": probes.get(name) for name in ("linear", "linear_se", "knn", "knn_se")},
-        **dict.fromkeys(name for name in NUMBERS if name.startswith("probe_few")),
-        **accuracies(known[PROBES].get("scores", {}).get("code", {})),
-        "frechet": far.get("frechet"),
-        "images_per_second": examples / seconds if examples and seconds else None,
-        "parameters": metrics.get("parameters"),
-        "examples": examples,
-        "seconds": seconds,
+    bound, refined = metrics.get("bound") or {}, metrics.get("refined", {})
+    seconds, examples = _seconds(directory), (metrics.get("trained") or {}).get("examples")
+    return Numbers(
+        bits_per_dim=bound.get("bits_per_dim"),
+        bits_per_dim_se=bound.get("bits_per_dim_se"),
+        rate_nats=metrics.get("rate_nats"),
+        refined_bits_per_dim=refined.get("bits_per_dim"),
+        refined_bits_per_dim_se=refined.get("bits_per_dim_se"),
+        refined_rate_nats=refined.get("rate_nats"),
+        information_nats=profile.get("integral_nats"),
+        information_nats_se=profile.get("integral_se"),
+        active_units=metrics.get("active_units"),
+        frechet=known[DISTANCE].get("frechet"),
+        images_per_second=examples / seconds if examples and seconds else None,
+        parameters=metrics.get("parameters"),
+        examples=examples,
+        seconds=seconds,
+        **{f"probe_{name}": metrics.get("probes", {}).get(name) for name in ("linear", "linear_se", "knn", "knn_se")},
+        **accuracies(known[PROBES].get("scores", {}).get("code", {}), ("few-1", "few-10")),
+    )
+
+
+def accuracies(results: Mapping[str, Result], protocols: Sequence[str]) -> dict[str, Any]:
+    """Those of the protocols that have an accuracy, as fields of `Numbers`: "few-10" is probe_few10, with its error."""
+    known = {
+        f"probe_{name.replace('-', '')}": results[name] for name in protocols if "accuracy" in results.get(name, {})
     }
-    return {name: found[name] for name in NUMBERS}
-
-
-def accuracies(results: dict[str, dict]) -> dict[str, float]:
-    """Protocol -> result, to probe_linear, probe_linear_se, probe_few10, ...; nothing of a probe that could not be."""
-    known = {f"probe_{name.replace('-', '')}": result for name, result in results.items() if "accuracy" in result}
-    known = {name: result for name, result in known.items() if name in NUMBERS}
     return {n: r["accuracy"] for n, r in known.items()} | {f"{n}_se": r["se"] for n, r in known.items()}
 
 

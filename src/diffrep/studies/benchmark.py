@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from diffrep import config
 from diffrep.budget import Budget
 from diffrep.config import Settings
 from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
-from diffrep.files import write_bytes
 from diffrep.measures import evaluate
 from diffrep.methods.catalog import METHODS
 from diffrep.probes.references import PCA, PIXELS, RANDOM, references
 from diffrep.runs import records
 from diffrep.runs.run import DataCard
-from diffrep.runs.summary import NUMBERS, accuracies, changed
-from diffrep.studies.aggregate import groups, mean_and_error, table
+from diffrep.runs.summary import Numbers, accuracies, changed
+from diffrep.studies.aggregate import groups, mean_and_error
 from diffrep.studies.measurement import cut, probed
 from diffrep.studies.plan import plan
-from diffrep.studies.study import Cuts, Watch, silence, study, unwatched
-from diffrep.studies.table import files
+from diffrep.studies.row import Question, Row, StudyFile, rows_of
+from diffrep.studies.study import Cuts, Watch, silence, study, unwatched, write_files
 from diffrep.studies.twin import quiet
 
 BENCHMARK = "benchmark.json"
@@ -43,7 +43,7 @@ def benchmark(
     levels: int = 8,
     say: Callable[[str], None] = silence,
     watch: Watch = unwatched,
-) -> dict:
+) -> StudyFile:
     """Train and judge methods on data -> DIR/benchmark.json, table.md, .csv and .tex; returns the first.
 
     budget: of each run, in seconds or examples; or total: seconds for all, shared equally after a reserve for the
@@ -65,7 +65,7 @@ def benchmark(
         raise UserError(next(iter(failed.values())))
     trained = [name for name in names if name not in UNTRAINED]
     chosen = _budget(budget, total, len(trained) * seeds)
-    found: dict = {"settings": {}, "runs": []}
+    content: StudyFile = {"settings": {}, "runs": []}
     if trained:
         written = plan(
             {
@@ -81,14 +81,17 @@ def benchmark(
             },
             "the benchmark",
         )
-        found = study(written, directory, say=say, watch=watch)
-    known = {row["run"]: row for row in records.read(directory / BENCHMARK).get("runs", [])}
-    rows = [*found["runs"]]
+        content = study(written, directory, say=say, watch=watch, tables=False)
+    known = {row.run: row for row in rows_of(cast(StudyFile, records.read(directory / BENCHMARK)))}
+    rows = rows_of(content)
     for seed in range(seeds):
         here = config.override(first, [f"seed={seed}"])
         rows += _references([n for n in names if n in UNTRAINED], here, cuts, known, watch)
-    rows += [_row(name, seed) | {"error": reason} for name, reason in failed.items() for seed in range(seeds)]
-    return _write({**found, "study": "benchmark", "budget": chosen, "runs": _sorted(rows)}, directory)
+    rows += [_row(name, seed, error=reason) for name, reason in failed.items() for seed in range(seeds)]
+    in_order = [row.written() for row in _sorted(rows)]
+    whole: StudyFile = {**content, "study": "benchmark", "budget": chosen, "runs": in_order}
+    write_files(directory, BENCHMARK, whole, "Benchmark")
+    return whole
 
 
 def _methods(asked: Sequence[str] | None, settings: Settings, splits: Splits) -> tuple[list[str], dict[str, str]]:
@@ -119,16 +122,17 @@ def _budget(budget: str | None, total: str | None, runs: int) -> str:
     return f"{max(1, int(whole.amount * (1 - RESERVE) / max(runs, 1)))}s"
 
 
-def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[str, dict], watch: Watch) -> list[dict]:
+def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[str, Row], watch: Watch) -> list[Row]:
     """Rows of features that need no training, on the data as this seed cuts it; those that are known are kept."""
     if not names:
         return []
     splits = cuts.of(settings)
     encoder = config.override(settings, [f"method={ENCODER}"])
-    of = {"fingerprint": splits.test.fingerprint, "settings": changed(encoder)}
-    rows = {name: known.get(f"{name}-seed{settings.seed}") for name in names}
-    if all(row and all(row.get(key) == value for key, value in of.items()) for row in rows.values()):
-        return [row for row in rows.values() if row]
+    question = Question(settings=changed(encoder))
+    rows = [known[key] for name in names if (key := f"{name}-seed{settings.seed}") in known]
+    of_these = [row for row in rows if row.fingerprint == splits.test.fingerprint and row.answers(question)]
+    if len(of_these) == len(names):
+        return of_these
     model = quiet(encoder, DataCard.of(splits).facts(splits.train.histogram())).eval()
     parts = cut(splits)
     features = references(parts, settings.code.dim, lambda part: evaluate.codes(model, part))
@@ -136,30 +140,28 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[st
     for name in names:
         with watch() as progress:
             results = probed(features[name], parts, ("linear", "knn", "few"), progress)
-        row = _row(name, settings.seed)
-        made.append(row | accuracies(results) | of | {"dim": features[name][0].shape[1]})
+        made.append(
+            _row(
+                name,
+                settings.seed,
+                numbers=Numbers(**accuracies(results, ("linear", "knn", "few-1", "few-10"))),
+                fingerprint=splits.test.fingerprint,
+                question=replace(question, dim=features[name][0].shape[1]),
+            )
+        )
     return made
 
 
-def _row(name: str, seed: int) -> dict:
+def _row(name: str, seed: int, **more) -> Row:
     """A row of what was not trained."""
-    head = {"run": f"{name}-seed{seed}", "name": name, "method": name, "code": True, "seed": seed}
-    return head | {"axes": {}, "twin": None, **dict.fromkeys(NUMBERS), "factors": {}, "missing": {}, "error": None}
+    return Row(run=f"{name}-seed{seed}", name=name, method=name, code=True, seed=seed, axes={}, **more)
 
 
-def _sorted(rows: Sequence[dict]) -> list[dict]:
+def _sorted(rows: Sequence[Row]) -> list[Row]:
     """By the mean of the linear probe over seeds, best first; what has none comes last."""
 
-    def score(group: list[dict]) -> float:
-        mean, _ = mean_and_error(row["probe_linear"] for row in group)
+    def score(group: list[Row]) -> float:
+        mean, _ = mean_and_error(row.numbers.probe_linear for row in group)
         return -1.0 if mean is None else mean
 
     return [row for group in sorted(groups(rows), key=score, reverse=True) for row in group]
-
-
-def _write(content: dict, directory: Path) -> dict:
-    title = f"# Benchmark\n\n{content.get('about', '')}\n\n"
-    texts = {BENCHMARK: json.dumps(content, indent=2) + "\n", **files(table(content["runs"]), title)}
-    for name, text in texts.items():
-        write_bytes(directory / name, text.encode())
-    return content

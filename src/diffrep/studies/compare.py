@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from diffrep import runs
 from diffrep.errors import UserError
@@ -14,15 +16,49 @@ from diffrep.progress import Progress, silent
 from diffrep.runs import summary
 from diffrep.runs.records import METRICS, PROFILE, current
 from diffrep.runs.run import form, read_card
-from diffrep.studies.aggregate import COLUMNS
+from diffrep.runs.summary import COLUMNS, Column, Numbers
 from diffrep.studies.measurement import measure
-from diffrep.studies.table import Number, Table
+from diffrep.studies.table import Cell, Number, Table
+
+
+@dataclass(frozen=True)
+class Side:
+    """A run with its numbers, and what must agree for two runs to compare."""
+
+    run: str
+    method: str
+    seed: int
+    numbers: Numbers
+    fingerprint: str
+    protocol: str | None
+    levels: int | None
+    features: str | None
+    refined: str | None
+
+    def written(self) -> dict[str, Any]:
+        """An object of JSON, with all names on one level."""
+        content: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            content |= value if name == "numbers" else {name: value}
+        return content
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side, and a sentence for each reason why their numbers do not compare."""
+
+    runs: tuple[Side, ...]
+    notes: tuple[str, ...]
+
+    def written(self) -> dict[str, Any]:
+        """What `diffrep compare --json` prints."""
+        return {"runs": [side.written() for side in self.runs], "notes": list(self.notes)}
 
 
 def compare(
     directories: Sequence[str | Path], measured: bool = False, device: str = "auto", progress: Progress = silent
-) -> dict:
-    """{"runs": rows, "notes": sentences}: a row for each run, its numbers None where its directory does not have them.
+) -> Comparison:
+    """Each run with its numbers, None where its directory does not have them.
 
     measured: measure first what a run lacks of bound, probes and information. A note says where test examples,
     protocols or noise levels differ, so that numbers do not compare. UserError: no run, data of another shape.
@@ -41,46 +77,39 @@ def compare(
     if measured:
         for place in places:
             _complete(place, device, progress)
-    names = _names(places)
-    rows = []
-    for place, name, (settings, card) in zip(places, names, cards, strict=True):
+    sides = []
+    for place, name, (settings, card) in zip(places, _names(places), cards, strict=True):
         metrics = current(place)[METRICS]
-        rows.append(
-            {
-                "run": name,
-                "method": settings.method,
-                "seed": settings.seed,
-                **summary.numbers(place),
-                "fingerprint": card.fingerprints["test"],
-                "protocol": metrics.get("protocol"),
-                "levels": metrics.get("levels"),
-                "features": summary.seen_with(place),
-                "refined": summary.refined_with(place),
-            }
+        sides.append(
+            Side(
+                run=name,
+                method=settings.method,
+                seed=settings.seed,
+                numbers=summary.numbers(place),
+                fingerprint=card.fingerprints["test"],
+                protocol=metrics.get("protocol"),
+                levels=metrics.get("levels"),
+                features=summary.seen_with(place),
+                refined=summary.refined_with(place),
+            )
         )
-    return {"runs": rows, "notes": _notes(rows)}
+    return Comparison(tuple(sides), tuple(_notes(sides)))
 
 
-def table(compared: dict) -> Table:
-    """The rows as a table; where they compare, the best number in bold if its interval of two errors meets no other."""
-    rows = compared["runs"]
-    keys = [(name, key, digits) for name, key, digits, _ in COLUMNS] + [("examples seen", "examples", 0)]
-    lines = tuple(
-        (
-            row["run"],
-            row["method"],
-            str(row["seed"]),
-            *(Number(row[key], row.get(f"{key}_se"), n) for _, key, n in keys),
-        )
-        for row in rows
-    )
+def table(compared: Comparison) -> Table:
+    """The runs as a table; where they compare, the best number in bold if its interval of two errors meets no other."""
+    columns = {**COLUMNS, "examples": Column("examples seen", 0)}
+    lines: list[tuple[Cell, ...]] = []
+    for side in compared.runs:
+        own = side.numbers
+        cells = (Number(own.value(name), own.value(f"{name}_se"), c.digits) for name, c in columns.items())
+        lines.append((side.run, side.method, str(side.seed), *cells))
     note = (
         "± standard error over test examples, of probes with few labels over draws. -: not measured, or there is none."
     )
-    found = Table(("run", "method", "seed", *(name for name, *_ in keys)), tuple(lines), (note, *compared["notes"]))
-    for name, _, _, lowest in COLUMNS:
-        found = found if lowest is None or compared["notes"] else found.emphasised(name, lowest)
-    return found
+    headings = ("run", "method", "seed", *(column.heading for column in columns.values()))
+    shown = Table(headings, tuple(lines), (note, *compared.notes))
+    return shown if compared.notes else shown.best_in_bold(columns.values())
 
 
 def _complete(directory: Path, device: str, progress: Progress) -> None:
@@ -111,19 +140,19 @@ def _names(places: Sequence[Path]) -> list[str]:
     return [place.name if count[place.name] == 1 else str(place) for place in places]
 
 
-def _notes(rows: Sequence[dict]) -> list[str]:
-    """What keeps the rows from being compared, a sentence for each reason."""
-    reasons: list[tuple[str, Callable[[dict], object]]] = [
-        ("test examples (by their fingerprint)", lambda row: row["fingerprint"]),
-        ("protocols", lambda row: row["protocol"]),
-        ("numbers of noise levels in the bound", lambda row: row["levels"]),
-        ("features of the Frechet distance", lambda row: row["features"]),
-        ("steps that refined codes", lambda row: row["refined"]),
+def _notes(sides: Sequence[Side]) -> list[str]:
+    """What keeps the runs from being compared, a sentence for each reason."""
+    reasons: list[tuple[str, Callable[[Side], object]]] = [
+        ("test examples (by their fingerprint)", lambda side: side.fingerprint),
+        ("protocols", lambda side: side.protocol),
+        ("numbers of noise levels in the bound", lambda side: side.levels),
+        ("features of the Frechet distance", lambda side: side.features),
+        ("steps that refined codes", lambda side: side.refined),
     ]
     notes = []
     for what, of in reasons:
-        values = {row["run"]: of(row) for row in rows if of(row) is not None}
+        values = {side.run: of(side) for side in sides if of(side) is not None}
         if len(set(values.values())) > 1:
-            said = ", ".join(f"{run} {value}" for run, value in values.items())
-            notes.append(f"The {what} differ, so nothing is in bold: {said}.")
+            each = ", ".join(f"{run} {value}" for run, value in values.items())
+            notes.append(f"The {what} differ, so nothing is in bold: {each}.")
     return notes

@@ -6,65 +6,79 @@ import io
 from collections.abc import Sequence
 
 from diffrep.studies.aggregate import groups, mean_and_error
+from diffrep.studies.row import Row
 
 MARKERS = "osD^vP*X"
 
 
-def frontier(rows: Sequence[dict]) -> bytes | None:
+def frontier(rows: Sequence[Row]) -> bytes | None:
     """A PNG: bits/dim against rate, a point with two standard errors for each run with a code (hollow with refined
     codes), the mean of those without as a line in the colour of the same choices; None where no run has a bound."""
-    known = [row for row in rows if row["bits_per_dim"] is not None]
-    if not known:
+    bounded = [row for row in rows if row.numbers.bits_per_dim is not None]
+    if not bounded:
         return None
     figure, axes = _figure("rate (nats)", "bits/dim (\N{PLUS-MINUS SIGN} 2 standard errors)")
-    colours = _colours(known)
-    names = list(dict.fromkeys(row["name"] for row in known if row["code"]))
-    for group in groups(known):
-        name, colour = _label(group[0]), colours[_key(group[0])]
-        if not group[0]["code"]:
-            mean, _ = mean_and_error(row["bits_per_dim"] for row in group)
-            axes.axhline(mean, color=colour, linewidth=1.2, linestyle="--", label=name)
+    colours = _colours(bounded)
+    names = list(dict.fromkeys(row.name for row in bounded if row.code))
+    for group in groups(bounded):
+        label, colour = _label(group[0]), colours[_key(group[0])]
+        if not group[0].code:
+            mean, _ = mean_and_error(row.numbers.bits_per_dim for row in group)
+            axes.axhline(mean, color=colour, linewidth=1.2, linestyle="--", label=label)
             continue
-        for kind, fill, words in (("", colour, ""), ("refined_", "none", ", refined codes")):
-            drawn = [row for row in group if row.get(f"{kind}bits_per_dim") is not None]
-            if drawn:
+        own = [(n.rate_nats, n.bits_per_dim, n.bits_per_dim_se) for n in (row.numbers for row in group)]
+        refined = [
+            (n.refined_rate_nats, n.refined_bits_per_dim, n.refined_bits_per_dim_se)
+            for n in (row.numbers for row in group)
+            if n.refined_bits_per_dim is not None
+        ]
+        for points, fill, words in ((own, colour, ""), (refined, "none", ", refined codes")):
+            if points:
+                rate, bits, error = zip(*points, strict=True)
                 axes.errorbar(
-                    [row[f"{kind}rate_nats"] for row in drawn],
-                    [row[f"{kind}bits_per_dim"] for row in drawn],
-                    yerr=[2 * row[f"{kind}bits_per_dim_se"] for row in drawn],
-                    fmt=MARKERS[names.index(group[0]["name"]) % len(MARKERS)],
+                    rate,
+                    bits,
+                    yerr=[2 * se for se in error],
+                    fmt=MARKERS[names.index(group[0].name) % len(MARKERS)],
                     color=colour,
                     markerfacecolor=fill,
                     markersize=5,
                     capsize=2,
                     linewidth=1,
-                    label=name + words,
+                    label=label + words,
                 )
     return _png(figure, axes)
 
 
-def probe_bars(rows: Sequence[dict]) -> bytes | None:
+def probe_bars(rows: Sequence[Row]) -> bytes | None:
     """A PNG: mean accuracy of the probes of each run over seeds, with two standard errors; None where none is known."""
-    kinds = {"linear": "probe_linear", "kNN": "probe_knn"}
-    found = [group for group in groups(rows) if any(row[key] is not None for row in group for key in kinds.values())]
-    if not found:
+    scores = {
+        "linear": [[row.numbers.probe_linear for row in group] for group in groups(rows)],
+        "kNN": [[row.numbers.probe_knn for row in group] for group in groups(rows)],
+    }
+    labels = [_label(group[0]) for group in groups(rows)]
+    kept = [i for i in range(len(labels)) if any(v is not None for columns in scores.values() for v in columns[i])]
+    shown = {
+        name: pairs
+        for name, columns in scores.items()
+        if any(v is not None for c in columns for v in c)
+        for pairs in [[mean_and_error(columns[i]) for i in kept]]
+    }
+    if not kept:
         return None
     figure, axes = _figure("accuracy (\N{PLUS-MINUS SIGN} 2 standard errors)", "")
-    drawn = [kind for kind, key in kinds.items() if any(row[key] is not None for row in rows)]
-    for place, kind in enumerate(drawn):
-        pairs = [mean_and_error(row[kinds[kind]] for row in group) for group in found]
-        at = [i + place / (len(drawn) + 0.5) for i in range(len(found))]
+    for place, (name, pairs) in enumerate(shown.items()):
         axes.barh(
-            at,
+            [i + place / (len(shown) + 0.5) for i in range(len(kept))],
             [mean or 0.0 for mean, _ in pairs],
             xerr=[2 * (error or 0.0) for _, error in pairs],
-            height=1 / (len(drawn) + 0.5),
+            height=1 / (len(shown) + 0.5),
             capsize=2,
-            label=f"{kind} probe",
+            label=f"{name} probe",
         )
-    axes.set_yticks(range(len(found)), [_label(group[0]) for group in found])
+    axes.set_yticks(range(len(kept)), [labels[i] for i in kept])
     axes.invert_yaxis()
-    lowest = min(row[key] for group in found for row in group for key in kinds.values() if row[key] is not None)
+    lowest = min(v for columns in scores.values() for column in columns for v in column if v is not None)
     axes.set_xlim(max(0.0, lowest - 0.1), 1.0)
     return _png(figure, axes)
 
@@ -87,15 +101,15 @@ def _png(figure, axes) -> bytes:
     return file.getvalue()
 
 
-def _key(row: dict) -> tuple[str, ...]:
+def _key(row: Row) -> tuple[str, ...]:
     """What has one colour: the choices of the axes, or without axes the run with its twin."""
-    return tuple(row["axes"].values()) or (row["name"].removesuffix(", twin"),)
+    return tuple(row.axes.values()) or (row.name.removesuffix(", twin"),)
 
 
-def _colours(rows: Sequence[dict]) -> dict[tuple[str, ...], str]:
+def _colours(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
     keys = list(dict.fromkeys(map(_key, rows)))
     return {key: f"C{i % 10}" for i, key in enumerate(keys)}
 
 
-def _label(row: dict) -> str:
-    return ", ".join([row["name"], *row["axes"].values()])
+def _label(row: Row) -> str:
+    return ", ".join([row.name, *row.axes.values()])

@@ -7,10 +7,11 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -27,6 +28,7 @@ from diffrep.studies.aggregate import table
 from diffrep.studies.figures import frontier, probe_bars
 from diffrep.studies.measurement import measure
 from diffrep.studies.plan import Plan, Planned, expand
+from diffrep.studies.row import Question, Row, StudyFile, rows_of
 from diffrep.studies.table import files
 
 RESULTS, RUNS = "study.json", "runs"
@@ -63,10 +65,11 @@ def study(
     only: str | None = None,
     say: Callable[[str], None] = silence,
     watch: Watch = unwatched,
-) -> dict:
+    tables: bool = True,
+) -> StudyFile:
     """Make and measure every run of a plan that is not there yet -> the content of DIR/study.json.
 
-    Runs stand in DIR/runs; study.json, table.md, table.csv, table.tex and the figures are written after each. A run
+    Runs stand in DIR/runs; study.json, the figures and (`tables`) table.md, .csv and .tex are written after each. A run
     whose result is there, with the same settings and measures, is not repeated; one that was stopped goes on. A run
     that fails is a row with its reason under "error". only: the name of one run of the plan, made with its twins.
     KeyboardInterrupt: a stop, after which the same call goes on. UserError: a mistake in the plan, or a directory that
@@ -76,10 +79,9 @@ def study(
     first = cuts.of(_any_settings(plan))
     planned = expand(plan, DataCard.of(first).facts(first.train.histogram()))
     asked = chosen(planned, only)
-    rows = {row["run"]: row for row in records.read(directory / RESULTS).get("runs", [])}
     for run in planned:
         _same_settings(run, directory / RUNS / run.folder)
-    rows = {run.folder: rows[run.folder] | _head(run) for run in planned if _done(rows.get(run.folder), run, plan)}
+    rows = _known(directory, planned, plan)
     left = [run for run in asked if run.folder not in rows]
     if len(left) < len(asked):
         say(f"{len(asked) - len(left)} of {len(asked)} runs are there already.")
@@ -89,55 +91,65 @@ def study(
         time_left = f", about {spent / number * (len(left) - number):.0f} min left" if number else ""
         say(f"run {number + 1} of {len(left)}: {run.folder}{time_left}")
         rows[run.folder] = _row(run, plan, directory / RUNS / run.folder, cuts, watch)
-        if reason := rows[run.folder]["error"]:
+        if reason := rows[run.folder].error:
             say(f"{run.folder} failed: {reason}")
-        _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows])
-    return _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows])
+        _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows], tables)
+    return _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows], tables)
 
 
-def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) -> dict:
+def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) -> Row:
     """What study.json says of a run: trained to its budget from where it is, then measured."""
-    row = (
-        _head(run) | dict.fromkeys(summary.NUMBERS) | {"factors": {}, "missing": {}, "error": None, "fingerprint": None}
-    )
+    row = _head(run, plan)
     try:
         splits = cuts.of(run.settings)
         made = runs.train(run.settings, directory, splits=splits)
         if made.result is not None and made.result.interrupted:
             raise KeyboardInterrupt
         with watch() as progress:
-            row["missing"] = measure(made, splits, plan.measure, plan.levels, plan.features, plan.refine, progress)
-        row |= summary.numbers(directory) | {"factors": summary.factors(directory)}
-        row["fingerprint"] = made.card.fingerprints["test"]
+            missing = measure(made, splits, plan.measure, plan.levels, plan.features, plan.refine, progress)
+        return replace(
+            row,
+            numbers=summary.numbers(directory),
+            factors=summary.factors(directory),
+            missing=missing,
+            fingerprint=made.card.fingerprints["test"],
+        )
     except (UserError, RuntimeError) as error:  # the latter: out of memory, or a model that meets data it cannot take
-        row["error"] = str(error).splitlines()[0].replace(str(directory), run.folder)
-    return row | _asked(run, plan)
+        return replace(row, error=str(error).splitlines()[0].replace(str(directory), run.folder))
 
 
-def _head(run: Planned) -> dict:
+def _head(run: Planned, plan: Plan) -> Row:
+    """The row of a run that has no numbers yet."""
+    return Row(
+        run=run.folder,
+        name=run.name,
+        method=run.settings.method,
+        code=run.code,
+        seed=run.settings.seed,
+        axes=run.axes,
+        twin=run.twin,
+        question=Question(
+            measure=list(plan.measure),
+            levels=plan.levels,
+            features=public(plan.features),
+            refine=plan.refine if plan.refine and run.code else None,
+            settings=summary.changed(run.settings),
+        ),
+    )
+
+
+def _known(directory: Path, planned: Sequence[Planned], plan: Plan) -> dict[str, Row]:
+    """Folder -> row of the planned runs whose results are there, with the same settings and measures."""
+    file = cast(StudyFile, records.read(directory / RESULTS))
+    rows = {row.run: row for row in rows_of(file)}
+    heads = {run.folder: _head(run, plan) for run in planned}
     return {
-        "run": run.folder,
-        "name": run.name,
-        "method": run.settings.method,
-        "code": run.code,
-        "seed": run.settings.seed,
-        "axes": run.axes,
-        "twin": run.twin,
+        folder: replace(
+            rows[folder], **{name: getattr(head, name) for name in ("name", "method", "code", "axes", "twin")}
+        )
+        for folder, head in heads.items()
+        if folder in rows and rows[folder].answers(head.question)
     }
-
-
-def _done(row: dict | None, run: Planned, plan: Plan) -> bool:
-    """Is the result of a run there, with these settings and measures?"""
-    if row is None or row.get("error"):
-        return False
-    return all(row.get(key) == value for key, value in _asked(run, plan).items())
-
-
-def _asked(run: Planned, plan: Plan) -> dict:
-    """What was asked for; a row that says the same need not be made again."""
-    measured = {"measure": list(plan.measure), "levels": plan.levels, "features": public(plan.features)}
-    refined = {"refine": plan.refine} if plan.refine and run.code else {}
-    return {**measured, **refined, "settings": summary.changed(run.settings)}
 
 
 def _same_settings(run: Planned, directory: Path) -> None:
@@ -171,25 +183,32 @@ def _any_settings(plan: Plan) -> Settings:
     return config.override(Settings(), [*plan.changes, *words])
 
 
-def _write(plan: Plan, directory: Path, rows: list[dict]) -> dict:
-    """study.json, tables and figures; returns the first."""
+def _write(plan: Plan, directory: Path, rows: list[Row], tables: bool) -> StudyFile:
+    """study.json, figures and tables; returns the first."""
     settings = plan.model_dump(mode="json", by_alias=True)
-    content = {
+    content: StudyFile = {
         "study": plan.name,
         "about": plan.about,
         "settings": {**settings, "data": Path(plan.data).name, "features": public(plan.features)},
         "commit": commit(),
         "hardware": hardware(),
-        "runs": rows,
+        "runs": [row.written() for row in rows],
     }
-    title = f"# {plan.name}\n\n{plan.about}\n\n" if plan.about else f"# {plan.name}\n\n"
-    texts = {RESULTS: json.dumps(content, indent=2) + "\n", **files(table(rows), title)}
-    for name, text in texts.items():
-        write_bytes(directory / name, text.encode())
+    write_files(directory, RESULTS, content, plan.name if tables else None)
     for name, picture in {"frontier.png": frontier(rows), "probes.png": probe_bars(rows)}.items():
         if picture is not None:
             write_bytes(directory / name, picture)
     return content
+
+
+def write_files(directory: Path, name: str, content: StudyFile, title: str | None) -> None:
+    """The JSON file of that name; with a title, table.md, .csv and .tex beside it."""
+    texts = {name: json.dumps(content, indent=2) + "\n"}
+    if title is not None:
+        about = content.get("about")
+        texts |= files(table(rows_of(content)), f"# {title}\n\n{about}\n\n" if about else f"# {title}\n\n")
+    for file, text in texts.items():
+        write_bytes(directory / file, text.encode())
 
 
 def commit() -> str | None:

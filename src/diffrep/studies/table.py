@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+
+from diffrep.runs.summary import Column
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ class Table:
         ]
         rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
         return replace(self, columns=tuple(self.columns[i] for i in kept), rows=rows)
+
+    def best_in_bold(self, columns: Iterable[Column]) -> Table:
+        """With the best number in bold in each of the columns in which one can be the best, as of `emphasised`."""
+        shown = self
+        for column in columns:
+            shown = shown if column.lowest is None else shown.emphasised(column.heading, column.lowest)
+        return shown
 
     def emphasised(self, column: str, lowest: bool) -> Table:
         """With the best number of a column in bold, if its interval (2 se) does not meet another."""
