@@ -5,7 +5,7 @@ import torch
 
 from diffrep.denoising.denoiser import Denoiser, Prediction
 from diffrep.denoising.noise import VE, VP, Cosine, LinearGamma
-from diffrep.denoising.parameterisations import EDM, Eps, Marginal, Score, V, X
+from diffrep.denoising.parameterisations import EDM, Eps, Marginal, Score, V, X, lattice
 from oracles import ExactNetwork, Gaussian, LinearGaussian
 
 BINS = 9
@@ -161,6 +161,27 @@ def test_marginal_of_65536_levels():
         mean, std = marginal.moments(y[:, None], torch.full((60, 1), s))
         true_mean, true_std = posterior_by_hand(counts[0], y, s)
         assert (mean[:, 0] - true_mean).abs().max() < 5e-3 and (std[:, 0] - true_std).abs().max() < 5e-3
+
+
+@pytest.mark.parametrize("bins", [1024, 65536])
+def test_the_data_end_is_within_a_level(bins):
+    """With noise of a sixth of a level each pixel's own value tells its level, however many levels there are."""
+    generator = torch.Generator().manual_seed(0)
+    x = 2 * (torch.randint(bins, (2000, 1), generator=generator) + 0.5) / bins - 1
+    s = torch.full((2000, 1), 2 / bins / 6)
+    mean, std = Marginal(1, bins, torch.ones(1, bins)).moments(x + s * torch.randn(x.shape, generator=generator), s)
+    assert (mean - x).abs().mean() * bins / 2 < 0.05 and std.mean() * bins / 2 < 0.1
+
+
+def test_lattice_is_the_posterior_of_even_levels():
+    """By hand, over all levels at once: the mean and the spread that Bayes' rule gives, inside of the range."""
+    bins = 301
+    y = torch.linspace(-0.9, 0.9, 77, dtype=torch.float64)
+    for width in (0.05, 1 / 6, 0.4, 0.9, 1.5, 5.0):
+        s = width * 2 / bins
+        hand = posterior_by_hand(torch.ones(bins, dtype=torch.float64), y, s)
+        for said, true in zip(lattice(y[:, None], torch.tensor(s, dtype=torch.float64), bins), hand, strict=True):
+            assert (said[:, 0] - true).abs().max() < 5e-3 * 2 / bins
 
 
 def test_marginal_is_finite_at_both_ends():

@@ -99,6 +99,8 @@ def show_metrics(metrics: dict) -> None:
         )
         if metrics["active_units"] is not None:
             table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
+    if "worse_than_even" in metrics:
+        table.add_row("mind", metrics["worse_than_even"])
     if "bound_in_steps" in metrics:
         chain = metrics["bound_in_steps"]
         said = f"{chain['bits_per_dim']:.4f} +- {chain['bits_per_dim_se']:.4f}   diffusion {chain['diffusion']:.4f}"

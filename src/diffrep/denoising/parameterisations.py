@@ -82,7 +82,9 @@ class Marginal(Parameterisation):
     so the network learns only what a pixel has to do with its neighbours. Where one pixel's noisy value already tells
     its level, std vanishes and with it the network's error. The network sees mean and std beside x_t.
 
-    Both moments are tabulated over y = x_t / alpha and log(sigma / alpha) and read by bilinear interpolation.
+    Both moments are tabulated over y = x_t / alpha and log(sigma / alpha) and read by bilinear interpolation. More than
+    512 levels are tabulated in 512 groups of neighbours; noise that is narrower than a group meets levels that are
+    equally likely (`lattice`), as they nearly are inside of a group.
     histogram: (C, bins) counts; None leaves the table empty, to be loaded.
     """
 
@@ -92,7 +94,7 @@ class Marginal(Parameterisation):
 
     def __init__(self, data_channels: int, bins: int, histogram: Tensor | None = None):
         super().__init__()
-        self.groups = min(bins, 512)
+        self.bins, self.groups = bins, min(bins, 512)
         width = 2 / self.groups
         self.log_low, self.log_high = math.log(0.1 * width), math.log(60.0)
         self.register_buffer("table", torch.zeros(data_channels, self.rows, self.columns, 2))
@@ -120,7 +122,11 @@ class Marginal(Parameterisation):
         near = torch.lerp(read(0), read(1), dc)
         far = torch.lerp(read(self.columns), read(self.columns + 1), dc)
         mean, std = torch.lerp(near, far, dr).unbind(-1)
-        return mean, std
+        if self.groups == self.bins:
+            return mean, std
+        wide = (s * self.groups / 2).log2().clamp(0, 1)  # 0 for noise narrower than a group, 1 from two groups on
+        fine_mean, fine_std = lattice(y, s, self.bins)
+        return torch.lerp(fine_mean, mean, wide), torch.lerp(fine_std, std, wide)
 
     def _moments(self, histogram: Tensor) -> Tensor:
         """The posterior moments at every point of the table; one count in a thousand is spread over all levels."""
@@ -143,6 +149,26 @@ class Marginal(Parameterisation):
             variance = (posterior * (centre - mean[..., None]) ** 2).sum(-1)
             table[:, i] = torch.stack([mean, variance.sqrt()], -1).float()
         return table
+
+
+def lattice(y: Data, s: Tensor, bins: int) -> tuple[Data, Data]:
+    """Mean and standard deviation of x given y = x + s noise where all `bins` levels are equally likely.
+
+    For noise of r levels, r > 0.7, they are y and s to a thousandth of a level (Poisson's summation: the error is of the
+    order exp(-2 pi^2 r^2)); for narrower noise the seven levels around y are summed. y outside of the levels is moved to the nearest.
+    """
+    step = 2 / bins
+    y = y.clamp(-1 + step / 2, 1 - step / 2)
+    place = (y + 1) / step - 0.5
+    nearest = place.round()
+    narrow = (s / step).clamp(1e-3, 0.7)
+    offset = torch.arange(-3, 4, device=y.device, dtype=y.dtype)
+    gap = nearest[..., None] + offset - place[..., None]  # of the seven levels to y, in levels
+    weight = torch.softmax(-0.5 * (gap / narrow[..., None]) ** 2, -1)
+    mean = (weight * gap).sum(-1)
+    std = ((weight * (gap - mean[..., None]) ** 2).sum(-1)).sqrt()
+    is_wide = s > 0.7 * step
+    return torch.where(is_wide, y, y + step * mean), torch.where(is_wide, s, step * std)
 
 
 def _both(x: Data | None, eps: Data | None, x_t: Data, alpha: Tensor, sigma: Tensor) -> tuple[Data, Data]:

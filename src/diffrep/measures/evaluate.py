@@ -92,11 +92,23 @@ def _bound(run: Run, test: Examples, levels: int, progress: Progress) -> dict:
         return {**none, "denoising": _denoising(model, test, levels, run.settings.code.drop > 0, progress)}
     unit = "bits/dim" if test.bins else "bits/dim of a density (continuous data)"
     return {
-        "bound": {**result.summary(), "unit": unit},
+        "bound": {**(summary := result.summary()), "unit": unit},
+        **_worse_than_even(summary["bits_per_dim"], test.bins),
         "rate_nats": result.rate_nats,
         "active_units": result.active_units,
         **_in_steps(run, result, test, progress),
     }
+
+
+def _worse_than_even(bits: float, bins: int | None) -> dict:
+    """A sentence where a bound is above log2(levels), which a model has that calls all levels equally likely."""
+    if bins is None or bits <= math.log2(bins):
+        return {}
+    said = (
+        f"the bound is above log2({bins:,}) = {math.log2(bins):.2f} bits/dim, which calling all levels equally likely"
+        " would cost: the model has not learned yet; train longer, or with a smaller train.lr."
+    )
+    return {"worse_than_even": said}
 
 
 def _in_steps(run: Run, continuous: bounds.Bound, test: Examples, progress: Progress) -> dict:

@@ -217,7 +217,9 @@ class _Engine:
             torch.set_flush_denormal(True)
         self.bare.to(self.here.device)
         if self.channels_last:
-            self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for weight in self.bare.parameters():
+                if weight.ndim == 4:  # kernels of pictures; those of volumes, which have five axes, stay as they are
+                    weight.data = weight.data.to(memory_format=torch.channels_last)
         self.bare.train()
         self.clip = clip
         self.players: dict[str, Groups] = {k: v for k, v in self.bare.players().items() if v}  # type: ignore[operator]
