@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from diffrep.methods.parts import Facts
 from diffrep.models.base import Model, evaluating
 from diffrep.runs import records
 from diffrep.runs.diagnosis import Adviser
+from diffrep.runs.lock import LOCK, locked
 from diffrep.runs.records import WEIGHTS, weights_digest
 from diffrep.shapes import Shape
 from diffrep.training import engine
@@ -33,7 +35,7 @@ from diffrep.training.process import place
 
 IN_MEMORY = "array"  # what the settings call data that was handed over as it is
 SETTINGS, DATA = "config.json", "data.json"
-BEGUN = (DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # all that a run holds which was killed before its first step
+BEGUN = (LOCK, DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # all that a run holds which was killed before its first step
 PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
 FREE = (
     "budget",
@@ -136,7 +138,7 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
 
     restart: remove that run first. splits: data at hand, in place of what settings.data names. Nothing is written
     before settings and data are known to be good. UserError: the directory holds another run (other settings, other
-    data), or something that is no run.
+    data), or something that is no run; another process trains in it.
     """
     directory = Path(directory)
     method(settings.method)
@@ -153,40 +155,42 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
             _remove_run(directory)
         _describe(directory, card, settings)
 
-    examples = splits.train.to(here.device)
-    t = settings.train
-    result = engine.train(
-        model,
-        Stream(examples, t.batch // t.accumulate, settings.seed, here.part, here.parts, t.workers),
-        directory=directory,
-        budget=Budget.parse(t.budget).of(len(splits.train)),
-        seed=settings.seed,
-        batch=t.batch,
-        accumulate=t.accumulate,
-        lr=t.lr,
-        beta1=t.beta1,
-        beta2=t.beta2,
-        weight_decay=t.weight_decay,
-        warmup=t.warmup,
-        schedule=t.schedule,
-        clip=t.clip,
-        ema=t.ema,
-        precision=t.precision,
-        compile=t.compile,
-        channels_last=t.channels_last,
-        device=t.device,
-        log_every=t.log_every,
-        checkpoint_every=t.checkpoint_every,
-        trackers=t.trackers,
-        anew=restart,
-        begin=begin,
-        advise=Adviser(settings, model.target),
-    )
-    facts = load_weights(model, directory / WEIGHTS)
-    if model.prior is not None:
-        _fit_prior(model, model.prior, examples)
-    if here.main:
-        save_tensors(directory / WEIGHTS, model.state_dict(), {**facts, "complete": True})
+    with locked(directory) if here.main else nullcontext():
+        _existing(directory, None if restart else settings)  # again, now that nobody else can change it
+        examples = splits.train.to(here.device)
+        t = settings.train
+        result = engine.train(
+            model,
+            Stream(examples, t.batch // t.accumulate, settings.seed, here.part, here.parts, t.workers),
+            directory=directory,
+            budget=Budget.parse(t.budget).of(len(splits.train)),
+            seed=settings.seed,
+            batch=t.batch,
+            accumulate=t.accumulate,
+            lr=t.lr,
+            beta1=t.beta1,
+            beta2=t.beta2,
+            weight_decay=t.weight_decay,
+            warmup=t.warmup,
+            schedule=t.schedule,
+            clip=t.clip,
+            ema=t.ema,
+            precision=t.precision,
+            compile=t.compile,
+            channels_last=t.channels_last,
+            device=t.device,
+            log_every=t.log_every,
+            checkpoint_every=t.checkpoint_every,
+            trackers=t.trackers,
+            anew=restart,
+            begin=begin,
+            advise=Adviser(settings, model.target),
+        )
+        facts = load_weights(model, directory / WEIGHTS)
+        if model.prior is not None:
+            _fit_prior(model, model.prior, examples)
+        if here.main:
+            save_tensors(directory / WEIGHTS, model.state_dict(), {**facts, "complete": True})
     return Run(directory, settings, card, model.eval(), result, splits)
 
 
@@ -277,15 +281,12 @@ def _flat(settings: dict, prefix: str = "") -> dict:
 
 def _describe(directory: Path, card: DataCard, settings: Settings) -> None:
     """Write what a run is made of; where that fails in a new directory, nothing is left of it."""
-    new = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
         write_bytes(directory / DATA, _json(asdict(card)))
         write_bytes(directory / SETTINGS, (settings.model_dump_json(indent=2) + "\n").encode())
     except UserError:
-        for path in new:
-            if path.is_dir():
-                (path / DATA).unlink(missing_ok=True)
-                path.rmdir()
+        if not (directory / SETTINGS).exists():
+            (directory / DATA).unlink(missing_ok=True)
         raise
 
 

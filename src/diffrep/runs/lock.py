@@ -1,0 +1,53 @@
+"""One process at a time trains in a run directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from diffrep.errors import UserError
+from diffrep.files import writing
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a run directory, made where it is not there; UserError where another process holds it.
+
+    The lock is the system's (flock), so it goes with its process, killed or not; a file system without locks has none.
+    Directories that were made and stayed empty are removed in the end.
+    """
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = _held(directory / LOCK)
+    try:
+        yield
+    finally:
+        (directory / LOCK).unlink(missing_ok=True)  # before it is let go: who waits sees that the file is no more
+        os.close(file)
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+
+
+def _held(path: Path) -> int:
+    """The open file of the lock; UserError where another process holds it."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(file)
+            raise UserError(
+                f"{path.parent} is being trained by another process: wait for it, or name another directory with --out."
+            ) from error
+        except OSError:
+            return file
+        if os.fstat(file).st_nlink:
+            return file
+        os.close(file)  # its holder removed it just now: take a new one
