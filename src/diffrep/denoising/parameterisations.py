@@ -154,8 +154,9 @@ class Marginal(Parameterisation):
 def lattice(y: Data, s: Tensor, bins: int) -> tuple[Data, Data]:
     """Mean and standard deviation of x given y = x + s noise where all `bins` levels are equally likely.
 
-    For noise of r levels, r > 0.7, they are y and s to a thousandth of a level (Poisson's summation: the error is of the
-    order exp(-2 pi^2 r^2)); for narrower noise the seven levels around y are summed. y outside of the levels is moved to the nearest.
+    For noise of r levels, r > 0.7, they are y and s to a thousandth of a level (Poisson's summation: the error is of
+    the order exp(-2 pi^2 r^2)); for narrower noise the seven levels around y are summed. y outside of the levels is
+    moved to the nearest.
     """
     step = 2 / bins
     y = y.clamp(-1 + step / 2, 1 - step / 2)
