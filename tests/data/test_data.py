@@ -64,16 +64,15 @@ def test_labels_of_a_pair():
         assert splits.train.label_names == (["x", "y"] if labels[0] == "y" else ["3", "7"])
 
 
-def test_few_labels():
-    """So many of each class, no others, the same for the same seed; too few is an error with the class's name."""
-    part = load((GREY.repeat(5, 0), np.array((["a", "b"] * 3) * 10))).train
-    chosen = part.few_labels(4, seed=1)
-    assert part.labels[chosen].bincount().tolist() == [4, 4] and len(set(chosen.tolist())) == 8
-    assert torch.equal(chosen, part.few_labels(4, seed=1)) and not torch.equal(chosen, part.few_labels(4, seed=2))
-    with pytest.raises(UserError, match=r"class a has .* expected 40"):
-        part.few_labels(40, seed=0)
+def test_examples_that_have_a_label():
+    """-1 is no label; the others keep their order."""
+    part = load((GREY.repeat(5, 0), np.array((["a", "", "b"] * 2) * 10))).train
+    known, labels = part.labelled()
+    rows = (part.labels >= 0).nonzero()[:, 0]
+    assert 0 < len(known) < len(part) and torch.equal(labels, part.labels[rows])
+    assert torch.equal(known.batch(torch.arange(len(known))).x, part.batch(rows).x)
     with pytest.raises(UserError, match="no labels"):
-        load(GREY).train.few_labels(1, seed=0)
+        load(GREY).train.labelled()
 
 
 def test_fingerprint_is_of_content_and_order(tmp_path):

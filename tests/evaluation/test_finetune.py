@@ -8,9 +8,9 @@ from torch import nn
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
 from diffrep.evaluation.finetune import codes, encoder_of, finetune, frozen
-from diffrep.evaluation.fitting import accuracy
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
+from diffrep.probes.fitting import accuracy
 from diffrep.probes.linear import linear
 
 SMALL = ["encoder.width=8", "decoder.width=8", "code.dim=4"]

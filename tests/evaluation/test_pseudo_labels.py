@@ -7,9 +7,9 @@ from scipy import sparse
 from torch import nn
 
 from diffrep.evaluation.finetune import Classifier, Tuned
-from diffrep.evaluation.fitting import accuracy
 from diffrep.evaluation.pseudo_labels import balanced, composite, pseudo_labels, train
-from diffrep.probes.neighbours import neighbour_graph, spread
+from diffrep.probes.fitting import accuracy
+from diffrep.probes.neighbours import neighbour_graph, spread_labels
 
 
 def two_clusters(size: int = 40, apart: float = 10.0):
@@ -25,7 +25,7 @@ def test_two_separated_clusters_are_exact_and_certain():
     labels = np.where(np.arange(40) < 2, y, -1)
     w = neighbour_graph(x, weighed=True)
     assert sparse.csgraph.connected_components(w)[0] == 2
-    scores = spread(w, np.eye(2)[labels] * (labels >= 0)[:, None])
+    scores = spread_labels(w, np.eye(2)[labels] * (labels >= 0)[:, None])
     assert np.array_equal(scores.argmax(1), y) and np.all(scores[np.arange(40), 1 - y] == 0)
     guess, weight = pseudo_labels(x, labels, 2)
     assert np.array_equal(guess, y)
@@ -50,7 +50,7 @@ def test_pseudo_labels_come_in_the_shares_of_the_known():
     labels = np.full(120, -1)
     labels[[0, 119]] = 0, 1
     seeds = np.eye(2)[labels] * (labels >= 0)[:, None]
-    share = spread(neighbour_graph(x, weighed=True), seeds)[labels < 0].argmax(1).mean()
+    share = spread_labels(neighbour_graph(x, weighed=True), seeds)[labels < 0].argmax(1).mean()
     guess, _ = pseudo_labels(x, labels, 2)
     assert abs(guess[labels < 0].mean() - 0.5) < abs(share - 0.5) - 0.05
 

@@ -7,12 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from diffrep.measures.readout import known_labels, picture
+from diffrep.measures.readout import picture
 from diffrep.measures.semi import _mean
-from oracles import examples_of
 from runs_at_hand import diffrep, one_sentence, run_of
 
 QUICK = {
@@ -114,14 +112,6 @@ def test_the_error_is_of_new_labels_and_new_examples():
     one draw tells nothing of the first."""
     assert _mean([0.8, 0.9], 100)["se"] == pytest.approx(math.sqrt(0.05**2 + 0.85 * 0.15 / 100))
     assert _mean([0.8], 100)["se"] == pytest.approx(0.04)
-
-
-def test_examples_without_a_label_are_left_out():
-    """-1 is no label; the others keep their order."""
-    examples = examples_of(np.arange(4, dtype=np.uint8).reshape(4, 1), 17, torch.tensor([1, -1, 0, 2]))
-    part, labels = known_labels(examples)
-    assert labels.tolist() == [1, 0, 2] and part.batch(torch.arange(3)).x.shape == (3, 1)
-    assert torch.equal(part.batch(torch.arange(3)).x, examples.batch(torch.tensor([0, 2, 3])).x)
 
 
 def test_the_picture_has_a_point_for_each_time():

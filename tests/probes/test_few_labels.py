@@ -70,7 +70,7 @@ def test_intervals_hold_the_mean_over_all_draws():
     rng, held = np.random.default_rng(0), []
     for _ in range(2000):
         share = np.clip(0.7 + 0.08 * rng.normal(size=(5, 1)), 0, 1)
-        said = over_draws(rng.random((5, 400)) < share, 1, "test", 1)
+        said = over_draws(rng.random((5, 400)) < share, 1, "test", 1, {})
         held.append(said["low"] <= 0.7 <= said["high"])
     assert abs(np.mean(held) - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 2000)
 
@@ -90,7 +90,7 @@ def test_the_error_of_the_test_split_is_its_spread():
     means, errors = [], []
     for _ in range(400):
         hard = rng.beta(2, 1, 100)
-        said = over_draws(rng.random((500, 100)) < hard, 1, "test", 1)
+        said = over_draws(rng.random((500, 100)) < hard, 1, "test", 1, {})
         means.append(said["accuracy"])
         errors.append(said["test_se"])
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
@@ -104,3 +104,11 @@ def test_too_few_of_a_class_are_named():
         few_labels(TRAIN, TEST, 5, draws=1)
     with pytest.raises(UserError, match="larger share"):
         few_labels(TRAIN, (TEST[0], np.full(200, -1)), 5)
+
+
+def test_a_class_that_is_too_small_is_named():
+    """So that whoever asked knows which; the draws of fewer labels are those of more, whoever asks for them."""
+    with pytest.raises(UserError, match=r"class cat has 2 .* expected 3"):
+        drawn(np.array([0, 0, 0, 1, 1]), 3, 1, seed=0, names=["dog", "cat"])
+    for one, first in zip(drawn(TRAIN[1], 4, 1, seed=0), drawn(TRAIN[1], 4, 5, seed=0), strict=False):
+        assert np.array_equal(one, first)

@@ -9,7 +9,7 @@ from sklearn.metrics import r2_score
 from sklearn.svm import SVC
 
 from diffrep.errors import UserError
-from diffrep.probes.linear import ALPHAS, STRENGTHS, SVM_STRENGTHS, best, explained, linear, regression, spread, svm
+from diffrep.probes.linear import ALPHAS, STRENGTHS, SVM_STRENGTHS, best, explained, linear, regression, svm, thinned
 from diffrep.probes.mlp import mlp
 from diffrep.probes.neighbours import knn
 from diffrep.probes.protocols import protocols
@@ -150,12 +150,12 @@ def test_by_name_all_training_examples_count(name):
     assert protocols([name], numbers=name == "regression")[name].measure(part, part, part)["train_examples"] == 20_100
 
 
-def test_most_training_examples_of_others_are_spread(splits):
+def test_most_training_examples_of_others_are_thinned(splits):
     """A split in the order of its classes keeps all of them under a cap."""
     order = np.argsort(splits[0][1], kind="stable")
     train = splits[0][0][order], splits[0][1][order]
-    assert len(np.unique(spread(train, 9)[1])) == 3
-    assert svm(train, *splits[1:], most=60) == svm(spread(train, 60), *splits[1:])
+    assert len(np.unique(thinned(train, 9)[1])) == 3
+    assert svm(train, *splits[1:], most=60) == svm(thinned(train, 60), *splits[1:])
     assert svm(train, *splits[1:], most=60)["train_examples"] == 60
 
 

@@ -9,7 +9,7 @@ from sklearn.semi_supervised import LabelSpreading
 from diffrep.errors import UserError
 from diffrep.probes import neighbours
 from diffrep.probes.few_labels import few_labels
-from diffrep.probes.neighbours import NUMBERS, knn, nearest, neighbour_graph, spread, spreading, vote
+from diffrep.probes.neighbours import NUMBERS, knn, nearest, neighbour_graph, spread_labels, spreading, vote
 
 
 def split(size: int, seed: int, dtype=np.float64) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +83,9 @@ def test_spreading_is_its_closed_form():
     s = w / np.sqrt(np.outer(w.sum(0), w.sum(0)))
     np.testing.assert_allclose(neighbour_graph(x).toarray(), w, atol=1e-12)
     y = np.eye(60)[:, [3, 17, 40]]
-    np.testing.assert_allclose(spread(neighbour_graph(x), y), np.linalg.solve(np.eye(60) - 0.99 * s, y), rtol=1e-3)
+    np.testing.assert_allclose(
+        spread_labels(neighbour_graph(x), y), np.linalg.solve(np.eye(60) - 0.99 * s, y), rtol=1e-3
+    )
 
 
 def test_the_graph_is_that_of_cosines_by_hand():
@@ -109,7 +111,7 @@ def test_what_touches_nothing_keeps_what_it_has():
     s = w / np.sqrt(np.outer(degree, degree))
     y = np.eye(9)[:, [0, 1, 8]]
     expected = np.linalg.solve(np.eye(9) - 0.99 * s, y)
-    np.testing.assert_allclose(spread(sparse.csr_array(w), y), expected, atol=1e-4)
+    np.testing.assert_allclose(spread_labels(sparse.csr_array(w), y), expected, atol=1e-4)
     assert np.allclose(expected[8], [0, 0, 1])
 
 
@@ -125,7 +127,7 @@ def test_spreading_agrees_with_scikit_learn():
     walked = LabelSpreading(kernel=lambda a, b: weights, alpha=0.99, max_iter=10_000, tol=1e-9).fit(every, labels)
     seeds = np.zeros((len(every), 4))
     seeds[rows, y[rows]] = 1
-    assert (spread(graph, seeds).argmax(1) == walked.transduction_).mean() > 0.995
+    assert (spread_labels(graph, seeds).argmax(1) == walked.transduction_).mean() > 0.995
 
 
 def test_unlabelled_examples_take_part():
@@ -147,8 +149,8 @@ def test_unlabelled_examples_take_part():
 
 def test_test_labels_are_not_seen(monkeypatch):
     """The seeds are those of train whatever the labels of the test split; its unlabelled examples are not scored."""
-    seeds, real = [], neighbours.spread
-    monkeypatch.setattr(neighbours, "spread", lambda graph, y: seeds.append(y.copy()) or real(graph, y))
+    seeds, real = [], neighbours.spread_labels
+    monkeypatch.setattr(neighbours, "spread_labels", lambda graph, y: seeds.append(y.copy()) or real(graph, y))
     (x, y), _, (x_test, y_test) = PARTS
     said = spreading((x, y), (x_test, y_test), 2, draws=2)
     other = spreading((x, y), (x_test, np.where(np.arange(307) < 100, -1, (y_test + 1) % 4)), 2, draws=2)

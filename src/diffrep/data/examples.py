@@ -84,21 +84,11 @@ class Examples:
             )
         return self.labels
 
-    def few_labels(self, per_class: int, seed: int) -> Tensor:
-        """Positions of `per_class` examples of each class that occurs, drawn by `seed`, in rising order."""
-        labels = self.require_labels().cpu()
-        generator = torch.Generator().manual_seed(seed)
-        chosen = []
-        for label in labels[labels >= 0].unique().tolist():
-            members = (labels == label).nonzero()[:, 0]
-            if len(members) < per_class:
-                name = self.label_names[label] if self.label_names else label
-                raise UserError(
-                    f"class {name} has {len(members)} examples in the {self.split} split of {self.name}, expected "
-                    f"{per_class} for each class: ask for fewer."
-                )
-            chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
-        return torch.cat(chosen).sort().values
+    def labelled(self) -> tuple[Examples, Tensor]:
+        """The examples that have a label, and their labels on the CPU; UserError where no label is known at all."""
+        rows = (self.require_labels().cpu() >= 0).nonzero()[:, 0]
+        part = self.subset(rows)
+        return part, part.require_labels().cpu()
 
     def spread(self, most: int) -> Tensor:
         """At most `most` positions, all of them where there are fewer, evenly from the first to the last."""

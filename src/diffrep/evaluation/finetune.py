@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -13,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.errors import UserError
-from diffrep.evaluation.fitting import Labelled, cross_entropy, fit
 from diffrep.models.base import Model
 from diffrep.models.diffusion import DiffusionModel
-from diffrep.probes.linear import STRENGTHS
+from diffrep.probes.fitting import Labelled, cross_entropy, fit
+from diffrep.probes.linear import logistic
 from diffrep.shapes import CodeVector, Data
 
 PROTOCOL = "finetune-1"  # head from the frozen probe; Adam 1e-3 on it; encoder's rate and the step by validation
@@ -76,12 +75,10 @@ class Tuned:
 
 
 def frozen(encoder: nn.Module, train: Labelled, valid: Labelled) -> Classifier:
-    """The linear probe of `diffrep.evaluation.probes` as a network, on a copy of the encoder, all of it to be trained.
+    """The linear probe as a network, on a copy of the encoder, all of it to be trained.
 
     UserError where training has one class, or validation no example.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     if len(train[1].unique()) < 2 or not len(valid[1]):
@@ -93,10 +90,7 @@ def frozen(encoder: nn.Module, train: Labelled, valid: Labelled) -> Classifier:
     z, z_valid = (codes(encoder, x) for x, _ in (train, valid))
     y, y_valid = (part[1].cpu().numpy() for part in (train, valid))
     scaler = StandardScaler().fit(z)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fits = [LogisticRegression(C=c, max_iter=1000).fit(scaler.transform(z), y) for c in STRENGTHS]
-    best = fits[int(np.argmax([f.score(scaler.transform(z_valid), y_valid) for f in fits]))]
+    _, best = logistic((scaler.transform(z), y), (scaler.transform(z_valid), y_valid))
     weight, bias = best.coef_, best.intercept_
     if len(best.classes_) == 2:  # scikit-learn keeps the second score alone
         weight, bias = np.vstack([0 * weight, weight]), np.concatenate([0 * bias, bias])

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffrep.evaluation.finetune import CHECKS, STEPS, Tuned, codes, groups_of
-from diffrep.evaluation.fitting import Labelled, fit, shuffled
-from diffrep.probes.neighbours import neighbour_graph, spread
+from diffrep.probes.fitting import Labelled, fit, shuffled
+from diffrep.probes.neighbours import neighbour_graph, spread_labels
 
 PROTOCOL = "pseudo-labels-1"  # from fine-tuning; 10 neighbours by cosine, alpha 0.99; round and step by validation
 ROUNDS = 5
@@ -43,7 +43,7 @@ def pseudo_labels(features: np.ndarray, labels: np.ndarray, classes: int) -> tup
     """
     known = labels >= 0
     seeds = np.eye(classes)[labels] * known[:, None]
-    scores = np.maximum(spread(neighbour_graph(features, weighed=True), seeds), 0)
+    scores = np.maximum(spread_labels(neighbour_graph(features, weighed=True), seeds), 0)
     scores[scores.sum(1) == 0] = 1.0  # nothing came from any label
     p = scores / scores.sum(1, keepdims=True)
     share = np.bincount(labels[known], minlength=classes) / known.sum()

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from diffrep.data import Examples
 from diffrep.data.batches import batches
 from diffrep.errors import UserError
-from diffrep.evaluation.fitting import Labelled, cross_entropy, fit, predicted
 from diffrep.models.base import Model, evaluating
 from diffrep.probes import linear
-from diffrep.probes.mlp import BATCH, DROPOUT, HIDDEN, RATE
+from diffrep.probes.fitting import Labelled, cross_entropy, fit, predicted
+from diffrep.probes.mlp import BATCH, RATE, perceptron
 from diffrep.progress import Progress, counting, silent
 
 PROTOCOL = "times-1"  # P2F: 512 units, dropout 1/4, batches of 256, Adam 1e-3; the epoch by validation, then test once
@@ -74,11 +74,9 @@ class Attending(nn.Module):
         return self.read(self.layer(self.token(codes) + self.place).mean(1))
 
 
-def perceptron(k: int, dim: int, classes: int) -> nn.Module:
-    """codes (B, k, d), side by side -> scores (B, classes): one hidden layer (P2F's for a single time)."""
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(k * dim, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, classes)
-    )
+def side_by_side(k: int, dim: int, classes: int) -> nn.Module:
+    """codes (B, k, d) -> scores (B, classes): the perceptron of a single time on all numbers."""
+    return perceptron(k * dim, classes)
 
 
 def mean(codes: Tensor) -> Tensor:
@@ -93,8 +91,8 @@ def all_of(codes: Tensor) -> Tensor:
 
 # way of combining -> what is kept of the codes, and the network that reads it
 WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[int, int, int], nn.Module]]] = {
-    "mean": (mean, perceptron),
-    "concat": (all_of, perceptron),
+    "mean": (mean, side_by_side),
+    "concat": (all_of, side_by_side),
     "gru": (all_of, lambda k, dim, classes: Recurrent(dim, classes)),
     "transformer": (all_of, Attending),
 }

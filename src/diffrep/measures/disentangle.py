@@ -9,6 +9,7 @@ from diffrep.errors import UserError
 from diffrep.measures.evaluate import codes
 from diffrep.probes import disentanglement as scores
 from diffrep.probes import hypersphere
+from diffrep.probes.factors import is_discrete
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import DISENTANGLE
 from diffrep.runs.run import Run
@@ -57,7 +58,7 @@ def disentangle(
 def known_factors(examples: Examples) -> tuple[dict[str, tuple[np.ndarray, bool]], dict[str, str]]:
     """Name -> its values (N,) float64, NaN where unknown, and whether they are classes; name -> why it is left out.
 
-    Words are classes; numbers are, where they have at most 20 different values. A factor needs two values, and words
+    Words are classes; numbers are, where they are at most 20 different whole ones. A factor needs two values, and words
     that name every other example or more are names.
     """
     columns: dict[str, np.ndarray] = {} if examples.labels is None else {"label": examples.labels.cpu().numpy()}
@@ -79,7 +80,7 @@ def known_factors(examples: Examples) -> tuple[dict[str, tuple[np.ndarray, bool]
         elif words and 2 * different > len(present):
             left_out[name] = "is a name of its own for nearly each example"
         else:
-            known[name] = values, words or name == "label" or scores.is_discrete(present)
+            known[name] = values, words or name == "label" or is_discrete(present)
     return known, left_out
 
 

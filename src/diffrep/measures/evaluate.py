@@ -24,6 +24,7 @@ from diffrep.runs.records import METRICS
 from diffrep.runs.run import Run, facts_of
 
 BATCH = 250
+PROBED = 20_000  # training examples whose codes are probed
 REFINED = 1_000  # test examples whose codes are refined
 
 
@@ -31,7 +32,7 @@ def evaluate(
     run: Run,
     splits: Splits | None = None,
     levels: int = 8,
-    probe_examples: int = 20_000,
+    probe_examples: int = PROBED,
     flow: int = 0,
     refine: int = 0,
     progress: Progress = lambda what, done, of: None,
@@ -64,6 +65,12 @@ def evaluate(
         **_probes(run.model, splits, probe_examples, progress),
     }
     return run.keep(METRICS, metrics)
+
+
+def parts_of(splits: Splits, most: int = PROBED) -> list[Examples]:
+    """Train, of which at most `most` examples, labelled ones first; valid; test."""
+    train = splits.train
+    return [train.subset(train.labelled_first(most)) if len(train) > most else train, splits.valid, splits.test]
 
 
 @torch.no_grad()
@@ -189,11 +196,9 @@ def _refined(model: Model, test: Examples, levels: int, steps: int, whole: dict,
 
 def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict:
     """Linear and kNN probe on codes (of t = 1/2, where they depend on t); why there is none where it cannot be."""
-    parts = [splits.train, splits.valid, splits.test]
     if not model.has_code:
         return {"probes": {}, "no_probe": "this method has no code"}
-    if len(splits.train) > most:
-        parts[0] = splits.train.subset(splits.train.labelled_first(most))
+    parts = parts_of(splits, most)
     try:
         labels = [part.require_labels().cpu().numpy() for part in parts]
         count = counting("codes", sum(map(len, parts)), progress)

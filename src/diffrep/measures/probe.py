@@ -14,6 +14,7 @@ from diffrep.data.examples import labelled_first
 from diffrep.data.raw import as_labels, is_class_column, numbered
 from diffrep.data.splits import cut
 from diffrep.errors import UserError, unknown
+from diffrep.measures.evaluate import PROBED
 from diffrep.measures.stored_codes import stored_codes
 from diffrep.methods.catalog import build
 from diffrep.probes.overlap import overlap, sentence
@@ -36,7 +37,7 @@ def probe(
     few: Sequence[int] = (),
     t: float | None = None,
     draws: int = 20,
-    most: int = 20_000,
+    most: int = PROBED,
     seed: int = 0,
     beside: bool = True,
     progress: Progress = silent,
@@ -82,7 +83,7 @@ def probe_file(
     few: Sequence[int] = (),
     t: float | None = None,
     draws: int = 20,
-    most: int = 20_000,
+    most: int = PROBED,
     seed: int = 0,
     valid: float = 0.1,
     test: float = 0.2,

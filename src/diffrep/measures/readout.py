@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import torch
-
-from diffrep.data import Examples, Splits
+from diffrep.data import Splits
 from diffrep.evaluation import layers as readout
 from diffrep.evaluation import times as over_times
 from diffrep.evaluation.times import LINEAR, WAYS, Parts, codes_over_times, even_times
@@ -54,7 +52,7 @@ def read_times(
     """
     splits = splits or run.splits()
     train = splits.train.subset(splits.train.labelled_first(most))
-    rows = [known_labels(part) for part in (train, splits.valid, splits.test)]
+    rows = [part.labelled() for part in (train, splits.valid, splits.test)]
     every = sorted({t for k in ks for t in even_times(k)})
     count = counting("codes", sum(len(part) for part, _ in rows), progress)
     coded = [(codes_over_times(run.model, part, every, progress=count), y) for part, y in rows]
@@ -95,13 +93,6 @@ def read_times(
     }
     write_bytes(run.directory / PICTURES[TIMES], picture(facts))
     return run.keep(TIMES, facts)
-
-
-def known_labels(examples: Examples) -> tuple[Examples, torch.Tensor]:
-    """The examples that have a label, and their labels on the CPU."""
-    known = (examples.require_labels().cpu() >= 0).nonzero()[:, 0]
-    part = examples.subset(known)
-    return part, part.require_labels().cpu()
 
 
 def readout_table(facts: dict) -> list[list[str]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
-from diffrep.evaluation.fitting import Labelled, accuracy
 from diffrep.methods.catalog import build
+from diffrep.probes.few_labels import drawn
+from diffrep.probes.fitting import Labelled, accuracy
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import SEMI
 from diffrep.runs.run import Run
@@ -53,8 +55,10 @@ def semi(
     draws: dict[str, list[float]] = {name: [] for name in KINDS}
     total = steps * (2 * len(finetune.RATES) + pseudo_labels.ROUNDS) * seeds
     count = counting("steps", total, progress)
+    labels = splits.train.require_labels().cpu().numpy()
+    labelled_rows = drawn(labels, labels_per_class, seeds, seed=0, names=splits.train.label_names)
     for seed in range(seeds):
-        chosen = splits.train.few_labels(labels_per_class, seed)
+        chosen = torch.from_numpy(np.sort(labelled_rows[seed]))
         few = _tensors(splits.train.subset(chosen), device)
         others = splits.train.subset(pool[~torch.isin(pool, chosen)])
         untrained = finetune.encoder_of(_untrained(run, seed)).to(device)
@@ -100,9 +104,8 @@ def _untrained(run: Run, seed: int):
 
 def _tensors(examples: Examples, device: torch.device) -> Labelled:
     """x and labels of the examples that have one."""
-    labels = examples.require_labels().cpu()
-    known = (labels >= 0).nonzero()[:, 0]
-    return _x(examples.subset(known), device), labels[known].to(device)
+    part, labels = examples.labelled()
+    return _x(part, device), labels.to(device)
 
 
 def _x(examples: Examples, device: torch.device) -> Tensor:

@@ -1,28 +1,59 @@
 """How far single numbers of a code stand for single known factors: DCI, MIG, SAP, TAD. Arrays in, numbers out.
 
-Everywhere: codes (N, d); factors (N, k) numbers, a class as its index. A factor with at most 20 different values is
-discrete and any other continuous, unless `discrete` (k,) says which is which. Every result is a dict with the name of
-its protocol under "protocol". UserError: shapes that do not fit, numbers that are not finite, a factor that never
-changes, a code of one number where two are compared.
+Everywhere: codes (N, d); factors (N, k) numbers, a class as its index. A factor with at most 20 different whole numbers
+is discrete and any other continuous, unless `discrete` (k,) says which is which. Every result names its protocol.
+UserError: shapes that do not fit, numbers that are not finite, a factor that never changes, a code of one number where
+two are compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import numpy as np
 
 from diffrep.errors import UserError
+from diffrep.probes.factors import is_discrete
 
 DCI = "dci-1"  # gradient boosted trees, impurity importances, fitted on one half and judged on the other
 MIG = "mig-1"  # plug-in information of histograms: 20 bins of equal width
 SAP = "sap-1"  # R^2 and balanced accuracy of thresholds, fitted on one half and judged on the other
 TAD = "tad-1"  # one attribute for each value of a factor, captured from an AUROC of 0.75 on
 
-BINS = 20
+BINS = 20  # of a histogram
 CAPTURED, ALIKE = 0.75, 0.2  # Yeats et al. 2022: least AUROC; largest share of entropy that another factor may remove
 
 Discrete = Sequence[bool] | None
+
+
+class Dci(TypedDict):
+    """Disentanglement, completeness and informativeness, with what they are made of."""
+
+    disentanglement: float
+    completeness: float
+    informativeness: float
+    informativeness_by_factor: list[float]
+    importances: list[list[float]]
+    examples: int
+    protocol: str
+
+
+class Gap(TypedDict):
+    """By how much the best number is ahead of the next: mean over factors, and of each."""
+
+    score: float
+    by_factor: list[float]
+    protocol: str
+
+
+class Tad(TypedDict):
+    """Total AUROC difference, how many attributes it sums over, and of how many."""
+
+    score: float
+    captured: int
+    attributes: int
+    protocol: str
 
 
 def dci(
@@ -32,7 +63,7 @@ def dci(
     most: int = 4000,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
-) -> dict:
+) -> Dci:
     """Disentanglement, completeness, informativeness (Eastwood and Williams 2018), each 1 for an ideal code.
 
     R (d, k), "importances": how much of factor j gradient boosted trees read from number i, by the impurity that splits
@@ -68,7 +99,7 @@ def dci(
     }
 
 
-def mig(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> dict:
+def mig(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> Gap:
     """Mutual information gap: mean_j (I(z_a; v_j) - I(z_b; v_j)) / H(v_j) (Chen et al. 2018, Eq. 6), in [0, 1].
 
     a and b are the two numbers that know most of factor j. Variant of Locatello et al. 2019: information between
@@ -82,10 +113,10 @@ def mig(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> di
     z = [_binned(column) for column in codes.T]
     v = [_target(column, True) if kind else _binned(column) for column, kind in zip(factors.T, kinds, strict=True)]
     shares = np.array([[mutual_info_score(a, b) / mutual_info_score(b, b) for b in v] for a in z])
-    return {**_gap(shares), "protocol": MIG}
+    return _gap(shares, MIG)
 
 
-def sap(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None, seed: int = 0) -> dict:
+def sap(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None, seed: int = 0) -> Gap:
     """Separated attribute predictability: mean_j (S_aj - S_bj) of the two best numbers (Kumar et al. 2018, Section 3).
 
     S is R^2 = cov(z, v)^2 / (var z var v) for a continuous factor; for a discrete one the balanced accuracy of
@@ -111,10 +142,10 @@ def sap(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None, seed:
                 scores[i, j] = balanced_accuracy_score(v[known], tree.predict(z[known, None]))
             elif np.ptp(z) > 0:
                 scores[i, j] = np.corrcoef(z, v)[0, 1] ** 2
-    return {**_gap(scores), "protocol": SAP}
+    return _gap(scores, SAP)
 
 
-def tad(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> dict:
+def tad(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> Tad:
     """Total AUROC difference: sum over captured attributes of best AUROC - next best number's (Yeats et al. 2022).
 
     An attribute is captured where some number tells it with an AUROC of 0.75 or more, either way round; those whose
@@ -141,11 +172,6 @@ def tad(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> di
         "attributes": int((alike <= ALIKE).sum()),
         "protocol": TAD,
     }
-
-
-def is_discrete(factor: np.ndarray) -> bool:
-    """Has it (N,) at most 20 different values?"""
-    return len(np.unique(factor)) <= BINS
 
 
 def _checked(codes, factors, discrete: Discrete, numbers: int = 1) -> tuple[np.ndarray, np.ndarray, list[bool]]:
@@ -195,11 +221,11 @@ def _one_sidedness(weights: np.ndarray) -> np.ndarray:
     return np.where(total[:, 0] > 0, 1 + (p * logs).sum(1), 0.0)
 
 
-def _gap(scores: np.ndarray) -> dict:
+def _gap(scores: np.ndarray, protocol: str) -> Gap:
     """(d, k) -> the mean over factors of what the best number has over the next, and by factor."""
     ordered = np.sort(scores, 0)
     gaps = ordered[-1] - ordered[-2]
-    return {"score": float(gaps.mean()), "by_factor": gaps.tolist()}
+    return {"score": float(gaps.mean()), "by_factor": gaps.tolist(), "protocol": protocol}
 
 
 def _attributes(factor: np.ndarray, discrete: bool) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 
 from diffrep.errors import UserError
 from diffrep.probes import linear
-from diffrep.probes.linear import Part, Result
+from diffrep.probes.result import Part, Result
 
-CLASSES = 20  # a whole-number factor with more values is a quantity
+CLASSES = 20  # a factor of whole numbers with more values is a quantity
 
 Factors = Mapping[str, np.ndarray]  # name -> column (N,)
 Known = tuple[np.ndarray, Factors]  # codes (N, d) of a split, and what is known of its examples
@@ -37,19 +37,20 @@ def probe_factors(train: Known, valid: Known, test: Known) -> dict[str, Result]:
     return results
 
 
-def score(result: Result) -> float | None:
-    """The accuracy or the R^2 of a result; None where there was no probe."""
-    return result.get("accuracy", result.get("r2"))
-
-
 def is_discrete(column: np.ndarray) -> bool:
-    """Words, truth values, or at most 20 different whole numbers?"""
-    return column.dtype.kind not in "fiu" or (column.dtype.kind in "iu" and len(np.unique(column)) <= CLASSES)
+    """Is a factor (N,) a class rather than a quantity: words, truth values, or at most 20 different whole numbers?
+
+    Whole numbers may be stored as floating point; NaN is no value.
+    """
+    if column.dtype.kind not in "fiu":
+        return True
+    values = np.unique(column[np.isfinite(column)])
+    return len(values) <= CLASSES and bool((values == np.round(values)).all())
 
 
 def _classes(columns: list[np.ndarray]) -> list[np.ndarray]:
     """Each value as its place among those of training; -1, no label, for others and for holes."""
-    values = [v for v in np.unique(columns[0]).tolist() if v != ""]
+    values = [v for v in np.unique(columns[0]).tolist() if v != "" and v == v]  # neither a hole nor NaN
     place = {value: k for k, value in enumerate(values)}
     return [np.array([place.get(value, -1) for value in column.tolist()]) for column in columns]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from diffrep.errors import UserError
-from diffrep.probes.linear import Part, Result
+from diffrep.probes.linear import with_target
+from diffrep.probes.result import Part, Result
 
 FEW = "few-labels-1"  # centred, one scale for all features, by all of train; logistic regression at C = 1; no choices
 STRENGTH = 1.0  # fixed, since a validation split would hold more labels than there are to learn from
@@ -32,7 +33,9 @@ def few_labels(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    y, (x_test, y_test) = train[1], _with_labels(test)
+    y, (x_test, y_test) = train[1], with_target(test, test[1] >= 0)
+    if not len(y_test):
+        raise UserError("few labels need labelled examples in the test split; give it a larger share")
     x, x_test = _scaled(train[0], x_test)
     right = []
     with warnings.catch_warnings():
@@ -42,25 +45,28 @@ def few_labels(
             right.append(fit.predict(x_test) == y_test)
             progress(1)
     return over_draws(
-        np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, seed=seed, strength=STRENGTH
+        np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, {"seed": seed, "strength": STRENGTH}
     )
 
 
-def drawn(labels: np.ndarray, per_class: int, draws: int, seed: int) -> list[np.ndarray]:
+def drawn(
+    labels: np.ndarray, per_class: int, draws: int, seed: int, names: Sequence[str] | None = None
+) -> list[np.ndarray]:
     """For each draw, the positions of `per_class` examples of each class in `labels` (N,); -1 is no label.
 
-    They depend on labels and seed alone, so that other features meet the same ones; fewer of a class are the first of
-    more. UserError: a class with fewer examples, one class, fewer than two draws.
+    They depend on labels and seed alone, so that other features meet the same ones. A larger `per_class` adds examples
+    to those of a smaller one. names: of the classes. UserError: a class with fewer examples, or one class.
     """
     classes = np.unique(labels[labels >= 0])
-    if len(classes) < 2 or draws < 2:
-        raise UserError(f"few labels need two classes and two draws at least, got {len(classes)} and {draws}")
+    if len(classes) < 2:
+        raise UserError(f"few labels need two classes at least, got {len(classes)}")
     members = {int(c): np.flatnonzero(labels == c) for c in classes}
     scarce = min(members, key=lambda c: len(members[c]))
     if len(members[scarce]) < per_class:
+        name = names[scarce] if names else scarce
         raise UserError(
-            f"class {scarce} has {len(members[scarce])} labelled examples in the training split, expected {per_class}"
-            " for each class; ask for fewer with --few"
+            f"class {name} has {len(members[scarce])} labelled examples in the training split, expected {per_class}"
+            " for each class; ask for fewer by --few, or --labels-per-class of `diffrep semi`"
         )
     generators = [np.random.default_rng([seed, draw]) for draw in range(draws)]
     return [
@@ -69,7 +75,7 @@ def drawn(labels: np.ndarray, per_class: int, draws: int, seed: int) -> list[np.
     ]
 
 
-def over_draws(right: np.ndarray, train_examples: int, protocol: str, per_class: int, **chosen) -> Result:
+def over_draws(right: np.ndarray, train_examples: int, protocol: str, per_class: int, chosen: Result) -> Result:
     """From right (draws, N), bool: the mean accuracy, and its 95 % interval over draws by Student's t.
 
     se: standard error of that mean over draws, on this test split. sd: of the draws. test_se: what another test split
@@ -78,6 +84,8 @@ def over_draws(right: np.ndarray, train_examples: int, protocol: str, per_class:
     from scipy.stats import t
 
     draws, examples = right.shape
+    if draws < 2:
+        raise UserError(f"an interval over draws takes two draws at least, got {draws}; ask for more")
     each = right.mean(1)
     mean, sd = float(each.mean()), float(each.std(ddof=1))
     half = float(t.ppf(0.975, draws - 1)) * sd / math.sqrt(draws)
@@ -101,10 +109,3 @@ def _scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray
     train, test = (np.asarray(features, dtype=np.float64) for features in (train, test))
     mean, scale = train.mean(0), math.sqrt(train.var(0).mean()) or 1.0
     return (train - mean) / scale, (test - mean) / scale
-
-
-def _with_labels(part: Part) -> Part:
-    known = part[1] >= 0
-    if not known.any():
-        raise UserError("few labels need labelled examples in the test split; give it a larger share")
-    return part[0][known], part[1][known]

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from diffrep.data.examples import evenly
 from diffrep.errors import UserError
+from diffrep.probes.result import Part, Result, accuracy
 
 LINEAR = "linear-1"  # standardised by train; C chosen on validation; refitted on train alone; full test split
 SVM = "svm-1"  # as linear-1, with a Gaussian kernel of width "scale" (one over the number of features)
@@ -18,9 +20,6 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 SVM_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 
-Part = tuple[np.ndarray, np.ndarray]  # features (N, d) and labels (N,) of a split; -1 is no label
-Result = dict[str, Any]  # a score, its standard error, on how many examples, what was chosen, the protocol
-
 
 def linear(train: Part, valid: Part, test: Part, most: int = 20_000) -> Result:
     """Multinomial logistic regression on features (N, d) with labels (N,); -1 is no label. Accuracy and its error.
@@ -28,15 +27,20 @@ def linear(train: Part, valid: Part, test: Part, most: int = 20_000) -> Result:
     The strength of the L2 penalty is chosen on the validation split alone; the test split is used once, whole. At most
     `most` training examples (the first ones) are fitted. UserError where a split has no label or train one class.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression  # here, since it takes a second to import
-
     train, valid, test = labelled(train, valid, test)
     train, valid, test = standardised((train[0][:most], train[1][:most]), valid, test)
+    place, fit = logistic(train, valid)
+    return accuracy(fit.predict(test[0]), test[1], len(train[1]), LINEAR, {"strength": STRENGTHS[place]})
+
+
+def logistic(train: Part, valid: Part) -> tuple[int, Any]:
+    """(place in STRENGTHS, fit): the logistic regression on standardised features that is best on validation."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterate is a fit like any other, judged as such
-        place, fit = best((LogisticRegression(C=c, max_iter=1000).fit(*train) for c in STRENGTHS), valid)
-    return accuracy(fit.predict(test[0]), test[1], len(train[1]), LINEAR, strength=STRENGTHS[place])
+        return best((LogisticRegression(C=c, max_iter=1000).fit(*train) for c in STRENGTHS), valid)
 
 
 def svm(train: Part, valid: Part, test: Part, most: int = 10_000) -> Result:
@@ -48,7 +52,7 @@ def svm(train: Part, valid: Part, test: Part, most: int = 10_000) -> Result:
 
     train, valid, test = standardised(*labelled(train, valid, test, most))
     place, fit = best((SVC(C=c).fit(*train) for c in SVM_STRENGTHS), valid)
-    return accuracy(fit.predict(test[0]), test[1], len(train[1]), SVM, strength=SVM_STRENGTHS[place])
+    return accuracy(fit.predict(test[0]), test[1], len(train[1]), SVM, {"strength": SVM_STRENGTHS[place]})
 
 
 def regression(train: Part, valid: Part, test: Part, most: int = 20_000) -> Result:
@@ -59,8 +63,8 @@ def regression(train: Part, valid: Part, test: Part, most: int = 20_000) -> Resu
     """
     from sklearn.linear_model import Ridge
 
-    train, valid, test = (_known(*part, np.isfinite(part[1])) for part in (train, valid, test))
-    train = spread(train, most)
+    train, valid, test = (with_target(part, np.isfinite(part[1])) for part in (train, valid, test))
+    train = thinned(train, most)
     for name, (_, y) in (("training", train), ("validation", valid), ("test", test)):
         if len(y) < 2 or np.ptp(y) == 0:
             raise UserError(
@@ -82,9 +86,9 @@ def regression(train: Part, valid: Part, test: Part, most: int = 20_000) -> Resu
 
 def explained(y: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     """R^2 of predictions (N,) and its standard error, from each example's influence on the two means it is made of."""
-    residual, spread = (y - predicted) ** 2, (y - y.mean()) ** 2
-    lost = residual.mean() / spread.mean()
-    influence = (residual - lost * spread) / spread.mean()
+    residual, total = (y - predicted) ** 2, (y - y.mean()) ** 2
+    lost = residual.mean() / total.mean()
+    influence = (residual - lost * total) / total.mean()
     return float(1 - lost), float(influence.std() / math.sqrt(len(y)))
 
 
@@ -93,8 +97,8 @@ def labelled(train: Part, valid: Part, test: Part, most: int | None = None) -> t
 
     UserError where a split has none, where train has one class, or where features are not finite.
     """
-    train, valid, test = (_known(*part, part[1] >= 0) for part in (train, valid, test))
-    train = train if most is None else spread(train, most)
+    train, valid, test = (with_target(part, part[1] >= 0) for part in (train, valid, test))
+    train = train if most is None else thinned(train, most)
     if (classes := len(np.unique(train[1]))) < 2:
         raise UserError(f"a probe needs labels of two classes at least in the training split, got {classes}")
     if not len(valid[1]) or not len(test[1]):
@@ -104,9 +108,9 @@ def labelled(train: Part, valid: Part, test: Part, most: int | None = None) -> t
     return train, valid, test
 
 
-def spread(part: Part, most: int) -> Part:
+def thinned(part: Part, most: int) -> Part:
     """At most `most` examples, from the first to the last: a split may lie in the order of its classes."""
-    rows = np.linspace(0, len(part[1]) - 1, min(len(part[1]), most)).astype(np.int64)
+    rows = evenly(np.arange(len(part[1])), most)
     return part[0][rows], part[1][rows]
 
 
@@ -119,7 +123,7 @@ def standardised(train: Part, *others: Part) -> tuple[Part, ...]:
 
 
 def best(fits: Iterable, valid: Part) -> tuple[int, Any]:
-    """(place, fit) of the first of the fits whose score on validation none exceeds; made one by one, one is kept."""
+    """(place, fit): the fit with the highest score on validation, the first of equals; only one is held in memory."""
     chosen, highest = None, -math.inf
     for place, fit in enumerate(fits):
         score = fit.score(*valid)
@@ -131,21 +135,9 @@ def best(fits: Iterable, valid: Part) -> tuple[int, Any]:
     return chosen
 
 
-def accuracy(predicted: np.ndarray, labels: np.ndarray, train_examples: int, protocol: str, **chosen) -> Result:
-    """The share of test examples (N,) that are predicted right, and the standard error of a share."""
-    share = float((predicted == labels).mean())
-    return {
-        "accuracy": share,
-        "se": math.sqrt(share * (1 - share) / len(labels)),
-        "examples": len(labels),
-        "train_examples": train_examples,
-        **chosen,
-        "protocol": protocol,
-    }
-
-
-def _known(features: np.ndarray, labels: np.ndarray, known: np.ndarray) -> Part:
-    features = np.asarray(features, dtype=np.float64)[known]
+def with_target(part: Part, has: np.ndarray) -> Part:
+    """The examples (N,) that have a label or a value, features in float64; UserError where these are not finite."""
+    features = np.asarray(part[0], dtype=np.float64)[has]
     if not np.isfinite(features).all():
         raise UserError("a probe needs finite features and these hold NaN or infinite numbers; remove those examples")
-    return features, labels[known]
+    return features, part[1][has]

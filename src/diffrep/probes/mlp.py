@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
+import math
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from diffrep.probes.linear import Part, Result, accuracy, labelled, standardised
+from diffrep.probes.fitting import Labelled, cross_entropy, fit, predicted
+from diffrep.probes.linear import labelled, standardised
+from diffrep.probes.result import Part, Result, accuracy
 
-MLP = "mlp-1"  # P2F's network; standardised by train; Adam 1e-3, batches of 256; the epoch chosen on validation
+MLP = "mlp-2"  # P2F's network; standardised by train; Adam 1e-3, batches of 256; the epoch chosen on validation
 HIDDEN, DROPOUT, BATCH, RATE = 512, 0.25, 256, 1e-3
 
 
@@ -30,32 +31,29 @@ def mlp(
     is used once, whole, after that. seed: of weights, batches and dropout. Otherwise as `linear`.
     """
     train, valid, test = standardised(*labelled(train, valid, test, most))
-    classes, y = np.unique(train[1], return_inverse=True)
-    x, target = torch.from_numpy(train[0]).float(), torch.from_numpy(y)
+    classes = np.unique(train[1])
+    fitted, judged, asked = (_tensors(part, classes) for part in (train, valid, test))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, len(classes))
-        )
-        optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
-        highest, chosen, weights = -1.0, 0, network.state_dict()
-        for epoch in range(1, epochs + 1):
-            for rows in torch.randperm(len(x)).split(BATCH):  # the last batch is as small as it comes
-                optimiser.zero_grad()
-                F.cross_entropy(network(x[rows]), target[rows]).backward()
-                optimiser.step()
-            score = float((_predict(network, classes, valid[0]) == valid[1]).mean())
-            if score > highest:
-                highest, chosen, weights = score, epoch, copy.deepcopy(network.state_dict())
-            if highest == 1 or epoch - chosen >= patience:
-                break
-        network.load_state_dict(weights)
-    return accuracy(_predict(network, classes, test[0]), test[1], len(x), MLP, epoch=chosen, seed=seed)
+        network = perceptron(fitted[0].shape[1], len(classes))
+    groups = [{"params": list(network.parameters()), "lr": RATE}]
+    each = math.ceil(len(fitted[1]) / BATCH)  # steps of an epoch
+    loss = cross_entropy(network, fitted, BATCH, seed)
+    chosen = fit(network, loss, judged, groups, each * epochs, epochs, seed, patience=patience)
+    right = predicted(network, asked[0], 10_000) == asked[1]
+    return accuracy(
+        right.numpy(), np.ones(len(right), bool), len(fitted[1]), MLP, {"epoch": chosen.step // each, "seed": seed}
+    )
 
 
-@torch.no_grad()
-def _predict(network: nn.Module, classes: np.ndarray, features: np.ndarray) -> np.ndarray:
-    network.eval()
-    places = [network(chunk).argmax(1) for chunk in torch.from_numpy(features).float().split(10_000)]
-    network.train()
-    return classes[torch.cat(places).numpy()]
+def perceptron(inputs: int, classes: int) -> nn.Sequential:
+    """(B, ...) of so many numbers -> scores (B, classes): one hidden layer, with dropout (P2F)."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, classes)
+    )
+
+
+def _tensors(part: Part, classes: np.ndarray) -> Labelled:
+    """Features, and each label as its place among the classes; -1 for one that training does not have."""
+    place = np.searchsorted(classes, part[1]).clip(max=len(classes) - 1)
+    return torch.from_numpy(part[0]).float(), torch.from_numpy(np.where(classes[place] == part[1], place, -1))

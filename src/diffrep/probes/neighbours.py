@@ -8,7 +8,8 @@ import numpy as np
 
 from diffrep.errors import UserError
 from diffrep.probes.few_labels import drawn, over_draws
-from diffrep.probes.linear import Part, Result, accuracy, labelled
+from diffrep.probes.linear import labelled
+from diffrep.probes.result import Part, Result, accuracy
 
 KNN = "knn-1"  # features as they are; k and metric chosen on validation; each neighbour one vote; full test split
 SPREADING = "spreading-1"  # train and test in one graph of 10 neighbours by cosine; alpha = 0.99; no choices
@@ -33,7 +34,7 @@ def knn(train: Part, valid: Part, test: Part, most: int = 1_000_000, chunk: int 
             if score > highest:
                 highest, metric, k = score, name, number
     near = train[1][nearest(train[0], test[0], k, metric, chunk)]
-    return accuracy(vote(near), test[1], len(train[1]), KNN, k=k, metric=metric)
+    return accuracy(vote(near), test[1], len(train[1]), KNN, {"k": k, "metric": metric})
 
 
 def nearest(known: np.ndarray, asked: np.ndarray, k: int, metric: str = "euclidean", chunk: int = 1000) -> np.ndarray:
@@ -77,12 +78,14 @@ def spreading(
         classes, places = np.unique(y[rows], return_inverse=True)
         seeds = np.zeros((len(x) + len(x_test), len(classes)))
         seeds[rows, places] = 1
-        scores = spread(graph, seeds)[len(x) + asked]
+        scores = spread_labels(graph, seeds)[len(x) + asked]
         predicted = np.where(scores.max(1) > 0, classes[scores.argmax(1)], -1)
         right.append(predicted == y_test[asked])
         progress(1)
     count = per_class * len(np.unique(y[y >= 0]))
-    return over_draws(np.array(right), count, SPREADING, per_class, seed=seed, neighbours=DEGREE, alpha=ALPHA)
+    return over_draws(
+        np.array(right), count, SPREADING, per_class, {"seed": seed, "neighbours": DEGREE, "alpha": ALPHA}
+    )
 
 
 def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = False):
@@ -98,7 +101,7 @@ def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = 
     return near.maximum(near.T).tocsr()
 
 
-def spread(weights, seeds: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
+def spread_labels(weights, seeds: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
     """F (N, classes) of (I - alpha S) F = Y, which spreading Y along S comes to (Zhou et al. 2004, Eq. 4).
 
     S = D^-1/2 W D^-1/2. What touches nothing keeps what it has.

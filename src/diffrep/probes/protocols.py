@@ -8,9 +8,10 @@ from functools import partial
 
 from diffrep.errors import UserError, unknown
 from diffrep.probes.few_labels import FEW, few_labels
-from diffrep.probes.linear import LINEAR, REGRESSION, SVM, Part, Result, linear, regression, svm
+from diffrep.probes.linear import LINEAR, REGRESSION, SVM, linear, regression, svm
 from diffrep.probes.mlp import MLP, mlp
 from diffrep.probes.neighbours import KNN, SPREADING, knn, spreading
+from diffrep.probes.result import Part, Result
 
 ALL = 2**62  # training examples: who asks by name has cut them
 ONCE: dict[str, tuple[Callable[[Part, Part, Part], Result], str]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -103,8 +104,20 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS, chunk: int
     return _covered(fake, real, k, chunk), _covered(real, fake, k, chunk)
 
 
-def compare(real: Tensor, fake: Tensor) -> dict[str, float | int]:
-    """frechet, kid, kid_se, precision and recall of two sets of features, with the number of samples in each."""
+class Distances(TypedDict):
+    """How far two sets of features are apart, and how many examples are in each."""
+
+    frechet: float
+    kid: float
+    kid_se: float
+    precision: float
+    recall: float
+    samples: int
+    against: int
+
+
+def compare(real: Tensor, fake: Tensor) -> Distances:
+    """All distances of two sets of features (N, d)."""
     kid, error = kernel_distance(real, fake)
     precision, recall = precision_recall(real, fake)
     return {

@@ -11,8 +11,7 @@ from typing import Any
 from diffrep import config
 from diffrep.config import Settings
 from diffrep.errors import UserError
-from diffrep.probes.factors import score
-from diffrep.probes.linear import Result
+from diffrep.probes.result import Result, score
 from diffrep.runs.records import DISTANCE, FACTORS, METRICS, PROBES, PROFILE, current
 from diffrep.runs.run import SETTINGS
 

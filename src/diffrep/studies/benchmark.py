@@ -7,22 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from diffrep import config
 from diffrep.budget import Budget
 from diffrep.config import Settings
-from diffrep.data import Splits
+from diffrep.data import Examples, Splits
 from diffrep.errors import UserError, unknown
-from diffrep.measures import evaluate
+from diffrep.measures.evaluate import codes, parts_of
 from diffrep.methods.catalog import METHODS
+from diffrep.probes.protocols import protocols
 from diffrep.probes.references import PCA, PIXELS, RANDOM, references
+from diffrep.probes.result import Result
+from diffrep.progress import Progress, silent
 from diffrep.runs import records
 from diffrep.runs.run import DataCard
 from diffrep.runs.summary import Numbers, accuracies, changed
 from diffrep.studies.aggregate import groups, mean_and_error
-from diffrep.studies.measurement import cut, probed
 from diffrep.studies.plan import plan
 from diffrep.studies.row import Question, Row, StudyFile, rows_of
-from diffrep.studies.study import Cuts, Watch, silence, study, unwatched, write_files
+from diffrep.studies.study import FEW, Cuts, Watch, silence, study, unwatched, write_files
 from diffrep.studies.twin import quiet
 
 BENCHMARK = "benchmark.json"
@@ -134,12 +138,12 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[st
     if len(of_these) == len(names):
         return of_these
     model = quiet(encoder, DataCard.of(splits).facts(splits.train.histogram())).eval()
-    parts = cut(splits)
-    features = references(parts, settings.code.dim, lambda part: evaluate.codes(model, part))
+    parts = parts_of(splits)
+    features = references(parts, settings.code.dim, lambda part: codes(model, part))
     made = []
     for name in names:
         with watch() as progress:
-            results = probed(features[name], parts, ("linear", "knn", "few"), progress)
+            results = _probed(features[name], parts, ("linear", "knn", "few"), progress)
         made.append(
             _row(
                 name,
@@ -150,6 +154,28 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[st
             )
         )
     return made
+
+
+def _probed(
+    features: Sequence[np.ndarray], parts: Sequence[Examples], names: Sequence[str], progress: Progress = silent
+) -> dict[str, Result]:
+    """Protocol -> result on features (N, d) of train, valid and test; "no_probe" says why where it cannot be.
+
+    names: as of `protocols`. Nothing where there are no labels.
+    """
+    try:
+        labels = [part.require_labels().cpu().numpy() for part in parts]
+    except UserError:
+        return {}
+    train, valid, test = zip(features, labels, strict=True)
+    results: dict[str, Result] = {}
+    for name, protocol in protocols(names, FEW if "few" in names else ()).items():
+        progress(f"{name} probe", 0, None)
+        try:
+            results[name] = protocol.measure(train, valid, test)
+        except UserError as no_probe:
+            results[name] = {"no_probe": str(no_probe)}
+    return results
 
 
 def _row(name: str, seed: int, **more) -> Row:

@@ -17,7 +17,7 @@ from diffrep.runs import summary
 from diffrep.runs.records import METRICS, PROFILE, current
 from diffrep.runs.run import form, read_card
 from diffrep.runs.summary import COLUMNS, Column, Numbers
-from diffrep.studies.measurement import measure
+from diffrep.studies.study import measure
 from diffrep.studies.table import Cell, Number, Table
 
 

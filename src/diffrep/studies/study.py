@@ -7,8 +7,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -21,17 +21,24 @@ from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
 from diffrep.evaluation.feature_networks import public
 from diffrep.files import write_bytes
+from diffrep.measures import evaluate
+from diffrep.measures.distance import distance
+from diffrep.measures.factors import factors
+from diffrep.measures.probe import probe
+from diffrep.measures.profile import profile
 from diffrep.progress import Progress, silent
 from diffrep.runs import records, summary
-from diffrep.runs.run import FREE, SETTINGS, DataCard
+from diffrep.runs.run import FREE, SETTINGS, DataCard, Run
 from diffrep.studies.aggregate import table
 from diffrep.studies.figures import frontier, probe_bars
-from diffrep.studies.measurement import measure
 from diffrep.studies.plan import Plan, Planned, expand
 from diffrep.studies.row import Question, Row, StudyFile, rows_of
 from diffrep.studies.table import files
 
 RESULTS, RUNS = "study.json", "runs"
+FEW = (1, 10)  # labels of each class
+SAMPLES = 2_000  # compared with as many test examples
+PROFILED = 2_000  # test examples in an information profile
 
 
 Watch = Callable[[], AbstractContextManager[Progress]]  # opens a progress bar for what is measured
@@ -150,6 +157,56 @@ def _known(directory: Path, planned: Sequence[Planned], plan: Plan) -> dict[str,
         for folder, head in heads.items()
         if folder in rows and rows[folder].answers(head.question)
     }
+
+
+def measure(
+    run: Run,
+    splits: Splits,
+    wanted: Sequence[str],
+    levels: int = 8,
+    features: str = "pixels",
+    refine: int = 0,
+    progress: Progress = silent,
+) -> dict[str, str]:
+    """Measure bound, rate, linear and kNN probe, and what is wanted besides; returns what could not be, and why.
+
+    wanted: "probes" (with few labels), "information", "distance" (of samples, by `features`), "factors" (that the data
+    names), "appearance" (factors that its pictures show). A model without a code has a bound and a distance alone.
+    refine: gradient steps that refine codes, 0 for none. Each result is a file of the run's directory.
+    """
+    missing: dict[str, str] = {}
+    metrics = evaluate.evaluate(run, splits, levels, refine=refine if run.model.has_code else 0, progress=progress)
+    if "no_refined" in metrics:
+        missing["refined codes"] = metrics["no_refined"]
+    with _noting(missing, "distance"):
+        if "distance" in wanted:
+            distance(run, features, SAMPLES, splits, progress=progress)
+    if not run.model.has_code:
+        return missing
+    with _noting(missing, "information"):
+        if "information" in wanted:
+            profile(run, splits, most=PROFILED, progress=progress)
+    with _noting(missing, "probes"):
+        if "probes" in wanted:
+            probe(run, splits, names=("few",), few=FEW, beside=False, progress=progress)
+    named = "factors" in wanted
+    with _noting(missing, "appearance"):
+        if "appearance" in wanted:
+            factors(run, splits, named, measured=True, progress=progress)
+            named = False
+    with _noting(missing, "factors"):
+        if named:
+            factors(run, splits, progress=progress)
+    return missing
+
+
+@contextmanager
+def _noting(missing: dict[str, str], what: str) -> Iterator[None]:
+    """Notes under `what` why it cannot be measured, and goes on."""
+    try:
+        yield
+    except UserError as reason:
+        missing[what] = str(reason)
 
 
 def _same_settings(run: Planned, directory: Path) -> None:

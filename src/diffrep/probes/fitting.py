@@ -1,4 +1,4 @@
-"""A classifier fitted by gradient steps, its stopping point chosen on validation alone."""
+"""A classifier fitted by gradient steps; where it stops is chosen on validation alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fit(
 ) -> Fitted:
     """Adam on `loss` in place; the classifier ends with the weights that were best at one of `checks` looks.
 
-    A look asks for the accuracy on `valid`; the first is before any step, and of equals the earliest stays. groups:
+    A look measures the accuracy on `valid`; the first is before any step, and of equals the earliest stays. groups:
     parameters and learning rates, as an optimiser takes them. seed: of what dropout draws. patience: ends after so many
     looks without a better one. UserError: `valid` is empty.
     """

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from diffrep.errors import UserError
-from diffrep.evaluation.fitting import accuracy, cross_entropy, fit, predicted, shuffled
+from diffrep.probes.fitting import accuracy, cross_entropy, fit, predicted, shuffled
 
 
 class Cycling(nn.Module):
