@@ -1,12 +1,14 @@
 """Settings: what is read is what was written, and every mistake is one sentence that names the setting."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from diffrep.budget import Budget
-from diffrep.config import Settings, load, names, override, save
+from diffrep.config import SINCE_0_1, Settings, load, names, override, save, value
 from diffrep.errors import UserError
 
 
@@ -119,3 +121,20 @@ def test_epochs_become_examples():
     assert Budget.parse("3epochs").of(70) == Budget(210, "examples")
     assert Budget.parse("9s").of(70) == Budget.parse("9s")
     assert Budget.parse(str(Budget.parse("10m"))) == Budget.parse("10m")
+
+
+def test_a_run_of_the_first_version_means_what_it_meant(tmp_path):
+    """A file that states every setting of 0.1.0 and none that came later is read as that version would have; a person's
+    own file, which states a few, gets the defaults of today."""
+    whole = json.loads(Settings().model_dump_json())
+    for name in SINCE_0_1:
+        section, last = name.split(".")
+        del whole[section][last]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(whole))
+    old = load(path)
+    assert {name: value(old, name) for name in SINCE_0_1} == SINCE_0_1
+    path.write_text(json.dumps({"decoder": {"draw_code": False}}))
+    assert load(path).decoder == Settings().decoder.model_copy(update={"draw_code": False})
+    save(Settings(), path)
+    assert load(path) == Settings()

@@ -24,6 +24,11 @@ from pydantic import (
 from diffrep.budget import Budget
 from diffrep.errors import UserError, unknown
 
+SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that version did
+    "decoder.observe_code": False,
+    "decoder.by_place": False,
+    "code.detail": "decoder",
+}
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -67,6 +72,12 @@ class DecoderSettings(_Frozen):
     attention: tuple[bool, ...] = Field(default=(), description="whether each resolution attends, finest first")
     fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin, cos(2^n pi x)")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
+    observe_code: bool | None = Field(
+        default=None, description="fuse x_t with what the code says of each number of x; none: wherever predicts can"
+    )
+    by_place: bool = Field(
+        default=True, description="precondition by a histogram for each group of like places, not one for all"
+    )
     draw_code: bool = Field(default=True, description="show the code as a picture of features, too")
     code_until: float | None = Field(
         default=None, description="log-SNR above which, towards the data, the code is not seen; none: seen everywhere"
@@ -93,11 +104,15 @@ class EncoderSettings(_Frozen):
 class CodeSettings(_Frozen):
     """The code z, and what it costs."""
 
-    kind: Literal["auto", "gaussian", "categorical"] = Field(
-        default="auto", description="how a random code is drawn; auto: gaussian"
+    kind: Literal["auto", "gaussian", "fixed-rate", "categorical"] = Field(
+        default="auto", description="how a random code is drawn; auto: gaussian; fixed-rate: code.rate by construction"
     )
     dim: PositiveInt = Field(default=32, description="numbers in a code")
     classes: int = Field(default=8, ge=2, description="values of each of the dim / classes variables of a categorical")
+    detail: str = Field(
+        default="auto",
+        description="levels whose part of the decoder's loss teaches the code; decoder: all that teach the decoder",
+    )
     drop: Share = Field(default=0.1, description="share of examples whose code is dropped in training")
     rate: PositiveFloat | None = Field(default=None, description="nats that a multiplier holds in training")
     beta: NonNegativeFloat | None = Field(
@@ -126,7 +141,7 @@ class CodeSettings(_Frozen):
 class PriorSettings(_Frozen):
     """The distribution of codes: trained with a random code, fitted after training to a deterministic one."""
 
-    kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive"] = Field(
+    kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive", "afterwards"] = Field(
         default="auto", description="family of distributions; auto: the method's own (normal; mixture for vae-vdm)"
     )
     components: PositiveInt = Field(default=20, description="Gaussians of a mixture")
@@ -248,7 +263,7 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> Settings:
         raise UserError(f"the settings {path} are not valid {path.suffix[1:].upper() or 'TOML'} ({error}).") from error
     if not isinstance(raw, dict):
         raise UserError(f"the settings {path} must be a table of names and values, got a {type(raw).__name__}.")
-    return _validated(_changed(raw, changes))
+    return _validated(_changed(_migrated(raw), changes))
 
 
 def override(settings: Settings, changes: Sequence[str]) -> Settings:
@@ -279,6 +294,21 @@ def value(settings: Settings, name: str) -> object:
     for part in name.split("."):
         found = getattr(found, part)
     return found
+
+
+def _migrated(raw: dict) -> dict:
+    """The settings of a run as its version meant them; all others come back as they are.
+
+    A run's file states every setting, so one that states none of those that came later was written by version 0.1.0.
+    """
+    stated = {f"{section}.{name}" for section, values in raw.items() if isinstance(values, dict) for name in values}
+    if not {"decoder.draw_code", "train.ema"} <= stated or stated & set(SINCE_0_1):
+        return raw
+    old = {section: dict(values) if isinstance(values, dict) else values for section, values in raw.items()}
+    for name, value in SINCE_0_1.items():
+        section, last = name.split(".")
+        old[section][last] = value
+    return old
 
 
 def _changed(raw: dict, changes: Sequence[str]) -> dict:

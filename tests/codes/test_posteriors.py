@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffrep.codes.posteriors import Code, Deterministic, Gaussian
+from diffrep.codes.posteriors import Code, Deterministic, FixedRate, Gaussian
 from diffrep.codes.priors import FittedNormal, StandardNormal
 from diffrep.models.loss_weights import Constant, FreeBits, TargetRate, WarmUp
 from diffrep.nets.encoders import MLPEncoder
@@ -48,6 +48,18 @@ def test_posteriors(timed):
         if said.spread is not None:
             assert (said.spread > 0).all() and 0.3 < float(said.spread.mean()) < 0.7
         assert torch.equal(posterior(x, -log_snr).mean, said.mean) != timed
+
+
+@pytest.mark.parametrize("dim, rate", [(4, 0.5), (32, 12.0), (128, 25.0)])
+def test_a_rate_by_construction_is_that_rate(dim, rate):
+    """Whatever the encoder says, KL(q(z | x) || N(0, I)) is the rate asked for: by matrices and by our own formula."""
+    torch.manual_seed(0)
+    posterior = FixedRate(MLPEncoder((6,), width=16, depth=2), dim, rate)
+    code = posterior(100 * torch.randn(20, 6))
+    torch.testing.assert_close(StandardNormal(dim).rate(code, code.mean), torch.full((20,), rate), rtol=0, atol=1e-5)
+    mean, spread = code.mean[0].double(), code.spread[0].double()
+    zero, one = torch.zeros(dim).double(), torch.eye(dim).double()
+    assert float(gaussian_kl(mean, (spread**2).diag(), zero, one)) == pytest.approx(rate, abs=1e-5)
 
 
 def test_the_standard_normal_rate_is_the_kl(code):

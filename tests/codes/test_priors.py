@@ -11,7 +11,7 @@ from torch.distributions import Normal as TrueNormal
 
 from diffrep.codes.flow import Flow
 from diffrep.codes.posteriors import Categorical, Code, OneHot
-from diffrep.codes.priors import Categories, FittedNormal, Joint, Mixture, StandardNormal, Whitened
+from diffrep.codes.priors import Afterwards, Categories, FittedNormal, Joint, Mixture, StandardNormal, Whitened
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
 from diffrep.methods.catalog import build
@@ -45,7 +45,21 @@ def flow(dim: int) -> Flow:
     return prior
 
 
-DENSITIES = {"normal": StandardNormal, "fitted": fitted_normal, "mixture": mixture, "flow": flow}
+def afterwards(dim: int) -> Afterwards:
+    """Fitted to three heaps, one of them stretched."""
+    heaps = torch.randn(3000, dim) * torch.tensor([0.3, 0.5])[:dim] + 3.0 * torch.randint(-1, 2, (3000, 1))
+    prior = Afterwards(dim, 5)
+    prior.fit(heaps)
+    return prior
+
+
+DENSITIES = {
+    "afterwards": afterwards,
+    "normal": StandardNormal,
+    "fitted": fitted_normal,
+    "mixture": mixture,
+    "flow": flow,
+}
 
 
 def made(name: str, dim: int):
@@ -151,6 +165,26 @@ def test_a_prior_fitted_after_training_knows_the_codes(make, short):
     shares = nearest.bincount(minlength=3) / 2000
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), rtol=0, atol=0.06)
     assert not any(p.requires_grad for p in prior.parameters()) and not prior.prior.training  # as before
+
+
+def test_a_prior_that_waits_is_a_standard_normal_until_it_is_fitted():
+    """Nothing of it is trained and its rate is the closed form of N(0, I); once fitted, what it charges for codes of a
+    Gaussian aggregate N(m, C) is I(x; z) = 1/2 log det C - log det of the codes' spread, and no KL to the aggregate."""
+    prior, normal = Afterwards(3, 4), StandardNormal(3)
+    z, spread = torch.randn(5, 3), torch.rand(5, 3) + 0.1
+    assert not list(prior.parameters())
+    assert torch.equal(prior.rate(Code(z, spread), z), normal.rate(Code(z, spread), z))
+    assert torch.equal(prior.sample(4, Draws.of(0)), normal.sample(4, Draws.of(0)))
+    mixing = torch.tensor([[2.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.3, 0.7]])
+    code = Code(torch.randn(20_000, 3) @ mixing.T + 1, torch.full((20_000, 3), 0.2))
+    z = code.sample(torch.randn(20_000, 3))
+    prior.fit(z)
+    truth = 0.5 * torch.logdet(mixing @ mixing.T + 0.04 * torch.eye(3)) - 3 * math.log(0.2)
+    rates = prior.rate(code, z)
+    assert float(rates.mean()) == pytest.approx(float(truth), abs=0.03)
+    again = Afterwards(3, 4)
+    again.load_state_dict(prior.state_dict())
+    assert torch.equal(again.rate(code, z), rates)
 
 
 def test_a_mixture_is_found_again():

@@ -10,7 +10,7 @@ from diffrep.codes.posteriors import Deterministic, Gaussian
 from diffrep.codes.priors import StandardNormal
 from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Denoiser
-from diffrep.denoising.detail import Levels, likelihood
+from diffrep.denoising.detail import Levels, coarse, likelihood, share
 from diffrep.denoising.noise import LearnedGamma, LinearGamma
 from diffrep.denoising.parameterisations import EDM, X
 from diffrep.errors import UserError
@@ -259,3 +259,33 @@ def test_the_critic_judges_what_it_is_shown():
     assert all(p.grad is None for p in denoiser.parameters()) and tried.critic.scale.grad is not None
     torch.testing.assert_close(tried.loss(batch())["fool"], 0.5 * (fake.sum(1) - 1) ** 2)
     assert set(tried.players()) == {"model", "critic"}
+
+
+def test_levels_that_teach_the_code_gate_the_decoders_gradient_alone():
+    """In float64: each example's gradient of the denoising loss to its z is gate times the ungated one, that of the
+    decoder's weights and the losses are the same, and so is what the rate sends back."""
+
+    def gradients(gate):
+        made = model(drop=0.5).double()
+        made.gate = gate
+        with torch.random.fork_rng():
+            step = made.noised(Batch(batch().x.double(), torch.arange(12), draws=Draws.of(0)))
+        values = {name: term(step) for name, term in made.terms.items()}
+        weights = [*made.denoiser.network.parameters()]
+        to_z = torch.autograd.grad(values["diffusion"].sum(), step.z, retain_graph=True)[0]
+        to_weights = torch.autograd.grad(values["diffusion"].sum(), weights, retain_graph=True, allow_unused=True)
+        to_mean = torch.autograd.grad(values["rate"].sum(), step.code.mean)[0]
+        return step, values, to_z, to_weights, to_mean
+
+    chosen = share(coarse(768), likelihood)
+    step, values, to_z, to_weights, to_mean = gradients(chosen)
+    _, plain, whole, plain_weights, plain_mean = gradients(None)
+    u = step.log_snr.double() + 3
+    torch.testing.assert_close(
+        chosen(step.model.noise, step.t).double(), 1 / torch.cosh(u / 2) ** 2, rtol=1e-5, atol=1e-7
+    )
+    torch.testing.assert_close(to_z, whole * chosen(step.model.noise, step.t)[:, None])
+    assert all(torch.equal(values[name], plain[name]) for name in values)
+    for one, other in zip(to_weights, plain_weights, strict=True):
+        assert one is other is None or torch.equal(one, other)
+    assert torch.equal(to_mean, plain_mean)

@@ -3,8 +3,10 @@ from .flow import Flow as Flow
 from .posteriors import Categorical as Categorical
 from .posteriors import Code as Code
 from .posteriors import Deterministic as Deterministic
+from .posteriors import FixedRate as FixedRate
 from .posteriors import Gaussian as Gaussian
 from .posteriors import Posterior as Posterior
+from .priors import Afterwards as Afterwards
 from .priors import Categories as Categories
 from .priors import FittedNormal as FittedNormal
 from .priors import Mixture as Mixture

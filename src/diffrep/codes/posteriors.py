@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -113,6 +114,26 @@ class Gaussian(Posterior):
     def forward(self, x: Data, log_snr: Time | None = None) -> Code:
         mean, raw = self.heads(self.encoder(x, log_snr if self.timed else None)).float().chunk(2, -1)
         return Code(mean, F.softplus(raw - 0.5) + self.least_spread)
+
+
+class FixedRate(Posterior):
+    """z ~ N(mean(x), s^2), |mean| = sqrt(d (1 - s^2)) and s = exp(-rate / d): KL to N(0, I) is `rate`.
+
+    Each example has the same rate, by construction and in nats: 1/2 (|mean|^2 + d s^2 - d) - d log s. There is no
+    price that could empty the code, and none is needed; what the encoder chooses is the direction of the mean.
+    """
+
+    deterministic = False
+
+    def __init__(self, encoder: Encoder, dim: int, rate: float, timed: bool = False):
+        super().__init__()
+        self.encoder, self.dim, self.timed, self.spread = encoder, dim, timed, math.exp(-rate / dim)
+        self.mean = nn.Linear(encoder.features, dim)
+
+    def forward(self, x: Data, log_snr: Time | None = None) -> Code:
+        direction = F.normalize(self.mean(self.encoder(x, log_snr if self.timed else None)).float(), dim=1)
+        mean = math.sqrt(self.dim * (1 - self.spread**2)) * direction
+        return Code(mean, torch.full_like(mean, self.spread))
 
 
 class Categorical(Posterior):

@@ -31,7 +31,7 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, codes: Tensor) -> None:
-        """After training, from the codes (N, d) of the training data: for priors that are fitted then."""
+        """After training, from codes (N, d) drawn for the training data: for priors that are fitted then."""
 
 
 class Joint(Prior):
@@ -177,6 +177,66 @@ class Mixture(Prior):
 
     def rate(self, code: Code, z: CodeVector) -> PerExample:
         return code.log_prob(z) - self.log_prob(z)
+
+
+class Afterwards(Prior):
+    """N(0, I) while codes are learned; then a mixture of full Gaussians fitted to them, which no code is bent by.
+
+    KL(q(z) || p(z)) tells nothing of x. A prior that is learned with the codes takes it off the rate, and pulls them
+    into its components; one that is fitted once they are learned takes it off as well and leaves them where they are.
+    most: components at most; as many as cost held-out codes least.
+    """
+
+    scores: Tensor
+    means: Tensor
+    whitening: Tensor
+    fitted: Tensor
+
+    def __init__(self, dim: int, most: int):
+        super().__init__()
+        self.normal = StandardNormal(dim)
+        self.register_buffer("scores", torch.zeros(most))  # log weights
+        self.register_buffer("means", torch.zeros(most, dim))
+        self.register_buffer("whitening", torch.eye(dim).repeat(most, 1, 1))  # (z - mean) @ whitening ~ N(0, I)
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    @torch.no_grad()
+    def fit(self, codes: Tensor) -> None:
+        """codes (N, d): expectation maximisation from one seeded start; a tenth of them, the last, are held out."""
+        held = max(1, len(codes) // 10)
+        known, asked = (part.double().cpu().numpy() for part in (codes[:-held], codes[-held:]))
+        most, dim = self.means.shape
+        best = GaussianMixture(1, reg_covar=1e-3).fit(known)
+        for number in (*(n for n in (3, 10, 30, 100) if n < most), most):
+            if number == 1 or number * dim > len(known):
+                break
+            found = GaussianMixture(number, reg_covar=1e-3, max_iter=50, tol=1e-3, random_state=0).fit(known)
+            if found.score(asked) <= best.score(asked):
+                break
+            best = found
+        count = len(best.weights_)
+        self.scores.fill_(-torch.inf)
+        self.scores[:count] = torch.from_numpy(best.weights_).log()
+        self.means[:count] = torch.from_numpy(best.means_)
+        self.whitening[:count] = torch.from_numpy(best.precisions_cholesky_)
+        self.fitted.fill_(True)
+
+    def sample(self, n: int, draws: Draws) -> CodeVector:
+        if not self.fitted:
+            return self.normal.sample(n, draws)
+        chosen = (self.scores + gumbel(draws.normal(n, len(self.scores)))).argmax(1)
+        noise = draws.normal(n, self.means.shape[1])
+        return self.means[chosen] + torch.linalg.solve(self.whitening[chosen].mT, noise)
+
+    def log_prob(self, z: CodeVector) -> PerExample:
+        if not self.fitted:
+            return self.normal.log_prob(z)
+        white = torch.einsum("bki,kij->bkj", z[:, None] - self.means, self.whitening)
+        volume = self.whitening.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * math.log(2 * math.pi) * z.shape[1]
+        return torch.logsumexp(self.scores + volume - 0.5 * (white**2).sum(-1), 1)
+
+    def rate(self, code: Code, z: CodeVector) -> PerExample:
+        return code.log_prob(z) - self.log_prob(z) if self.fitted else self.normal.rate(code, z)
 
 
 class Categories(Prior):

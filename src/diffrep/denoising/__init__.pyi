@@ -8,9 +8,11 @@ from .noise import LearnedGamma as LearnedGamma
 from .noise import LinearGamma as LinearGamma
 from .noise import Noise as Noise
 from .noise import SubVP as SubVP
+from .observation import Observation as Observation
 from .parameterisations import EDM as EDM
 from .parameterisations import Eps as Eps
 from .parameterisations import Marginal as Marginal
+from .parameterisations import MarginalByPlace as MarginalByPlace
 from .parameterisations import Parameterisation as Parameterisation
 from .parameterisations import Score as Score
 from .parameterisations import V as V

@@ -42,11 +42,27 @@ class Prediction:
 
 
 class Denoiser(nn.Module):
-    """(x_t, t, z) -> Prediction. Schedule and parameterisation stay in float32 whatever the network runs in."""
+    """(x_t, t, z) -> Prediction. Schedule and parameterisation stay in float32 whatever the network runs in.
 
-    def __init__(self, network: nn.Module, noise: Noise, parameterisation: Parameterisation):
+    observation: an `Observation`, what a code says of each number of x, which the parameterisation fuses with x_t
+    before the network sees either; None leaves the code to the network alone.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        noise: Noise,
+        parameterisation: Parameterisation,
+        observation: nn.Module | None = None,
+    ):
         super().__init__()
         self.network, self.noise, self.parameterisation = network, noise, parameterisation
+        self.observation = observation
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """All that reads a code or x_t and has weights."""
+        return [self.network] if self.observation is None else [self.network, self.observation]
 
     def forward(self, x_t: Data, t: Time, z: CodeVector | None = None, drop: torch.Tensor | None = None) -> Prediction:
         """x_t (B, *shape), t (B,), z (B, d) or None (the null code); drop (B,) is true where the code is withheld."""
@@ -64,7 +80,8 @@ class Denoiser(nn.Module):
         alpha, sigma = scales
         wide = (expand(alpha, x_t), expand(sigma, x_t))
         scale = (wide[0] ** 2 + wide[1] ** 2).sqrt()
-        extra, finish = self.parameterisation(x_t, *wide)
+        heard = None if self.observation is None or z is None else self.observation(z, log_snr, drop)
+        extra, finish = self.parameterisation(x_t, *wide, heard)
         output = self.network(x_t / scale, log_snr, z, extra=extra, drop=drop).float()
         x, eps = finish(output)
         return Prediction(x, eps, alpha, sigma)

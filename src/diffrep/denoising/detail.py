@@ -88,6 +88,16 @@ def fine(dims: int) -> Density:
     return bump(FINE, 1.0)
 
 
+def share(taught: Density, looks: Density) -> Density:
+    """taught / looks: the part of a loss with the measure `looks` that has the measure `taught`; no gradient."""
+
+    def density(noise: Noise, t: Time) -> Tensor:
+        with torch.no_grad():
+            return taught(noise, t) / looks(noise, t).clamp(min=1e-12)
+
+    return density
+
+
 def _first(dims: int) -> float:
     return -3.0 - math.log(dims / 768)
 

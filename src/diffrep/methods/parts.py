@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from diffrep.codes.autoregressive import Autoregressive
 from diffrep.codes.flow import Flow
-from diffrep.codes.posteriors import Categorical, Deterministic, Gaussian, Posterior
-from diffrep.codes.priors import Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal, Whitened
+from diffrep.codes.posteriors import Categorical, Deterministic, FixedRate, Gaussian, Posterior
+from diffrep.codes.priors import Afterwards, Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal, Whitened
 from diffrep.config import Settings
+from diffrep.data.places import GROUPS
 from diffrep.data.views import Hide, View, chain, crop, drop, erase, flip, hidden, jitter, noisy
 from diffrep.denoising import noise as noises
 from diffrep.denoising import parameterisations
@@ -29,8 +30,10 @@ from diffrep.denoising.detail import (
     high_noise,
     likelihood,
     low_noise,
+    share,
     uniform,
 )
+from diffrep.denoising.observation import Observation
 from diffrep.denoising.start import GaussianStart, StandardStart, Start
 from diffrep.errors import UserError, unknown
 from diffrep.models.latent_diffusion import LatentDiffusion
@@ -40,15 +43,18 @@ from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT,
 from diffrep.nets.gap import Filled
 from diffrep.shapes import Shape
 
+HELD = 12.0  # nats: the rate that methods with a Gaussian code hold where no price is given
+
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model must know of its data: the shape of an example, its grey levels (None: continuous), their counts,
-    and how many classes its labels name."""
+    """What a model must know of its data: the shape of an example, its grey levels (None: continuous), their counts by
+    channel and by places that are alike (`data.places`), and how many classes its labels name."""
 
     shape: Shape
     bins: int | None
     histogram: Tensor | None = None
+    places: tuple[Tensor, Tensor] | None = None
     classes: int = 0
 
 
@@ -61,8 +67,23 @@ class Parts:
 
     def denoiser(self, noise: str, code: bool = False) -> Denoiser:
         """`noise`: the process that the method's paper uses, taken where the settings leave it open."""
-        parameterisation = self.parameterisation()
-        return Denoiser(self._decoder(parameterisation, code), self.noise(noise), parameterisation)
+        observed = code and self.settings.decoder.observe_code is not False
+        parameterisation = self.parameterisation(observed)
+        observation = self.observation(parameterisation) if observed else None
+        return Denoiser(self._decoder(parameterisation, code), self.noise(noise), parameterisation, observation)
+
+    def observation(self, parameterisation: parameterisations.Parameterisation) -> Observation | None:
+        """The code as one more observation of x, drawn by a generator of half the decoder's width."""
+        settings = self.settings
+        if parameterisation.fuses:
+            width, until = max(4, settings.decoder.width // 2), settings.decoder.code_until
+            return Observation(self.facts.shape, settings.code.dim, width, until)
+        if settings.decoder.observe_code:
+            raise UserError(
+                f"predicts={settings.predicts} has no mean of x that a code could move, got decoder.observe_code=true;"
+                " leave one of them out"
+            )
+        return None
 
     def filled(self, noise: str) -> Denoiser:
         """A decoder without a code, and a second one that adds what the code knows more."""
@@ -126,20 +147,23 @@ class Parts:
         """sigma_0 a sixth of a grey level, which for 256 levels is VDM's -13.3; -13.3 for continuous data too."""
         return -13.3 if self.facts.bins is None else 2 * math.log(2 / self.facts.bins / 6)
 
-    def parameterisation(self) -> parameterisations.Parameterisation:
-        channels, bins = self.facts.shape[0], self.facts.bins
+    def parameterisation(self, observed: bool = False) -> parameterisations.Parameterisation:
+        """observed: a code is heard as one more observation of x."""
+        shape, bins = self.facts.shape, self.facts.bins
         name = _choose(self.settings.predicts, "edm" if bins is None else "marginal")
         if name == "marginal":
             if bins is None:
                 raise UserError("predicts=marginal needs grey levels and this data is continuous; use predicts=edm")
-            return parameterisations.Marginal(channels, bins, self.facts.histogram)
+            if self.settings.decoder.by_place:
+                return parameterisations.MarginalByPlace(shape, bins, shape[0] * GROUPS, self.facts.places)
+            return parameterisations.Marginal(shape[0], bins, self.facts.histogram)
         sd = 1.0 if len(self.facts.shape) == 1 else 0.5  # tables are standardised
         make: dict[str, Callable[[], parameterisations.Parameterisation]] = {
             "eps": parameterisations.Eps,
             "x": parameterisations.X,
             "v": parameterisations.V,
             "score": parameterisations.Score,
-            "edm": lambda: parameterisations.EDM(sd),
+            "edm": lambda: parameterisations.EDM(sd, shown=observed),
         }
         return make[name]()
 
@@ -160,6 +184,8 @@ class Parts:
         code, encoder = self.settings.code, self.encoder(time)
         if code.kind == "categorical":
             return Categorical(encoder, code.dim, code.classes, time)
+        if code.kind == "fixed-rate":
+            return FixedRate(encoder, code.dim, HELD if code.rate is None else code.rate, time)
         return Gaussian(encoder, code.dim, time)
 
     def gaussian(self) -> Posterior:
@@ -185,6 +211,8 @@ class Parts:
             of_variables: Callable[[int, int], Prior] = Categories if kind == "auto" else Autoregressive
             return of_variables(code.dim // code.classes, code.classes)
         chosen = _choose(kind, own)
+        if chosen == "afterwards":
+            return Afterwards(code.dim, self.settings.prior.components)
         return StandardNormal(code.dim) if chosen == "normal" else Joint(self._density(chosen))
 
     def prior_after(self, own: str = "normal") -> Prior:
@@ -198,6 +226,11 @@ class Parts:
         dim = self.settings.code.dim
         if kind == "autoregressive":
             raise UserError("prior.kind=autoregressive is for code.kind=categorical; use mixture, flow or diffusion")
+        if kind == "afterwards":
+            raise UserError(
+                "prior.kind=afterwards is for a random code: that of a deterministic one is always fitted after"
+                " training; use normal, mixture, flow or diffusion"
+            )
         make: dict[str, Callable[[], Prior]] = {
             "mixture": lambda: Mixture(dim, self.settings.prior.components),
             "flow": lambda: Flow(dim),
@@ -229,14 +262,21 @@ class Parts:
     def critic(self) -> nn.Module:
         return Critic(self.facts.shape, width=self.settings.decoder.width)
 
-    def levels(self, own: Density) -> Levels:
-        """The level of detail that the settings name; the method's own where they leave it open."""
-        name, anneal = self.settings.detail, self.settings.anneal
+    def levels(self, own: Density, name: str | None = None) -> Levels:
+        """The level of detail that the settings name, or `name`; the method's own where they leave it open."""
+        name, anneal = name or self.settings.detail, self.settings.anneal
         dims = math.prod(self.facts.shape)
         looks = own if name == "auto" else _detail(name, dims)
         if anneal.detail is not None:
             return Levels(Fading(_detail(anneal.detail, dims), looks, anneal.steps))
         return Levels(looks) if name == "auto" else Levels(looks, draws=looks)
+
+    def gate(self, looks: Density, own: str = "decoder") -> Density | None:
+        """The share of the decoder's loss, of measure `looks`, that teaches the code; None: all of it.
+
+        own: the level of detail that teaches it where the settings leave it open."""
+        name = _choose(self.settings.code.detail, own)
+        return None if name == "decoder" else share(_detail(name, math.prod(self.facts.shape)), looks)
 
     def decoder_weight(self) -> Weight | None:
         """A factor on the decoder's loss that goes to one, where the settings ask for it."""
@@ -248,6 +288,8 @@ class Parts:
         code = self.settings.code
         free = code.beta is None and not (code.warmup or code.cycle or code.free_bits)
         target = rate if code.rate is None and free else code.rate
+        if code.kind == "fixed-rate":
+            return Constant(1.0)
         if target is not None:
             return TargetRate(self._reachable(target))
         beta = beta if code.beta is None else code.beta

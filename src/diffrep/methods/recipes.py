@@ -6,17 +6,16 @@ from collections.abc import Mapping
 
 from diffrep.codes.priors import StandardNormal
 from diffrep.denoising.denoiser import Denoiser
-from diffrep.denoising.detail import Levels, likelihood, semantic, uniform
+from diffrep.denoising.detail import Density, Levels, likelihood, semantic, uniform
 from diffrep.denoising.start import Start
 from diffrep.errors import UserError
-from diffrep.methods.parts import Parts
+from diffrep.methods.parts import HELD, Parts
 from diffrep.models.base import Model
 from diffrep.models.diffusion import DiffusionModel, Term
 from diffrep.models.loss_weights import Constant, Weight
 from diffrep.models.step_terms import denoise, fool, in_steps, l1, mmd, prior, rate, reconstruct, slice_score
 
 MATCHED = 10.0  # weight of the MMD where none is given
-HELD = 12.0  # nats: the rate that methods with a Gaussian code hold where no price is given
 
 
 def ddpm(parts: Parts) -> Model:
@@ -80,13 +79,14 @@ def vae_vdm(parts: Parts) -> Model:
         parts,
         denoiser,
         {**_bound_terms(parts, denoiser, start), "rate": rate, **_code_terms(parts)},
-        _bound_levels(parts),
+        _bound_levels(parts, alone=parts.settings.code.detail != "decoder"),
         posterior=parts.random(),
         prior=parts.prior("mixture"),
         weights={"rate": price, **_code_weights(parts)},
         drop=parts.settings.code.drop,
         lag=parts.lag(price),
         start=start,
+        gate=parts.gate(likelihood, "coarse" if parts.settings.detail == "auto" else parts.settings.detail),
     )
 
 
@@ -165,14 +165,16 @@ def _diffusion(
     terms_: Mapping[str, Term],
     levels: Levels,
     weights: Mapping[str, Weight] | None = None,
+    gate: Density | None = None,
     **rest,
 ) -> DiffusionModel:
-    """The model of these terms, the decoder's loss first among them."""
+    """The model of these terms, the decoder's loss first among them; gate: that of the method, if it has its own."""
     annealed = parts.decoder_weight()
     first = {} if annealed is None else {next(iter(terms_)): annealed}
-    return DiffusionModel(
-        parts.facts.shape, parts.facts.bins, denoiser, terms_, levels, weights={**(weights or {}), **first}, **rest
-    )
+    if gate is None and "posterior" in rest:
+        gate = parts.gate(levels.looks)
+    shape, bins, weights = parts.facts.shape, parts.facts.bins, {**(weights or {}), **first}
+    return DiffusionModel(shape, bins, denoiser, terms_, levels, weights=weights, gate=gate, **rest)
 
 
 def _bound_terms(parts: Parts, denoiser: Denoiser, start: Start) -> Mapping[str, Term]:
@@ -194,10 +196,13 @@ def _bound_noise(parts: Parts) -> str:
     return "learned" if noise.steps is None else "linear"
 
 
-def _bound_levels(parts: Parts) -> Levels:
-    """Likelihood weights at any t; on the grid of a finite chain its term carries them."""
+def _bound_levels(parts: Parts, alone: bool = False) -> Levels:
+    """Likelihood weights at any t; on the grid of a finite chain its term carries them.
+
+    alone: also where the settings name a level of detail, which is then that of the code alone.
+    """
     steps = parts.settings.noise.steps
-    return parts.levels(likelihood) if steps is None else Levels(uniform, steps=steps)
+    return parts.levels(likelihood, "auto" if alone else None) if steps is None else Levels(uniform, steps=steps)
 
 
 def _code_terms(parts: Parts) -> dict[str, Term]:

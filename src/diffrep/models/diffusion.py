@@ -14,7 +14,7 @@ from diffrep.codes.priors import Prior
 from diffrep.data.views import View
 from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Denoiser, Prediction
-from diffrep.denoising.detail import Levels
+from diffrep.denoising.detail import Density, Levels
 from diffrep.denoising.noise import variance_gradient
 from diffrep.denoising.probability_flow import dequantised_log_likelihood, flow_log_likelihood, invert
 from diffrep.denoising.samplers import sample, step_named, times
@@ -53,6 +53,12 @@ class Noised:
 Term = Callable[[Noised], PerExample]
 
 
+def taught(z: CodeVector, gate: Tensor) -> CodeVector:
+    """z itself, but what it is used for sends back `gate` (B,) times its gradient: the code learns at some levels,
+    the decoder at all."""
+    return z.detach() + gate[:, None] * (z - z.detach())
+
+
 class DiffusionModel(Model):
     """A diffusion decoder, and what it is given: a code (or none), noise, a level of detail, and a list of terms.
 
@@ -61,6 +67,7 @@ class DiffusionModel(Model):
     term; one where missing. drop: share of examples whose code is withheld in training, so that one network is the
     conditional and the unconditional denoiser. critic: a second player, for adversarial score matching. view: what the
     encoder is shown of x in training, x itself where left out. start: p(x_1 | z), N(0, start_scale^2) where left out.
+    gate: what the gradient that the denoiser sends to a code is multiplied by at each level, one where left out.
     """
 
     def __init__(
@@ -78,18 +85,20 @@ class DiffusionModel(Model):
         view: View | None = None,
         start: Start | None = None,
         lag: Lag | None = None,
+        gate: Density | None = None,
     ):
         super().__init__()
         self.shape, self.bins, self.drop, self.terms = shape, bins, drop, dict(terms)
         self.denoiser, self.levels, self.posterior, self.prior, self.critic = denoiser, levels, posterior, prior, critic
         self.view, self.start = view, StandardStart() if start is None else start
+        self.gate = gate
         self.weights = nn.ModuleDict(weights or {})
         self.target = weights["rate"].target if weights and "rate" in weights else None
         self.changing = (*(weights or {}).values(), levels)
         self.has_code, self.timed = posterior is not None, posterior is not None and posterior.timed
-        groups: dict[str, list[nn.Module]] = {"decoder": [denoiser.network], "noise": [denoiser.noise]}
+        groups: dict[str, list[nn.Module]] = {"decoder": denoiser.networks, "noise": [denoiser.noise]}
         groups["start"] = [self.start]
-        self.networks = [denoiser.network] if posterior is None else [denoiser.network, posterior.encoder]
+        self.networks = denoiser.networks if posterior is None else [*denoiser.networks, posterior.encoder]
         if posterior is not None:
             groups["encoder"] = [posterior]
         if prior is not None:
@@ -124,7 +133,8 @@ class DiffusionModel(Model):
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
         code, z = self._code(x if self.view is None else self.view(x, draws), log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
-        prediction = self.denoiser.at(x_t, scales, log_snr, z, dropped if self.drop and z is not None else None)
+        shown = z if z is None or self.gate is None else taught(z, self.gate(self.noise, t))
+        prediction = self.denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)
         if self.noise.free_inside:
             settle(terms.denoising(eps, prediction, weight).detach())
         kept = 1 - dropped.float()

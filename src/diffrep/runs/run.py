@@ -18,6 +18,7 @@ from diffrep.codes.priors import Prior
 from diffrep.config import Settings
 from diffrep.data import Examples, Splits, Stream
 from diffrep.data.batches import batches
+from diffrep.data.places import places
 from diffrep.errors import UserError
 from diffrep.files import write_bytes, writing
 from diffrep.methods.catalog import build, method
@@ -79,9 +80,12 @@ class DataCard:
             prepared=train.prepared,
         )
 
-    def facts(self, histogram: Tensor | None = None) -> Facts:
-        """What a model must know; the counts of grey levels only to be trained."""
-        return Facts(self.shape, self.bins, histogram, classes=len(self.label_names or ()))
+    def facts(self, examples: Examples | None = None) -> Facts:
+        """What a model must know; what is counted of the training examples only to be trained."""
+        classes = len(self.label_names or ())
+        if examples is None:
+            return Facts(self.shape, self.bins, classes=classes)
+        return Facts(self.shape, self.bins, examples.histogram(), places(examples), classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +152,7 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
     card = DataCard.of(splits)
     if known is not None:
         _same_data(known, card, directory)
-    model = build(settings, card.facts(splits.train.histogram()))
+    model = build(settings, card.facts(splits.train))
 
     def begin() -> None:
         if restart:
@@ -304,9 +308,12 @@ def _remove_run(directory: Path) -> None:
 @torch.no_grad()
 def _fit_prior(model: Model, prior: Prior, examples: Examples) -> None:
     """Fit a prior that is fitted after training; one that was trained, or has nothing to fit, stays as it is."""
-    index = torch.linspace(0, len(examples) - 1, min(len(examples), PRIOR_EXAMPLES)).long()
+    index = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))[:PRIOR_EXAMPLES]
+    codes = []
     with evaluating(model) as device:
-        codes = [model.encode(chunk.x).mean.cpu() for chunk in batches(examples.subset(index), 250, 0, device)]
+        for chunk in batches(examples.subset(index), 250, 0, device):
+            code = model.encode(chunk.x)
+            codes.append(code.sample(chunk.random.normal(*code.mean.shape)).cpu())
     prior.fit(torch.cat(codes))
 
 

@@ -100,7 +100,7 @@ def benchmark(
 
 def _methods(asked: Sequence[str] | None, settings: Settings, splits: Splits) -> tuple[list[str], dict[str, str]]:
     """The names to be judged, and method -> reason of those that make no model here."""
-    facts = DataCard.of(splits).facts(splits.train.histogram())
+    facts = DataCard.of(splits).facts(splits.train)
     names, failed = list(dict.fromkeys(asked or [*METHODS, *UNTRAINED])), {}
     kept = []
     for name in names:
@@ -137,7 +137,7 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[st
     of_these = [row for row in rows if row.fingerprint == splits.test.fingerprint and row.answers(question)]
     if len(of_these) == len(names):
         return of_these
-    model = quiet(encoder, DataCard.of(splits).facts(splits.train.histogram())).eval()
+    model = quiet(encoder, DataCard.of(splits).facts(splits.train)).eval()
     parts = parts_of(splits)
     features = references(parts, settings.code.dim, lambda part: codes(model, part))
     made = []

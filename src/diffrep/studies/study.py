@@ -84,7 +84,7 @@ def study(
     """
     directory, cuts = Path(directory), Cuts()
     first = cuts.of(_any_settings(plan))
-    planned = expand(plan, DataCard.of(first).facts(first.train.histogram()))
+    planned = expand(plan, DataCard.of(first).facts(first.train))
     asked = chosen(planned, only)
     for run in planned:
         _same_settings(run, directory / RUNS / run.folder)

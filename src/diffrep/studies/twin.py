@@ -16,7 +16,7 @@ from diffrep.models.base import Model
 
 TOLERANCE = 0.02  # by which the parameters of twins may differ
 STEP = 4  # of a decoder's width: others leave its group norms a single group
-DECODER_OF_A_CODE = {"draw_code": False, "code_until": None}
+DECODER_OF_A_CODE = {"observe_code": False, "draw_code": False, "code_until": None}
 
 
 def quiet(settings: Settings, facts: Facts) -> Model:
@@ -51,7 +51,7 @@ def twin(settings: Settings, facts: Facts) -> Settings:
             "decoder": settings.decoder.model_copy(update=DECODER_OF_A_CODE),
         }
     )
-    counted = replace(facts, histogram=None)
+    counted = replace(facts, histogram=None, places=None)
 
     def of(width: int, condition: int | None) -> Settings:
         return override(plain, [f"decoder.width={width}", f"decoder.condition_width={condition or 'none'}"])

@@ -1,0 +1,109 @@
+"""Short trials of codes, one after another: bound, rate, what it tells apart, what is used, and probes.
+
+python benchmarks/code_trials.py TRIALS.toml --data FOLDER --out RESULTS.json
+
+TRIALS.toml: budget, set = [settings of all], bound_examples, and [trials] with name = [method, setting, ...]. A trial
+whose name stands in RESULTS.json with the same settings is not made again, so a stopped series goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import diffrep
+from diffrep.data import Splits
+from diffrep.errors import UserError
+from diffrep.evaluation import bound as bounds
+from diffrep.evaluation import information
+from diffrep.evaluation.mutual_information import mean_and_error
+from diffrep.measures.evaluate import codes
+from diffrep.probes.linear import linear
+from diffrep.probes.neighbours import knn
+from diffrep.runs.run import Run
+from diffrep.studies.study import commit, hardware
+from diffrep.training import journal
+
+PROBED, COMPARED, PROFILED = 8_000, 1_500, 300  # training codes; test codes in I(x; z); test examples in a profile
+AWAKE = 1.0  # nats that examples lose by each other's codes
+
+
+def trial(data: str, budget: str, method: str, changes: Sequence[str], bound_examples: int) -> dict:
+    """Train and measure one run; what a method does not have is None."""
+    with tempfile.TemporaryDirectory() as directory:
+        started = time.monotonic()
+        run = diffrep.train(data, Path(directory) / "run", method, budget, changes)
+        wall, lines = time.monotonic() - started, journal.read(run.directory)
+        splits = run.splits()
+        gaps = [(line["step"], line["watch"].get("gap_nats")) for line in lines]
+        found = {
+            "method": method,
+            "settings": list(changes),
+            "budget": budget,
+            "parameters": sum(p.numel() for p in run.model.parameters()),
+            "seconds": None if run.result is None else run.result.seconds,
+            "wall_seconds": wall,
+            "awake_at_step": next((step for step, gap in gaps if gap is not None and gap > AWAKE), None),
+        }
+        found |= _bound(run, splits, bound_examples)
+        return found | (_code(run, splits) if run.model.has_code else {})
+
+
+def _bound(run: Run, splits: Splits, most: int) -> dict:
+    try:
+        said = bounds.bound(run.model, splits.test.subset(splits.test.spread(most)), levels=8)
+    except UserError:
+        return {"bits_per_dim": None}
+    whole = said.summary()
+    kept = {name: whole[name] for name in ("bits_per_dim", "bits_per_dim_se")}
+    return kept | {"rate_nats": said.rate_nats, "active_units": said.active_units}
+
+
+def _code(run: Run, splits: Splits) -> dict:
+    found: dict = {}
+    test = splits.test
+    try:
+        told = information.mutual_information(run.model, test.subset(test.spread(COMPARED)))
+        found["information_nats"] = [mean_and_error(told.lower)[0], mean_and_error(told.upper)[0]]
+    except UserError:
+        found["information_nats"] = None
+    try:
+        found["used_nats"] = information.profile(run.model, test.subset(test.spread(PROFILED)), levels=16).integral()[0]
+    except UserError:
+        found["used_nats"] = None
+    parts = (splits.train.subset(splits.train.spread(PROBED)), splits.valid, test)
+    train, valid, tested = (
+        (codes(run.model, part, 0.5 if run.model.timed else None), part.require_labels().cpu().numpy())
+        for part in parts
+    )
+    found["linear"], found["knn"] = (probe(train, valid, tested)["accuracy"] for probe in (linear, knn))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trials", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    plan = tomllib.loads(arguments.trials.read_text())
+    known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"trials": {}}
+    for name, (method, *own) in plan["trials"].items():
+        changes = [*plan.get("set", []), *own]
+        was = known["trials"].get(name)
+        if was is not None and (was["method"], was["settings"], was["budget"]) == (method, changes, plan["budget"]):
+            continue
+        found = trial(arguments.data, plan["budget"], method, changes, plan.get("bound_examples", 2_000))
+        known["trials"][name] = found | {"commit": commit()}
+        about = {"about": plan.get("about", ""), "data": Path(arguments.data).name, "hardware": hardware()}
+        arguments.out.write_text(json.dumps(about | {"trials": known["trials"]}, indent=2) + "\n")
+        print(name, {key: value for key, value in found.items() if key not in ("settings", "budget")}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
