@@ -25,7 +25,8 @@ DISENTANGLE, FACTORS, READOUT, TIMES, SEMI = (
 RESULTS = (METRICS, PROBES, PROFILE, DISTANCE, DISENTANGLE, FACTORS, READOUT, TIMES, SEMI)
 PICTURES = {PROFILE: "profile.png", TIMES: "times.png"}
 FEATURES, SAMPLES = "features", "samples"  # folders
-DERIVED = (*RESULTS, *PICTURES.values(), FEATURES, SAMPLES)  # all that follows from the weights of a run
+REPORT = "report.html"
+DERIVED = (*RESULTS, *PICTURES.values(), REPORT, FEATURES, SAMPLES)  # all that follows from the weights of a run
 
 
 def keep(directory: Path, name: str, facts: dict, weights: str) -> dict:

@@ -1,0 +1,45 @@
+"""Commands that write pages: a report of a run, and a list of runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffrep.commands.console import progress, say
+from diffrep.commands.options import Device, Json, RunPath
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: diffrep report runs/a")(report)
+    app.command(epilog="Example: diffrep runs runs/")(runs)
+
+
+def report(
+    run: RunPath,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write (RUN/report.html)")] = None,
+    device: Device = "auto",
+) -> None:
+    """Write all that is known of a run as one HTML file, with pictures; it needs no network to be read."""
+    from diffrep.commands.gallery import check_place
+    from diffrep.pages.report import report as write
+
+    if output is not None:
+        check_place(output, ".html")
+    with progress() as update:
+        path = write(run, output, device=device, progress=update)
+    say(f"The report is in {path}. Open it in a browser.")
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder with runs, at any depth")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder: method, data, age and main numbers, the newest first."""
+    from diffrep.commands.console import show_rows
+    from diffrep.pages.listing import listing, rows_of
+
+    found = listing(folder)
+    print(json.dumps(found)) if as_json else show_rows(rows_of(found))

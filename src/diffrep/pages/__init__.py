@@ -1,0 +1,5 @@
+"""What people look at: a report in one file, tables of runs as a page, an explorer in the browser."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the public names stand in __init__.pyi

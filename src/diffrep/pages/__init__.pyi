@@ -1,0 +1,2 @@
+from .comparison import comparison as comparison
+from .verdict import verdict as verdict

@@ -1,0 +1,123 @@
+"""What a run's directory says of it, read without its model: settings, data, log, results."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from diffrep import config
+from diffrep.config import Settings
+from diffrep.methods.recipes import METHODS
+from diffrep.runs import records, summary
+from diffrep.runs.checkup import checkup
+from diffrep.runs.run import DataCard, form, read_card
+from diffrep.training import journal
+
+AS_TRAIN_SAYS = ("data.source", "method", "train.budget", "seed")  # settings that have an option of their own
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run as its files tell it. results: file name -> facts, empty where it was not measured with these weights."""
+
+    directory: Path
+    settings: Settings
+    card: DataCard
+    log: list[dict]
+    results: dict[str, dict]
+
+    @classmethod
+    def of(cls, directory: str | Path) -> Known:
+        """UserError where there is no run, or a file of it is broken."""
+        directory = Path(directory)
+        settings = summary.settings_of(directory)
+        log = journal.read(directory)
+        return cls(directory, settings, read_card(directory), log, records.current(directory))
+
+    @cached_property
+    def numbers(self) -> dict[str, float | int | None]:
+        """bits/dim, nats, accuracies and what training took; see `diffrep.runs.summary`."""
+        return summary.numbers(self.directory)
+
+    @cached_property
+    def health(self) -> dict:
+        """Verdict and sentences on the code, from the log."""
+        return checkup(self.directory)
+
+    @property
+    def metrics(self) -> dict:
+        return self.results[records.METRICS]
+
+    @property
+    def probes(self) -> dict:
+        return self.results[records.PROBES]
+
+    @property
+    def profile(self) -> dict:
+        return self.results[records.PROFILE]
+
+    @property
+    def data(self) -> str:
+        """The data's name, without the folders that lead to it."""
+        return Path(self.card.source).name or self.card.source
+
+    @property
+    def form(self) -> str:
+        """Shape and levels in words."""
+        return form(self.card.shape, self.card.bins)
+
+    @property
+    def paper(self) -> str:
+        return METHODS[self.settings.method].paper if self.settings.method in METHODS else ""
+
+    @property
+    def about(self) -> str:
+        """What the method is, in one line."""
+        return METHODS[self.settings.method].summary if self.settings.method in METHODS else ""
+
+    @property
+    def trained(self) -> tuple[int, int]:
+        """Steps and examples of training so far."""
+        last = self.log[-1] if self.log else {}
+        return last.get("step", 0), last.get("examples", 0)
+
+    def command(self, name: str, *words: str) -> str:
+        """A diffrep command on this run, as a shell takes it."""
+        return " ".join(["diffrep", name, shlex.quote(str(self.directory)), *words])
+
+    def commands(self) -> list[str]:
+        """What makes this run and its numbers again."""
+        settings = self.settings
+        train = ["diffrep", "train", "--data", settings.data.source, "--method", settings.method]
+        train += ["--out", str(self.directory), "--budget", settings.train.budget]
+        train += ["--seed", str(settings.seed)] if settings.seed != Settings().seed else []
+        for change in self.changed:
+            train += ["--set", change]
+        lines = [" ".join(map(shlex.quote, train))]
+        for file, command in MEASURES.items():
+            if self.results[file]:
+                lines.append(self.command(command))
+        return [*lines, self.command("report")]
+
+    @property
+    def changed(self) -> list[str]:
+        """Settings that are not the defaults, as name=value, without those that have an option of their own."""
+        return [change for change in summary.changed(self.settings) if change.split("=")[0] not in AS_TRAIN_SAYS]
+
+    def every_setting(self) -> list[tuple[str, object, str]]:
+        """Name, value and meaning of each setting."""
+        return [(name, config.value(self.settings, name), meaning) for name, meaning in config.names().items()]
+
+
+MEASURES = {
+    records.METRICS: "evaluate",
+    records.PROBES: "probe",
+    records.PROFILE: "profile",
+    records.DISTANCE: "distance",
+    records.DISENTANGLE: "disentangle",
+    records.READOUT: "readout",
+    records.TIMES: "times",
+    records.SEMI: "semi",
+}  # file of results -> the command that writes it

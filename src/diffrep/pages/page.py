@@ -1,0 +1,117 @@
+"""A page: one HTML file with its style and its script inside, that asks nobody for anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from markupsafe import Markup, escape
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page. lead: one or two sentences on what is seen; command: what would measure what is missing."""
+
+    title: str
+    lead: str = ""
+    body: Markup = Markup("")
+    command: str = ""
+
+    @property
+    def anchor(self) -> str:
+        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+
+
+@dataclass(frozen=True)
+class Page:
+    """What stands at the top of a page, and its sections."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    sentences: Sequence[tuple[str, str]] = ()  # a word in the margin, and the sentence
+    mood: str = ""  # "good", "bad" or nothing: the colour of the first sentence
+    facts: Sequence[tuple[str, str]] = field(default=())
+
+    def html(self) -> str:
+        return _environment().get_template("page.html").render(page=self)
+
+
+@cache
+def _environment():
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:  # pragma: no cover
+        from diffrep.errors import UserError
+
+        raise UserError("a page needs jinja2: pip install jinja2.") from error
+    return Environment(
+        loader=PackageLoader("diffrep.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def joined(*parts: object) -> Markup:
+    """Pieces of HTML side by side."""
+    return Markup("").join(parts)
+
+
+def code(*lines: str) -> Markup:
+    """Commands as a shell takes them, which can be copied."""
+    return Markup("<pre><code>{}</code></pre>").format("\n".join(lines))
+
+
+def figure(content: object, caption: str = "", style: str = "") -> Markup:
+    """A picture and what it shows."""
+    said = Markup("<figcaption>{}</figcaption>").format(caption) if caption else Markup("")
+    return Markup('<figure class="{}">{}{}</figure>').format(style, content, said)
+
+
+def rows(named: Sequence[tuple[str, object]]) -> Markup:
+    """Strips under each other, each with its name."""
+    return Markup("").join(
+        Markup('<div class="row"><div class="rowname">{}</div><div class="strip">{}</div></div>').format(name, strip)
+        for name, strip in named
+    )
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> Markup:
+    """Names and values."""
+    inside = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in pairs)
+    return Markup("<dl>{}</dl>").format(inside)
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[object]], caption: str, numeric: Sequence[bool] = ()) -> Markup:
+    """A table that scrolls where the page is narrow; the first cell of each line is its name."""
+    right = [*numeric, *[False] * (len(head) - len(numeric))]
+
+    def cell(value: object, i: int) -> Markup:
+        style = Markup(' class="n"') if right[i] else Markup("")
+        kind = Markup('th scope="row"') if i == 0 else Markup("td")
+        return Markup("<{}{}>{}</{}>").format(kind, style, value, Markup("th" if i == 0 else "td"))
+
+    top = Markup("").join(
+        Markup('<th scope="col"{}>{}</th>').format(Markup(' class="n"') if right[i] else Markup(""), name)
+        for i, name in enumerate(head)
+    )
+    body = Markup("").join(
+        Markup("<tr>{}</tr>").format(Markup("").join(cell(value, i) for i, value in enumerate(line))) for line in lines
+    )
+    return Markup(
+        '<div class="wide" tabindex="0" role="region" aria-label="{0}"><table><caption>{0}</caption><thead><tr>{1}</tr>'
+        "</thead><tbody>{2}</tbody></table></div>"
+    ).format(caption, top, body)
+
+
+def details(summary: str, content: object) -> Markup:
+    """Something that is folded away until it is asked for."""
+    return Markup("<details><summary>{}</summary>{}</details>").format(summary, content)
+
+
+def data_attribute(value: str) -> Markup:
+    """A string as an attribute's value."""
+    return escape(value)
