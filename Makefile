@@ -18,7 +18,9 @@ demo: setup
 	$(DIFFREP) sample runs/demo -n 64 -o runs/demo/samples.png
 	$(DIFFREP) reconstruct runs/demo digits -o runs/demo/reconstructions.png
 	$(DIFFREP) interpolate runs/demo 0 1 -o runs/demo/interpolation.png
-	@echo "Look at runs/demo: samples.png, reconstructions.png, interpolation.png, metrics.json"
+	$(DIFFREP) probe runs/demo
+	$(DIFFREP) profile runs/demo
+	$(DIFFREP) report runs/demo
 
 test: setup lint
 	.venv/bin/python -m pytest -n 2 --dist loadfile

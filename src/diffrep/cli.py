@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from diffrep.commands import distances, pictures, probes, readouts, studies
+from diffrep.commands import distances, pages, pictures, probes, readouts, studies
 from diffrep.commands.console import Count, leave, out, progress, say, show_facts, show_metrics, usage
 from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, SkipBad
 from diffrep.errors import UserError
@@ -261,6 +261,7 @@ probes.add_to(app)
 readouts.add_to(app)
 distances.add_to(app)
 studies.add_to(app)
+pages.add_to(app)
 
 
 def main() -> None:

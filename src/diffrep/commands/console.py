@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -80,6 +80,14 @@ def show_facts(facts: dict) -> None:
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    out.print(table)
+
+
+def show_rows(rows: Sequence[Sequence[str]]) -> None:
+    """A table; its first row is the head."""
+    table = Table(*rows[0], box=None)
+    for row in rows[1:]:
+        table.add_row(*row)
     out.print(table)
 
 

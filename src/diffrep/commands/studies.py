@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diffrep.commands.console import progress, say, say_aside
 from diffrep.commands.options import Device, Json
+
+if TYPE_CHECKING:
+    from diffrep.studies.row import StudyFile
 
 Folder = Annotated[Path, typer.Option("--output", "-o", help="folder of the results; one that is there goes on")]
 
@@ -35,7 +39,8 @@ def study(
     from diffrep.studies.table import markdown
 
     content = carry_out(plan.read(file, data), output, only, say_aside, progress)
-    print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))))
+    page = _page(content, output, f"diffrep study {file} -o {output}")
+    print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))) + f"\n{page} shows them.")
 
 
 def benchmark(
@@ -70,7 +75,11 @@ def benchmark(
         say=say_aside,
         watch=progress,
     )
-    print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))))
+    words = ["diffrep", "benchmark", "--data", data, "-o", str(output), "--seeds", str(seeds), "--levels", str(levels)]
+    words += ["--budget", str(content["budget"]), *(["--methods", methods] if methods else [])]
+    words += [word for change in set_ or () for word in ("--set", change)]
+    page = _page(content, output, shlex.join(words))
+    print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))) + f"\n{page} shows them.")
 
 
 def compare(
@@ -78,6 +87,7 @@ def compare(
     measured: Annotated[bool, typer.Option("--measure", help="measure first what a run lacks")] = False,
     csv: Annotated[Path | None, typer.Option(help="also write the table as CSV")] = None,
     latex: Annotated[Path | None, typer.Option(help="also write it as LaTeX")] = None,
+    html: Annotated[Path | None, typer.Option(help="also write a page with charts")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -92,4 +102,30 @@ def compare(
     for place, text in ((csv, tables.comma_separated), (latex, tables.latex)):
         if place is not None:
             write_bytes(place, text(shown).encode())
+    if html is not None:
+        from diffrep.pages import comparison as page
+
+        words = shlex.join(["diffrep", "compare", *map(str, runs), "--html", str(html)])
+        numbers = {side.run: [side.numbers] for side in compared.runs}
+        page(html, "Runs compared", f"{len(runs)} runs", shown.without_empty(), numbers, [words])
     print(json.dumps(compared.written())) if as_json else say(tables.markdown(shown.without_empty()))
+
+
+def _page(content: StudyFile, folder: Path, command: str) -> Path:
+    """The results of a study or a benchmark as a page in its folder."""
+    from diffrep.pages import comparison as page
+    from diffrep.pages.comparison import of_rows
+    from diffrep.studies.aggregate import table
+    from diffrep.studies.row import rows_of
+
+    rows = rows_of(content)
+    made_with = {name: value for name, value in content.items() if name in ("commit", "hardware", "settings")}
+    return page(
+        folder / "report.html",
+        content["study"],
+        content.get("about", ""),
+        table(rows),
+        of_rows(rows),
+        [command],
+        made_with,
+    )

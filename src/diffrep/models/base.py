@@ -143,9 +143,9 @@ class Model(nn.Module, ABC):
 
     @torch.no_grad()
     def interpolate(
-        self, a: Data, b: Data, points: int = 8, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50
+        self, a: Tensor, b: Tensor, points: int = 8, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50
     ) -> Tensor:
-        """(points, *shape): decoded from codes on the straight line between those of a and b, all from one x_1."""
+        """(points, *shape): from codes on the straight line between those of a and b (*shape), all from one x_1."""
         draws = draws or self._draws()
         share = torch.linspace(0, 1, points, device=a.device)[:, None]
         from_a, from_b = (self.code_path(x.expand(points, *self.shape)) for x in (a, b))

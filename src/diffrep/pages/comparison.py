@@ -10,7 +10,10 @@ from markupsafe import Markup
 from diffrep.files import write_bytes
 from diffrep.pages import svg
 from diffrep.pages.page import Page, Section, code, details, facts, figure, joined, table
-from diffrep.studies.aggregate import groups, mean_and_error
+from diffrep.runs.summary import Numbers
+from diffrep.studies.aggregate import groups as groups_of
+from diffrep.studies.aggregate import mean_and_error
+from diffrep.studies.row import Row
 from diffrep.studies.table import Number, Table
 
 PROBES = {
@@ -19,6 +22,7 @@ PROBES = {
     "probe_few1": "1 label a class",
     "probe_few10": "10 labels a class",
 }
+Groups = Mapping[str, Sequence[Numbers]]  # name of a run -> its numbers, for each seed
 
 
 def comparison(
@@ -26,20 +30,26 @@ def comparison(
     title: str,
     about: str,
     shown: Table,
-    runs: Sequence[Mapping],
+    groups: Groups,
     commands: Sequence[str] = (),
     made_with: Mapping[str, object] | None = None,
 ) -> Path:
     """Write a page about several runs to `path`, and return it.
 
-    shown: their table. runs: rows of a study, a benchmark or `compare`, with the keys of `diffrep.runs.summary`.
-    commands: what makes the page again. made_with: settings, commit, hardware.
+    shown: their table. groups: the numbers of the charts. commands: what makes the page again. made_with: settings,
+    commit, hardware.
     """
-    rows = [{"axes": {}, "code": True, "name": row["run"], **row} for row in runs]
-    parts = [_numbers(shown), _cost(rows), _read(rows), _again(commands, made_with or {})]
+    parts = [_numbers(shown), _cost(groups), _read(groups), _again(commands, made_with or {})]
     found = Page(title, about, [part for part in parts if part is not None])
     write_bytes(Path(path), found.html().encode())
     return Path(path)
+
+
+def of_rows(rows: Sequence[Row]) -> Groups:
+    """The rows of a study or a benchmark, those that differ in their seed alone together."""
+    return {
+        ", ".join([group[0].name, *group[0].axes.values()]): [row.numbers for row in group] for group in groups_of(rows)
+    }
 
 
 def _numbers(shown: Table) -> Section:
@@ -56,43 +66,39 @@ def _cell(cell: str | Number) -> object:
     return Markup("<b>{}</b>").format(cell.text(" ± ")) if cell.bold else cell.text(" ± ")
 
 
-def _cost(rows: Sequence[dict]) -> Section | None:
+def _cost(groups: Groups) -> Section | None:
     """bits/dim of each run with two standard errors; and against its rate where several have one."""
-    found = {}
-    for group in groups(rows):
-        value = _of(group, "bits_per_dim")
-        if value is not None:
-            found[_name(group[0])] = {"bits/dim": value}
-    if not found:
+    known = {name: {"bits/dim": value} for name, group in groups.items() if (value := _of(group, "bits_per_dim"))}
+    if not known:
         return None
-    label = "bits/dim: " + ", ".join(f"{name} {row['bits/dim'][0]:.3f}" for name, row in found.items())
-    drawn = [figure(svg.intervals(found, "bits/dim on the test split (less is better)", label))]
-    points = {_name(group[0]): pair for group in groups(rows) if (pair := _rate_and_cost(group)) is not None}
+    label = "bits/dim: " + ", ".join(f"{name} {row['bits/dim'][0]:.3f}" for name, row in known.items())
+    drawn = [figure(svg.intervals(known, "bits/dim on the test split (less is better)", label))]
+    points = {name: (rate[0], *known[name]["bits/dim"]) for name in known if (rate := _of(groups[name], "rate_nats"))}
     if len(points) > 1:
         said = "bits/dim against rate: " + ", ".join(f"{n} {r:.1f} nats {b:.3f}" for n, (r, b, _) in points.items())
-        drawn.append(figure(svg.plane(points, "rate of the code, nats", "bits/dim", said), "Where a run stands."))
+        drawn.append(figure(svg.plane(points, "rate of the code, nats", "bits/dim", said), "Cost against rate."))
     return Section("What an example costs", "The bound, with two standard errors to each side.", joined(*drawn))
 
 
-def _read(rows: Sequence[dict]) -> Section | None:
-    kinds = {key: name for key, name in PROBES.items() if any(row.get(key) is not None for row in rows)}
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for group in groups(rows):
-        for key, name in kinds.items():
-            value = _of(group, key)
-            if value is not None:
-                found.setdefault(_name(group[0]), {})[name] = value
-    if not found:
+def _read(groups: Groups) -> Section | None:
+    known = {
+        run: row
+        for run, group in groups.items()
+        if (row := {name: value for key, name in PROBES.items() if (value := _of(group, key))})
+    }
+    if not known:
         return None
     label = "Accuracy: " + "; ".join(
-        f"{run}: " + ", ".join(f"{name} {value:.3f}" for name, (value, _) in row.items()) for run, row in found.items()
+        f"{run}: " + ", ".join(f"{name} {value:.3f}" for name, (value, _) in row.items()) for run, row in known.items()
     )
     lead = "Accuracy on the test split, with two standard errors to each side."
-    return Section("What simple models read", lead, figure(svg.intervals(found, "accuracy on the test split", label)))
+    return Section("What simple models read", lead, figure(svg.intervals(known, "accuracy on the test split", label)))
 
 
 def _again(commands: Sequence[str], made_with: Mapping[str, object]) -> Section | None:
-    pairs = [(name, _words(value)) for name, value in made_with.items() if value and not isinstance(value, (dict, list))]
+    pairs = [
+        (name, _words(value)) for name, value in made_with.items() if value and not isinstance(value, (dict, list))
+    ]
     more = [
         details(name.capitalize(), facts([(key, _words(v)) for key, v in value.items()]))
         for name, value in made_with.items()
@@ -100,26 +106,18 @@ def _again(commands: Sequence[str], made_with: Mapping[str, object]) -> Section 
     ]
     if not commands and not pairs and not more:
         return None
-    return Section("Make it again", body=joined(code(*commands) if commands else "", facts(pairs) if pairs else "", *more))
+    return Section(
+        "Make it again", body=joined(code(*commands) if commands else "", facts(pairs) if pairs else "", *more)
+    )
 
 
-def _of(group: Sequence[Mapping], key: str) -> tuple[float, float] | None:
+def _of(group: Sequence[Numbers], name: str) -> tuple[float, float] | None:
     """The mean over seeds and its standard error; of one seed, the error over its test examples."""
-    mean, error = mean_and_error(row.get(key) for row in group)
+    mean, error = mean_and_error(numbers.value(name) for numbers in group)
     if mean is None:
         return None
-    if error is None:
-        error = next((row[f"{key}_se"] for row in group if row.get(f"{key}_se") is not None), 0.0)
-    return mean, error
-
-
-def _rate_and_cost(group: Sequence[Mapping]) -> tuple[float, float, float] | None:
-    rate, cost = _of(group, "rate_nats"), _of(group, "bits_per_dim")
-    return None if rate is None or cost is None else (rate[0], *cost)
-
-
-def _name(row: Mapping) -> str:
-    return ", ".join([row["name"], *map(str, row["axes"].values())])
+    own = group[0].value(f"{name}_se") if len(group) == 1 else None
+    return mean, error or own or 0.0
 
 
 def _words(value: object) -> str:

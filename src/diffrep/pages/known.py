@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diffrep import config
 from diffrep.config import Settings
-from diffrep.methods.recipes import METHODS
+from diffrep.methods.catalog import METHODS
 from diffrep.runs import records, summary
 from diffrep.runs.checkup import checkup
 from diffrep.runs.run import DataCard, form, read_card
@@ -37,7 +37,7 @@ class Known:
         return cls(directory, settings, read_card(directory), log, records.current(directory))
 
     @cached_property
-    def numbers(self) -> dict[str, float | int | None]:
+    def numbers(self) -> summary.Numbers:
         """bits/dim, nats, accuracies and what training took; see `diffrep.runs.summary`."""
         return summary.numbers(self.directory)
 

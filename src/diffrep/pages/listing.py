@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from diffrep.errors import UserError
@@ -53,6 +54,6 @@ def _row(place: Path, folder: Path) -> dict:
     row: dict = {"run": str(place.relative_to(folder)), "age": max(0.0, time.time() - newest)}
     try:
         known = Known.of(place)
-        return row | {"method": known.settings.method, "data": known.data, **known.numbers}
+        return row | {"method": known.settings.method, "data": known.data, **asdict(known.numbers)}
     except UserError as broken:
         return row | {"error": str(broken)}

@@ -15,7 +15,7 @@ class Section:
 
     title: str
     lead: str = ""
-    body: Markup = Markup("")
+    body: str = ""
     command: str = ""
 
     @property
@@ -57,7 +57,7 @@ def _environment():
 
 def joined(*parts: object) -> Markup:
     """Pieces of HTML side by side."""
-    return Markup("").join(parts)
+    return Markup("").join(part if hasattr(part, "__html__") else escape(part) for part in parts)
 
 
 def code(*lines: str) -> Markup:
@@ -110,8 +110,3 @@ def table(head: Sequence[str], lines: Sequence[Sequence[object]], caption: str, 
 def details(summary: str, content: object) -> Markup:
     """Something that is folded away until it is asked for."""
     return Markup("<details><summary>{}</summary>{}</details>").format(summary, content)
-
-
-def data_attribute(value: str) -> Markup:
-    """A string as an attribute's value."""
-    return escape(value)

@@ -83,7 +83,6 @@ def levels_of(known: Known) -> torch.Tensor | None:
 
 
 def _headline(known: Known) -> list[tuple[str, str]]:
-    numbers = known.numbers
     form = {
         "bits_per_dim": ("bits/dim", "{:.3f}"),
         "rate_nats": ("rate, nats", "{:.1f}"),
@@ -92,4 +91,8 @@ def _headline(known: Known) -> list[tuple[str, str]]:
         "information_nats": ("used by the decoder, nats", "{:.1f}"),
         "parameters": ("parameters", "{:,}"),
     }
-    return [(name, shape.format(value)) for key, (name, shape) in form.items() if (value := numbers[key]) is not None]
+    return [
+        (name, shape.format(value))
+        for key, (name, shape) in form.items()
+        if (value := known.numbers.value(key)) is not None
+    ]

@@ -24,7 +24,7 @@ POINTS = 160  # points of a training curve
 def what(known: Known) -> Section:
     """What was trained on what."""
     card, (step, examples) = known.card, known.trained
-    seconds, parameters = known.numbers["seconds"], known.numbers["parameters"]
+    seconds, parameters = known.numbers.seconds, known.numbers.parameters
     pairs: list[tuple[str, object]] = [
         ("method", f"{known.settings.method}: {known.about}" if known.about else known.settings.method),
         ("paper", known.paper),
@@ -44,7 +44,7 @@ def bound(known: Known) -> Section:
     """The bound's parts as a bar."""
     title = "What an example costs"
     if not known.metrics:
-        return Section(title, "The bound on −log p(x), part by part, is not measured.", command=known.command("evaluate"))
+        return Section(title, "The bound, part by part, is not measured.", command=known.command("evaluate"))
     found = known.metrics.get("bound")
     if found is None:
         losses = known.metrics.get("denoising") or {}
@@ -57,8 +57,8 @@ def bound(known: Known) -> Section:
     parts = {words: found[name] for name, words in BOUGHT.items() if found.get(name)}
     whole = f"{found['bits_per_dim']:.4f} ± {found['bits_per_dim_se']:.4f} {unit}"
     lead = (
-        f"At most {whole} on {known.metrics['examples']:,} test examples. Diffusion is what removing the noise costs, prior"
-        " what is left of the example in pure noise, reconstruction the last step to the data's own levels"
+        f"At most {whole} on {known.metrics['examples']:,} test examples. Diffusion is what removing the noise"
+        " costs, prior what is left of the example in pure noise, reconstruction the last step to the data's own levels"
         + (", and rate what the code costs." if "rate of the code" in parts else ".")
     )
     if "density" in found.get("unit", ""):
@@ -105,14 +105,18 @@ def information(known: Known, seen: Shown | None) -> Section:
         return Section(title, "This method has no code.")
     if not found:
         if not known.settings.code.drop:
-            return Section(title, "The decoder was trained with code.drop=0, so it cannot be compared without its code.")
+            return Section(
+                title, "The decoder was trained with code.drop=0, so it cannot be compared without its code."
+            )
         lead = "The nats that the code saves the decoder at each noise level are not measured."
         return Section(title, lead, command=known.command("profile"))
-    label = f"Information profile: {found['integral_nats']:.1f} nats in all, most at log-SNR {found['peak_log_snr']:.1f}"
+    label = (
+        f"Information profile: {found['integral_nats']:.1f} nats in all, most at log-SNR {found['peak_log_snr']:.1f}"
+    )
     lead = (
         f"The code saves the decoder {found['integral_nats']:.1f} ± {found['integral_se']:.1f} nats an example, most at"
-        f" log-SNR {svg.number(found['peak_log_snr'], (0, 0.1))}. On the left is the outline of things, on the right their"
-        " detail. The band is two standard errors to each side."
+        f" log-SNR {svg.number(found['peak_log_snr'], (0, 0.1))}. On the left is the outline of things, on the"
+        " right their detail. The band is two standard errors to each side."
     )
     if found.get("rate_nats"):
         lead += f" It pays {found['rate_nats']:.1f} nats for that."
@@ -142,7 +146,9 @@ def code_map(known: Known, seen: Shown | None) -> Section:
     panes, chosen = [], []
     for i, (name, points) in enumerate(found.views.items()):
         label = f"Map of {len(points)} codes by {name}" + (", coloured by class" if names else "")
-        drawn = svg.scatter([(float(a), float(b)) for a, b in points], found.labels.tolist(), found.said, label, "sprite")
+        drawn = svg.scatter(
+            [(float(a), float(b)) for a, b in points], found.labels.tolist(), found.said, label, "sprite"
+        )
         panes.append(Markup('<div class="pane pane-{}">{}</div>').format(i, figure(drawn, f"By {name}.")))
         chosen.append(
             Markup('<input type="radio" name="map" id="map-{0}"{1}><label for="map-{0}">{2}</label>').format(
@@ -150,14 +156,16 @@ def code_map(known: Known, seen: Shown | None) -> Section:
             )
         )
     key = Markup("").join(
-        Markup('<li><svg viewBox="0 0 10 10" aria-hidden="true"><circle class="k{}" cx="5" cy="5" r="5"/></svg>{}</li>').format(
-            k % svg.CLASSES, name
-        )
+        Markup(
+            '<li><svg viewBox="0 0 10 10" aria-hidden="true"><circle class="k{}" cx="5" cy="5" r="5"/></svg>{}</li>'
+        ).format(k % svg.CLASSES, name)
         for k, name in enumerate(names[:20])
     )
     lead = f"Each dot is the code of a test example ({len(found.labels):,} of them). Point at one to see it."
     if len(names) > svg.CLASSES:
-        lead += f" There are {len(names)} classes and {svg.CLASSES} colours, so a colour stands for more than one class."
+        lead += (
+            f" There are {len(names)} classes and {svg.CLASSES} colours, so a colour stands for more than one class."
+        )
     legend = Markup('<ul class="key" aria-label="Classes">{}</ul>').format(key) if names else Markup("")
     inside = joined(Markup('<div class="tabs">'), *chosen, *panes, Markup("</div>"), legend, hidden)
     return Section(title, lead, inside)
@@ -181,12 +189,13 @@ def probes(known: Known) -> Section:
                 scores.setdefault(_probe(name), {})[BESIDE.get(kind, kind)] = (value, result["se"])
     measure = "R² on the test split" if known.probes.get("classes") is None else "accuracy on the test split"
     label = f"{measure}: " + "; ".join(
-        f"{name}: " + ", ".join(f"{kind} {value:.3f}" for kind, (value, _) in row.items()) for name, row in scores.items()
+        f"{name}: " + ", ".join(f"{kind} {value:.3f}" for kind, (value, _) in row.items())
+        for name, row in scores.items()
     )
     count = known.probes["examples"]["test"]
     lead = (
-        f"Each point is one simple model on one kind of features, with two standard errors to each side, on {count:,} test"
-        " examples. Points whose lines overlap are not told apart by this many examples."
+        f"Each point is one simple model on one kind of features, with two standard errors to each side, on {count:,}"
+        " test examples. Points whose lines overlap are not told apart by this many examples."
     )
     chart = figure(svg.intervals(scores, measure, label))
     kinds = list(dict.fromkeys(kind for row in scores.values() for kind in row))
@@ -237,8 +246,13 @@ def _denoised(seen: Shown) -> Markup:
     parts = []
     for e in range(x_t.shape[1]):
         named = {"noisy": x_t, "denoised without the code": without, "denoised with the code": given}
-        parts += [(name, tiles.strip(x[:, e], f"Example {e + 1}, {name}, at log-SNR {at}", limits)) for name, x in named.items()]
-    return figure(rows(parts), f"Two test examples at log-SNR {at}: the noisy example, and what the decoder makes of it.")
+        parts += [
+            (name, tiles.strip(x[:, e], f"Example {e + 1}, {name}, at log-SNR {at}", limits))
+            for name, x in named.items()
+        ]
+    return figure(
+        rows(parts), f"Two test examples at log-SNR {at}: the noisy example, and what the decoder makes of it."
+    )
 
 
 def _reconstructions(seen: Shown) -> Section:
@@ -287,8 +301,8 @@ def _neighbours(seen: Shown) -> Section:
         words = "nearest" if k == 0 else f"{k + 1}."
         named.append((words, tiles.strip(near, f"Number {k + 1} of the nearest training examples{called}", limits)))
     lead = (
-        f"Under each of {count} test examples stand the {min(NEIGHBOURS, len(seen.neighbours))} training examples whose codes"
-        " make the smallest angle with its own."
+        f"Under each of {count} test examples stand the {min(NEIGHBOURS, len(seen.neighbours))} training examples whose"
+        " codes make the smallest angle with its own."
     )
     return Section(title, lead, figure(rows(named)))
 
@@ -325,7 +339,7 @@ def _probe(name: str) -> str:
 
 
 def _pair(found: tuple[float, float] | None) -> str:
-    return "–" if found is None else f"{found[0]:.3f} ± {found[1]:.3f}"
+    return "-" if found is None else f"{found[0]:.3f} ± {found[1]:.3f}"
 
 
 def _few(names: Sequence[str], most: int = 12) -> str:

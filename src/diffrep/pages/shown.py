@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -57,11 +59,11 @@ def shown(model: Model, splits: Splits, log_snr: Tensor | None = None, progress:
     index = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).long()
     x = test.batch(index).x.to(device)
     found = Shown(x)
-    steps = [_reconstruct, _sample, _interpolate]
+    steps: list[Callable[[Shown, Model, Splits], None]] = [_reconstruct, _sample, _interpolate]
     if model.has_code:
-        steps += [_look_around]
+        steps.append(_look_around)
     if log_snr is not None:
-        steps.append(lambda *given: _denoise(*given, log_snr))
+        steps.append(partial(_denoise, log_snr))
     with evaluating(model):
         for number, step in enumerate(steps):
             progress("pictures", number, len(steps))
@@ -169,7 +171,7 @@ def _look_around(found: Shown, model: Model, splits: Splits) -> None:
     found.map = Map(views, labels, names_of(test, mapped), test.batch(mapped).x)
 
 
-def _denoise(found: Shown, model: Model, splits: Splits, log_snr: Tensor) -> None:
+def _denoise(log_snr: Tensor, found: Shown, model: Model, splits: Splits) -> None:
     with _reason(found, "denoised"):
         found.denoised = (log_snr, *denoisings(model, found.x[1:3], log_snr, draws(model)))
 

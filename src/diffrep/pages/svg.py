@@ -1,10 +1,11 @@
-"""Charts as inline SVG: they take their colours from the page, so they are right in the light, in the dark and in print."""
+"""Charts as inline SVG, which take their colours from the page: right in the light, in the dark and in print."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -43,7 +44,9 @@ class Axes:
         x_steps, y_steps = ticks(*self.x, 6), ticks(*self.y, 4)
         for y in y_steps:
             _, up = self.at(self.x[0], y)
-            self.drawn.append(f'<line class="grid" x1="{self.left}" x2="{WIDTH - self.right}" y1="{up:.1f}" y2="{up:.1f}"/>')
+            self.drawn.append(
+                f'<line class="grid" x1="{self.left}" x2="{WIDTH - self.right}" y1="{up:.1f}" y2="{up:.1f}"/>'
+            )
             self.text(self.left - 6, up + 4, number(y, y_steps), "end")
         for x in x_steps:
             across, _ = self.at(x, self.y[0])
@@ -51,7 +54,8 @@ class Axes:
         self.text((self.left + WIDTH - self.right) / 2, self.height - 8, x_label, "middle", "axis")
         middle = (self.top + self.height - self.bottom) / 2
         self.drawn.append(
-            f'<text class="axis" text-anchor="middle" transform="translate(13 {middle:.0f}) rotate(-90)">{escape(y_label)}</text>'
+            f'<text class="axis" text-anchor="middle" transform="translate(13 {middle:.0f}) rotate(-90)">'
+            f"{escape(y_label)}</text>"
         )
 
     def line(self, points: Points, style: str) -> None:
@@ -62,7 +66,9 @@ class Axes:
 
     def text(self, x: float, y: float, words: str, anchor: str = "start", style: str = "tick") -> None:
         """Words at a place in units of the chart."""
-        self.drawn.append(f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>')
+        self.drawn.append(
+            f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+        )
 
     def svg(self, label: str) -> Markup:
         return drawing(WIDTH, self.height, "".join(self.drawn), label)
@@ -74,7 +80,8 @@ class Axes:
 def drawing(width: float, height: float, content: str, label: str, style: str = "chart") -> Markup:
     """An SVG picture with its alternative text."""
     return Markup(
-        f'<svg class="{style}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">{content}</svg>'
+        f'<svg class="{style}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
+        f"{content}</svg>"
     )
 
 
@@ -86,7 +93,8 @@ def stacked(parts: Mapping[str, float], unit: str, label: str) -> Markup:
         wide = WIDTH * max(value, 0.0) / whole
         said = f"{name} {value:.4f} {unit} ({_share(max(value, 0.0) / whole)})"
         drawn.append(
-            f'<rect class="fill c{i + 1}" x="{left:.1f}" y="0" width="{max(wide, 1.5):.1f}" height="34"><title>{escape(said)}</title></rect>'
+            f'<rect class="fill c{i + 1}" x="{left:.1f}" y="0" width="{max(wide, 1.5):.1f}" height="34">'
+            f"<title>{escape(said)}</title></rect>"
         )
         row, column = divmod(i, 2)
         x, y = 4 + column * WIDTH / 2, 60 + 24 * row
@@ -145,7 +153,8 @@ def intervals(rows: Mapping[str, Mapping[str, tuple[float, float]]], x_label: st
             (a, _), (b, _), (at, _) = (axes.at(v, 0) for v in (value - 2 * error, value + 2 * error, value))
             said = f"{name}, {kind}: {value:.4f} ± {error:.4f}"
             axes.drawn.append(
-                f'<g><title>{escape(said)}</title><line class="line c{k + 1}" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/>'
+                f"<g><title>{escape(said)}</title>"
+                f'<line class="line c{k + 1}" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/>'
                 f'<circle class="fill c{k + 1}" cx="{at:.1f}" cy="{y}" r="4.5"/></g>'
             )
     for k, kind in enumerate(kinds):
@@ -185,14 +194,17 @@ def columns(values: Sequence[float], active: Sequence[bool], y_label: str, label
 
 
 def scatter(points: Points, classes: Sequence[int], said: Sequence[str], label: str, key: str) -> Markup:
-    """A map: a dot for each point, coloured by class (-1: none), which the page's script names when it is pointed at."""
+    """A map: a dot for each point, coloured by class (-1: none); the page's script names the one pointed at."""
     xs, ys = zip(*points, strict=True)
-    axes = Axes(padded(min(xs), max(xs)), padded(min(ys), max(ys)), height=WIDTH * 0.78, left=4, right=4, top=4, bottom=4)
+    axes = Axes(
+        padded(min(xs), max(xs)), padded(min(ys), max(ys)), height=WIDTH * 0.78, left=4, right=4, top=4, bottom=4
+    )
     for i, ((x, y), k, words) in enumerate(zip(points, classes, said, strict=True)):
         across, up = axes.at(x, y)
         style = "none" if k < 0 else f"k{k % CLASSES}"
         axes.drawn.append(
-            f'<circle class="dot {style}" data-i="{i}" cx="{across:.1f}" cy="{up:.1f}" r="4"><title>{escape(words)}</title></circle>'
+            f'<circle class="dot {style}" data-i="{i}" cx="{across:.1f}" cy="{up:.1f}" r="4">'
+            f"<title>{escape(words)}</title></circle>"
         )
     return Markup(str(axes.svg(label)).replace("<svg ", f'<svg data-map="{escape(key)}" ', 1))
 
@@ -201,19 +213,18 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers between low and high, some `about` of them."""
     if not high > low:
         return [low]
-    raw = (high - low) / about
-    unit = 10 ** math.floor(math.log10(raw))
-    step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= raw * (1 - 1e-9))
+    unit = 10 ** math.floor(math.log10((high - low) / about))
+    step = min((unit * k for k in (1, 2, 5, 10)), key=lambda step: abs((high - low) / step - about))
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def number(value: float, beside: Sequence[float] = ()) -> str:
     """A number of an axis, with as many digits as tell it from its neighbours."""
-    step = min((abs(b - a) for a, b in zip(beside, beside[1:], strict=False)), default=abs(value)) or 1.0
+    step = min((abs(b - a) for a, b in pairwise(beside)), default=abs(value)) or 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     shown = f"{value:,.{digits}f}"
-    return shown.lstrip("-") if not float(shown.replace(",", "")) else shown.replace("-", "−")
+    return shown.lstrip("-") if not float(shown.replace(",", "")) else shown.replace("-", "\N{MINUS SIGN}")
 
 
 def short(value: float) -> str:

@@ -53,7 +53,7 @@ def limits_of(*groups: Tensor) -> tuple[float, float]:
 
 
 def tiles(x: Tensor) -> np.ndarray:
-    """x (N, C, *spatial) in [-1, 1] -> (N, H, W, 4) uint8; volumes by their middle slice, odd channels by their mean."""
+    """x (N, C, *spatial) in [-1, 1] -> (N, H, W, 4) uint8; volumes by their middle slice."""
     while x.ndim > 4:
         x = x[:, :, x.shape[2] // 2]
     if x.shape[1] not in (1, 3, 4):
@@ -145,7 +145,9 @@ def _drawn(x: Tensor, columns: int, label: str, limits: tuple[float, float]) -> 
 
     for i, example in enumerate(x):
         left, above = (i % columns) * (wide + gap), (i // columns) * (high + gap)
-        drawn.append(f'<g transform="translate({left:g} {above:g})"><rect class="panel" width="{wide:g}" height="{high:g}"/>')
+        drawn.append(
+            f'<g transform="translate({left:g} {above:g})"><rect class="panel" width="{wide:g}" height="{high:g}"/>'
+        )
         for k, line in enumerate(_lines(example)):
             if example.ndim == 1 and len(line) <= BARS:
                 drawn.append(_bars(line, wide, up))

@@ -1,0 +1,25 @@
+"""A study, a benchmark and a comparison as pages."""
+
+from diffrep.pages import comparison
+from diffrep.runs.summary import Numbers
+from diffrep.studies.table import Number, Table
+from pages.test_report import read
+from runs_at_hand import diffrep, run_of
+
+
+def test_a_page_of_runs_has_the_mean_over_seeds(tmp_path):
+    """Two seeds with 1.0 and 3.0 bits/dim stand at 2.0 with an error of 1.0, which is worked out by hand."""
+    numbers = [Numbers(bits_per_dim=1.0, rate_nats=4.0), Numbers(bits_per_dim=3.0, rate_nats=6.0)]
+    groups = {"<a>": numbers, "b": [Numbers(bits_per_dim=1.5, bits_per_dim_se=0.1, rate_nats=1.0, probe_linear=0.9)]}
+    table = Table(("run", "bits/dim"), (("<a>", Number(2.0, 1.0)), ("b", Number(1.5, 0.1, bold=True))))
+    found = read(comparison(tmp_path / "page.html", "two", "about", table, groups, ["diffrep study a.toml -o out"]))
+    assert found.titles == ["The numbers", "What an example costs", "What simple models read", "Make it again"]
+    text = (tmp_path / "page.html").read_text()
+    assert "&lt;a&gt;, bits/dim: 2.0000 ± 1.0000" in text and "<b>1.500 ± 0.100</b>" in text
+
+
+def test_compare_writes_a_page(tmp_path):
+    """The command's page shows each run by name."""
+    a, b = run_of("vae-vdm"), run_of("vdm")
+    assert diffrep("compare", a, b, "--html", tmp_path / "c.html") == 0
+    assert "The numbers" in read(tmp_path / "c.html").titles

@@ -1,0 +1,64 @@
+"""Charts: their numbers stand where the axis says, and the axis says what it shows."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from diffrep.pages import shown, svg, tiles
+
+
+@pytest.mark.parametrize("low, high", [(0, 1), (-3.7, 8.1), (0.87, 1.01), (1000, 250_000), (-1e-3, 2e-3)])
+def test_ticks_are_round_numbers_inside_and_their_text_is_their_value(low, high):
+    """What an axis is labelled with must be the place of the tick: a tick at 2.5 that reads "2" lies."""
+    found = svg.ticks(low, high, 5)
+    assert 3 <= len(found) <= 11 and low <= found[0] and found[-1] <= high
+    for tick in found:
+        text = svg.number(tick, found).replace("\N{MINUS SIGN}", "-").replace(",", "")
+        assert float(text) == pytest.approx(tick, abs=1e-12)
+
+
+def test_parts_of_a_bar_have_their_shares():
+    """The widths of a stacked bar are proportional to its parts."""
+    drawn = svg.stacked({"a": 3.0, "b": 1.0}, "bits", "a bar")
+    widths = [float(w) for w in re.findall(r'width="([\d.]+)" height="34"', drawn)]
+    assert widths == pytest.approx([0.75 * svg.WIDTH, 0.25 * svg.WIDTH], abs=0.1)
+
+
+def test_an_interval_is_two_errors_to_each_side():
+    """The line of 0.5 +- 0.1 spans twice as much as that of 0.5 +- 0.05, with its point in the middle."""
+    drawn = svg.intervals({"row": {"a": (0.5, 0.1), "b": (0.5, 0.05)}}, "accuracy", "two")
+    spans = [(float(a), float(b)) for a, b in re.findall(r'x1="([\d.]+)" x2="([\d.]+)" y1="(?:\d+)" y2', drawn)]
+    points = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawn)]
+    (a, b), (c, d) = spans[-2:]
+    assert (b - a) == pytest.approx(2 * (d - c), rel=0.01) and points == pytest.approx([(a + b) / 2] * 2, abs=0.2)
+
+
+def test_tiles_keep_the_pixels():
+    """What a page shows of an image is its pixels: black, white and colour where they were."""
+    x = torch.full((2, 3, 4, 5), -1.0)
+    x[1, 0] = 1.0
+    levels = tiles.grid(tiles.tiles(x), 2)
+    assert levels[:4, :5, :3].max() == 0 and (levels[:4, -5:, 0] == 255).all() and levels[:4, -5:, 1].max() == 0
+    assert levels[:4, 5, 3].max() == 0  # nothing between the tiles
+
+
+def test_volumes_and_large_pictures_become_small_ones():
+    """A page stays small: the middle slice of a volume, at most SIDE pixels a side."""
+    assert tiles.tiles(torch.zeros(2, 1, 9, 200, 100)).shape == (2, tiles.SIDE, tiles.SIDE // 2, 4)
+
+
+def test_principal_directions_are_those_along_which_points_vary():
+    """Points stretched along a known line have it as their first direction, of either sign made definite."""
+    along = np.array([0.6, -0.8])
+    points = np.random.default_rng(0).normal(size=(500, 1)) * along * 5 + np.random.default_rng(1).normal(size=(500, 2))
+    first, second = shown.principal(points)
+    assert abs(first @ along) == pytest.approx(1, abs=0.01) and first @ second == pytest.approx(0, abs=1e-9)
+    assert first[np.abs(first).argmax()] > 0
+
+
+def test_neighbours_have_the_smallest_angle():
+    """Length does not count: (10, 0) is nearest to (1, 0.1), and (0, 1) is last."""
+    known = np.array([[0.0, 1.0], [10.0, 0.0], [1.0, 1.0]])
+    assert shown.nearest(np.array([[1.0, 0.1]]), known, 3).tolist() == [[1, 2, 0]]
