@@ -24,7 +24,7 @@ def report(
 ) -> None:
     """Write all that is known of a run as one HTML file, with pictures; it needs no network to be read."""
     from diffrep.commands.gallery import check_place
-    from diffrep.pages.report import report as write
+    from diffrep.pages.run_page import report as write
 
     if output is not None:
         check_place(output, ".html")

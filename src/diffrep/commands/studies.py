@@ -114,7 +114,7 @@ def compare(
 def _page(content: StudyFile, folder: Path, command: str) -> Path:
     """The results of a study or a benchmark as a page in its folder."""
     from diffrep.pages import comparison as page
-    from diffrep.pages.comparison import of_rows
+    from diffrep.pages.side_by_side import of_rows
     from diffrep.studies.aggregate import table
     from diffrep.studies.row import rows_of
 

@@ -11,10 +11,10 @@ from diffrep.data import Splits
 from diffrep.errors import UserError
 from diffrep.files import write_bytes
 from diffrep.pages import sections
+from diffrep.pages.judgement import verdict
 from diffrep.pages.known import Known
 from diffrep.pages.page import Page
 from diffrep.pages.shown import LEVELS, Shown, shown
-from diffrep.pages.verdict import verdict
 from diffrep.progress import Progress, silent
 from diffrep.runs.records import REPORT
 

@@ -11,9 +11,9 @@ import pytest
 
 from diffrep.config import Settings
 from diffrep.pages import shown
+from diffrep.pages.judgement import verdict
 from diffrep.pages.known import Known
-from diffrep.pages.report import report
-from diffrep.pages.verdict import verdict
+from diffrep.pages.run_page import report
 from diffrep.runs.records import METRICS, PROBES, keep, weights_digest
 from diffrep.training.checkpoints import load_tensors
 from runs_at_hand import SMALL, diffrep, one_sentence, run_of

@@ -3,7 +3,7 @@
 from diffrep.pages import comparison
 from diffrep.runs.summary import Numbers
 from diffrep.studies.table import Number, Table
-from pages.test_report import read
+from pages.test_run_page import read
 from runs_at_hand import diffrep, run_of
 
 
