@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from rich.table import Table
 
 from diffrep.commands import distances, pages, pictures, probes, readouts, studies
-from diffrep.commands.console import Count, leave, out, progress, say, show_facts, show_metrics, usage
+from diffrep.commands.console import Count, hush, leave, out, progress, say, say_next, show_facts, show_metrics, usage
 from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, SkipBad
 from diffrep.errors import UserError
 
@@ -23,12 +24,20 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not name it
+
+
+@app.callback()
+def everywhere(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but warnings, errors and --json")] = False,
+) -> None:
+    """Learn representations by denoising: train, measure, encode, sample."""
+    hush(quiet)
 
 
 @app.command(epilog="Example: diffrep train --data digits --method vae-vdm --out runs/a --budget 60s")
@@ -98,7 +107,11 @@ def train(
         speed = result.examples / max(result.seconds, 1e-9)
         say(
             f"{settings.method} on {run.card.source}: {result.examples:,} examples in {result.step:,} steps, "
-            f"{result.seconds:.0f} s ({speed:,.0f} examples/s). `diffrep evaluate {out_}` measures it."
+            f"{result.seconds:.0f} s ({speed:,.0f} examples/s)."
+        )
+        say_next(
+            (f"diffrep evaluate {shlex.quote(str(out_))}", "measures it"),
+            (f"diffrep report {shlex.quote(str(out_))}", "shows it, as one HTML file"),
         )
     if result.interrupted:
         sys.exit(INTERRUPTED)
@@ -116,6 +129,7 @@ def evaluate(
     """Measure a run on its whole test split: the bound, the rate, active units, probes -> RUN/metrics.json."""
     from diffrep import runs
     from diffrep.measures.evaluate import evaluate as measure
+    from diffrep.pages import verdict
     from diffrep.training.process import main_process
 
     loaded = runs.load(run, device)
@@ -123,7 +137,12 @@ def evaluate(
     with progress() as update:
         metrics = measure(loaded, splits, levels, flow=flow, refine=refine, progress=update)
     if main_process():
-        print(json.dumps(metrics)) if as_json else show_metrics(metrics)
+        if as_json:
+            print(json.dumps(metrics))
+            return
+        show_metrics(metrics)
+        for sentence in verdict(run).sentences:
+            say(sentence)
 
 
 @app.command(epilog="Example: diffrep profile runs/a")

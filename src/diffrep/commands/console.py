@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,20 @@ Update = Callable[[str, int, int | None], None]  # what is done, how many are do
 def say(text: str) -> None:
     """A line on stdout, as it is: paths keep their brackets and are not broken."""
     out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_next(*steps: tuple[str, str]) -> None:
+    """What to do next: commands, and what each does."""
+    width = max(len(command) for command, _ in steps)
+    for command, does in steps:
+        say(f"  {command.ljust(width)}   {does}")
+
+
+def hush(quiet: bool) -> None:
+    """Quiet: nothing but warnings and errors, no bars; what `--json` prints stays."""
+    out.quiet = quiet
+    if quiet:
+        os.environ["TTY_COMPATIBLE"] = "0"  # rich: no terminal, so no bars
 
 
 def say_aside(text: str) -> None:
@@ -101,10 +116,9 @@ def show_metrics(metrics: dict) -> None:
             if value is not None:
                 table.add_row(f"denoising {name.replace('_', ' ')}", f"{value:.4f} nats/dim, which is not a bound")
     else:
-        parts = "  ".join(f"{name} {bound[name]:.4f}" for name in ("diffusion", "prior", "reconstruction", "rate"))
-        table.add_row(
-            bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}   {parts}"
-        )
+        table.add_row(bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}")
+        parts = [f"{name} {bound[name]:.4f}" for name in ("diffusion", "prior", "reconstruction", "rate")]
+        table.add_row("of which", "  ".join(parts[:2]) + "\n" + "  ".join(parts[2:]))
         if metrics["active_units"] is not None:
             table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
     if "worse_than_even" in metrics:
