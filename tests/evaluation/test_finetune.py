@@ -1,4 +1,4 @@
-"""Fine-tuning: it begins as the frozen probe, touches a copy, and chooses on validation."""
+"""Fine-tuning: it begins as the frozen probe, touches a copy, and chooses nothing."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from torch import nn
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
 from diffrep.evaluation.finetune import codes, encoder_of, finetune, frozen
+from diffrep.probes.fitting import accuracy
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.probes.fitting import accuracy
-from diffrep.probes.linear import linear
+from diffrep.probes.few_labels import drawn, few_labels
 
 SMALL = ["encoder.width=8", "decoder.width=8", "code.dim=4"]
 
@@ -29,28 +29,31 @@ def labelled(size: int, classes: int, seed: int):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_frozen_classifier_is_the_linear_probe(classes):
+def test_the_frozen_classifier_is_the_probe_of_few_labels(classes):
     """Two routes to one number, of scikit-learn on arrays and of a network that ends in the same head."""
     encoder = encoder_of(model_of("drl"))
-    train, valid, test = (labelled(n, classes, seed) for seed, n in enumerate((24, 60, 90)))
-    arrays = [(codes(encoder, x), y.numpy()) for x, y in (train, valid, test)]
-    assert accuracy(frozen(encoder, train, valid), test) == pytest.approx(linear(*arrays)["accuracy"])
+    (x, y), test = labelled(60, classes, 0), labelled(90, classes, 1)
+    asked = few_labels((codes(encoder, x), y.numpy()), (codes(encoder, test[0]), test[1].numpy()), 4, draws=3)
+    each = [accuracy(frozen(encoder, (x[rows], y[rows]), x), test) for rows in drawn(y.numpy(), 4, 3, 0)]
+    assert sum(each) / 3 == pytest.approx(asked["accuracy"])
+    assert max(each) < 1
 
 
 def test_with_an_encoder_that_learns_nothing_the_codes_are_the_frozen_ones():
     """At rate zero only the head is left to move."""
     encoder = encoder_of(model_of("vdrl"))
-    train, valid = labelled(24, 3, 0), labelled(60, 3, 1)
-    tuned = finetune(encoder, train, valid, rates=(0.0,), steps=20)
-    assert np.array_equal(codes(tuned.classifier.encoder, valid[0]), codes(encoder, valid[0]))
-    moved = finetune(encoder, train, valid, rates=(1e-2,), steps=20)
-    assert moved.step == 0 or not np.array_equal(codes(moved.classifier.encoder, valid[0]), codes(encoder, valid[0]))
+    few, every = labelled(24, 3, 0), labelled(60, 3, 1)[0]
+    still = finetune(encoder, few, every, rate=0.0, steps=20)
+    assert np.array_equal(codes(still.encoder, every), codes(encoder, every))
+    assert not torch.equal(still.head.weight, frozen(encoder, few, every).head.weight)
+    moved = finetune(encoder, few, every, rate=1e-2, steps=20)
+    assert not np.array_equal(codes(moved.encoder, every), codes(encoder, every))
 
 
 def test_an_encoder_that_was_frozen_in_training_is_tuned_too():
     """The encoder of `random-encoder` takes no gradient there; "fine-tuned" would be the frozen probe again."""
     encoder = encoder_of(model_of("random-encoder"))
-    start = frozen(encoder, labelled(24, 3, 0), labelled(60, 3, 1))
+    start = frozen(encoder, labelled(24, 3, 0), labelled(60, 3, 1)[0])
     start(labelled(4, 3, 2)[0]).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in start.encoder.parameters())
     assert not any(p.requires_grad for p in encoder.parameters())
@@ -61,12 +64,12 @@ def test_the_trained_model_is_left_bit_identical(method):
     """A run is measured many times; no measurement may change it."""
     model = model_of(method)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    few, valid = labelled(12, 3, 0), labelled(12, 3, 1)
-    tuned = finetune(encoder_of(model), few, valid, rates=(1e-2,), steps=4)
+    few, every = labelled(12, 3, 0), labelled(12, 3, 1)[0]
+    tuned = finetune(encoder_of(model), few, every, rate=1e-2, steps=4)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not model.training and all(p.requires_grad for p in model.parameters())
     own = {p.data_ptr() for p in model.parameters()}
-    for classifier in (tuned.classifier, frozen(encoder_of(model), few, valid)):
+    for classifier in (tuned, frozen(encoder_of(model), few, every)):
         assert not own & {p.data_ptr() for p in classifier.parameters()}
 
 
@@ -81,23 +84,17 @@ def test_training_the_encoder_finds_what_the_frozen_code_hides():
     encoder = nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         encoder.weight.copy_(torch.tensor([[1.0, 0.0]]))
-    train, valid, test = part(40), part(100), part(200)
-    tuned = finetune(encoder, train, valid, rates=(0.0, 0.03), steps=200)
-    assert accuracy(frozen(encoder, train, valid), test) < 0.7
-    assert accuracy(tuned.classifier, test) > 0.9 and tuned.rate == 0.03 and tuned.step > 0
+    few, every, test = part(40), part(100)[0], part(200)
+    assert accuracy(frozen(encoder, few, every), test) < 0.7
+    assert accuracy(finetune(encoder, few, every, rate=0.03, steps=200), test) > 0.9
     assert encoder.weight.tolist() == [[1.0, 0.0]]
 
 
-def test_of_rates_validation_takes_the_best_and_the_first_of_equals():
-    """A rate that ruins the encoder loses; where nothing beats the probe, it is the probe at step zero."""
-    encoder = encoder_of(model_of("drl"))
-    train, valid = labelled(24, 3, 0), labelled(60, 3, 1)
-    each = [finetune(encoder, train, valid, rates=(rate,), steps=20) for rate in (1e-4, 1e-2)]
-    both = finetune(encoder, train, valid, rates=(1e-4, 1e-2), steps=20)
-    assert both.valid_accuracy == max(one.valid_accuracy for one in each)
-    assert accuracy(both.classifier, valid) == both.valid_accuracy >= accuracy(frozen(encoder, train, valid), valid)
-    again = finetune(encoder, train, valid, rates=(1e-4, 1e-2), steps=20)
-    assert torch.equal(again.classifier.head.weight, both.classifier.head.weight)
+def test_the_same_seed_gives_the_same_classifier():
+    """The order of the examples is all that is drawn, and the seed says it."""
+    encoder, few, every = encoder_of(model_of("drl")), labelled(100, 3, 0), labelled(60, 3, 1)[0]
+    one, again, other = (finetune(encoder, few, every, steps=5, seed=seed).head.weight for seed in (0, 0, 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
 
 
 def test_a_time_conditioned_encoder_reads_at_its_time():
@@ -108,10 +105,9 @@ def test_a_time_conditioned_encoder_reads_at_its_time():
 
 
 def test_what_cannot_be_tuned_says_why():
-    """No encoder; one class; nothing to choose by."""
+    """No encoder; one class."""
     with pytest.raises(UserError, match="no encoder"):
         encoder_of(model_of("ddpm"))
-    encoder, (x, y) = encoder_of(model_of("drl")), labelled(6, 2, 0)
-    for train, valid in (((x, 0 * y), (x, y)), ((x, y), (x[:0], y[:0]))):
-        with pytest.raises(UserError, match="two classes"):
-            frozen(encoder, train, valid)
+    x, y = labelled(6, 2, 0)
+    with pytest.raises(UserError, match="two classes"):
+        frozen(encoder_of(model_of("drl")), (x, 0 * y), x)

@@ -101,8 +101,7 @@ def semi(
     _show(table(facts))
     say(
         f"{facts['labels_per_class']} labels of each class, {facts['seeds']} draws, {facts['unlabelled_examples']:,}"
-        f" examples without; choices by {facts['valid_examples']:,} validation labels; {facts['examples']:,} test"
-        f" examples, {', '.join(facts['protocol'])}."
+        f" examples without, nothing chosen; {facts['examples']:,} test examples, {', '.join(facts['protocol'])}."
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -12,15 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.errors import UserError
+from diffrep.probes.fitting import Labelled, cross_entropy, descend
 from diffrep.models.base import Model
 from diffrep.models.diffusion import DiffusionModel
-from diffrep.probes.fitting import Labelled, cross_entropy, fit
-from diffrep.probes.linear import logistic
+from diffrep.probes.few_labels import regression, scaling, scores_of
 from diffrep.shapes import CodeVector, Data
 
-PROTOCOL = "finetune-1"  # head from the frozen probe; Adam 1e-3 on it; encoder's rate and the step by validation
-RATES = (1e-4, 3e-4, 1e-3)  # of the encoder
-HEAD_RATE, BATCH, STEPS, CHECKS = 1e-3, 64, 300, 10
+PROTOCOL = "finetune-2"  # head of few-labels-1; Adam, 3e-4 for the encoder, 1e-3 for the head; nothing chosen
+RATE, HEAD_RATE, BATCH, STEPS = 3e-4, 1e-3, 64, 300
 
 
 class CodeOf(nn.Module):
@@ -49,7 +47,7 @@ def encoder_of(model: Model, t: float = 0.5) -> CodeOf:
 
 
 class Classifier(nn.Module):
-    """x -> scores (B, classes): a linear head on codes, standardised with centre and scale (d,)."""
+    """x -> scores (B, classes): a linear head on codes, minus `centre` (d,), divided by `scale`, one number."""
 
     centre: Tensor
     scale: Tensor
@@ -64,68 +62,45 @@ class Classifier(nn.Module):
         return self.head((self.encoder(x) - self.centre) / self.scale)
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """A classifier, the learning rate of its encoder and the step that were best on validation, and how good."""
+def frozen(encoder: nn.Module, few: Labelled, every: Tensor) -> Classifier:
+    """The probe of `diffrep.probes.few_labels` as a network, on a copy of the encoder, all of it to be trained.
 
-    classifier: Classifier
-    rate: float
-    step: int
-    valid_accuracy: float
-
-
-def frozen(encoder: nn.Module, train: Labelled, valid: Labelled) -> Classifier:
-    """The linear probe as a network, on a copy of the encoder, all of it to be trained.
-
-    UserError where training has one class, or validation no example.
+    few: the labelled examples x (n, *shape) and their classes. every (N, *shape): all training examples, whose codes
+    are centred and brought to one scale; their labels are not needed. UserError: fewer than two classes.
     """
-    from sklearn.preprocessing import StandardScaler
-
-    if len(train[1].unique()) < 2 or not len(valid[1]):
-        raise UserError(
-            f"expected labels of two classes in the training split and some in the validation split, got "
-            f"{len(train[1].unique())} and {len(valid[1])} examples; give more."
-        )
-    encoder, device = copy.deepcopy(encoder).eval().requires_grad_(True), train[0].device
-    z, z_valid = (codes(encoder, x) for x, _ in (train, valid))
-    y, y_valid = (part[1].cpu().numpy() for part in (train, valid))
-    scaler = StandardScaler().fit(z)
-    _, best = logistic((scaler.transform(z), y), (scaler.transform(z_valid), y_valid))
-    weight, bias = best.coef_, best.intercept_
-    if len(best.classes_) == 2:  # scikit-learn keeps the second score alone
-        weight, bias = np.vstack([0 * weight, weight]), np.concatenate([0 * bias, bias])
+    if len(few[1].unique()) < 2:
+        raise UserError(f"expected labels of two classes at least, got {len(few[1].unique())}; give more.")
+    encoder, device = copy.deepcopy(encoder).eval().requires_grad_(True), few[0].device
+    centre, scale = scaling(codes(encoder, every))
+    z, y = (codes(encoder, few[0]) - centre) / scale, few[1].cpu().numpy()
+    weight, bias = scores_of(regression(z, y))
     head = nn.Linear(z.shape[1], int(y.max()) + 1)
     with torch.no_grad():
         head.weight.zero_()
-        head.bias.fill_(-1e4)  # a class without an example is never said
-        head.weight[best.classes_] = torch.from_numpy(weight).float()
-        head.bias[best.classes_] = torch.from_numpy(bias).float()
-    centre, scale = (torch.from_numpy(values).float() for values in (scaler.mean_, scaler.scale_))
-    return Classifier(encoder, centre, scale, head).to(device)
+        head.bias.fill_(-1e4)  # a class without an example is never predicted
+        head.weight[np.unique(y)] = torch.from_numpy(weight).float()
+        head.bias[np.unique(y)] = torch.from_numpy(bias).float()
+    return Classifier(encoder, torch.from_numpy(centre).float(), torch.tensor(scale).float(), head).to(device)
 
 
 def finetune(
     encoder: nn.Module,
-    train: Labelled,
-    valid: Labelled,
-    rates: Sequence[float] = RATES,
+    few: Labelled,
+    every: Tensor,
+    rate: float = RATE,
     steps: int = STEPS,
     seed: int = 0,
     progress: Callable[[int], None] = lambda steps: None,
-) -> Tuned:
+) -> Classifier:
     """The frozen probe, then encoder and head trained together (LP-FT, Kumar et al. 2022, 2202.10054), on a copy.
 
-    train: the few labelled examples x (n, *shape), and their classes. The rate of the encoder and the step are chosen
-    on `valid`; the probe that it starts from is a candidate. No test split comes in here: see `fitting.accuracy`.
+    few, every: as of `frozen`. rate: of the encoder. Nothing is chosen: a validation split holds more labels than the
+    few, so whoever chooses by it has not learned from few labels.
     """
-    start = frozen(encoder, train, valid)
-    tuned = []
-    for rate in rates:
-        classifier = copy.deepcopy(start)
-        loss = cross_entropy(classifier, train, BATCH, seed)
-        chosen = fit(classifier, loss, valid, groups_of(classifier, rate), steps, CHECKS, seed, progress)
-        tuned.append(Tuned(classifier, rate, chosen.step, chosen.valid_accuracy))
-    return max(tuned, key=lambda one: one.valid_accuracy)
+    classifier = frozen(encoder, few, every)
+    loss = cross_entropy(classifier, few, BATCH, seed)
+    descend(classifier, loss, groups_of(classifier, rate), steps, seed, progress)
+    return classifier
 
 
 def groups_of(classifier: Classifier, rate: float) -> list[dict]:

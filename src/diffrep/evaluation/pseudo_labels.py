@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffrep.evaluation.finetune import CHECKS, STEPS, Tuned, codes, groups_of
-from diffrep.probes.fitting import Labelled, fit, shuffled
+from diffrep.evaluation.finetune import RATE, STEPS, Classifier, codes, groups_of
+from diffrep.probes.fitting import Labelled, descend, shuffled
 from diffrep.probes.neighbours import neighbour_graph, spread_labels
+from diffrep.training.engine import mix
 
-PROTOCOL = "pseudo-labels-1"  # from fine-tuning; 10 neighbours by cosine, alpha 0.99; round and step by validation
+PROTOCOL = "pseudo-labels-2"  # from fine-tuning; 10 neighbours by cosine, alpha 0.99; 5 rounds; nothing chosen
 ROUNDS = 5
 LABELLED, UNLABELLED = 50, 250  # examples of a step
 
@@ -56,39 +57,36 @@ def pseudo_labels(features: np.ndarray, labels: np.ndarray, classes: int) -> tup
 
 
 def train(
-    start: Tuned,
+    start: Classifier,
     few: Labelled,
     unlabelled: Tensor,
-    valid: Labelled,
+    rate: float = RATE,
     rounds: int = ROUNDS,
     steps: int = STEPS,
     seed: int = 0,
     progress: Callable[[int], None] = lambda steps: None,
-) -> Tuned:
+) -> Classifier:
     """From a fine-tuned classifier on: codes, their graph, pseudo-labels, then steps on both kinds of label; again.
 
-    few: the labelled examples; unlabelled (N, *shape): the others. Each round goes on from the step that was best on
-    `valid`; `step` of the result counts over all rounds. `start` is left as it is.
+    few: the labelled examples; unlabelled (N, *shape): the others. rate: of the encoder. `start` is left as it is, and
+    nothing is chosen, as in `finetune`.
     """
     x, y = few
-    every, rate = torch.cat([x, unlabelled]), start.rate
+    every = torch.cat([x, unlabelled])
     labels = np.concatenate([y.cpu().numpy(), np.full(len(unlabelled), -1)])
-    classifier = copy.deepcopy(start.classifier)
-    step, valid_accuracy = 0, start.valid_accuracy
+    classifier = copy.deepcopy(start)
     for number in range(rounds):
         z = codes(classifier.encoder, every)
         z = (z - z.mean(0)) / np.maximum(z.std(0), 1e-9)
         guess, weight = pseudo_labels(z, labels, classifier.head.out_features)
         guessed = (every, torch.from_numpy(guess).to(y), torch.from_numpy(weight).float().to(x.device))
-        loss = composite(classifier, few, guessed, seed * ROUNDS + number)
-        chosen = fit(classifier, loss, valid, groups_of(classifier, rate), steps, CHECKS, seed, progress)
-        if chosen.step:
-            step, valid_accuracy = number * steps + chosen.step, chosen.valid_accuracy
-    return Tuned(classifier, rate, step, valid_accuracy)
+        loss = composite(classifier, few, guessed, mix(seed, number))
+        descend(classifier, loss, groups_of(classifier, rate), steps, mix(seed, number), progress)
+    return classifier
 
 
 def composite(
-    classifier: torch.nn.Module, few: Labelled, guessed: tuple[Tensor, Tensor, Tensor], seed: int
+    classifier: nn.Module, few: Labelled, guessed: tuple[Tensor, Tensor, Tensor], seed: int
 ) -> Callable[[], Tensor]:
     """Cross-entropy of the next labelled examples, plus that of the next pseudo-labelled ones times their weights."""
     (x, y), (x_all, y_all, weight) = few, guessed

@@ -34,44 +34,39 @@ def semi(
     seeds: int = 3,
     steps: int = finetune.STEPS,
     most: int = 10_000,
-    valid_most: int = 2000,
     progress: Progress = silent,
 ) -> dict:
     """Accuracy on the whole test split from few labels, four ways, `seeds` draws of the labels -> RUN/semi.json.
 
-    Rates, steps and rounds are chosen on at most `valid_most` labelled validation examples, which `valid_examples`
-    says. The unlabelled examples are at most `most` of the training split, evenly spread, their labels unread. The
-    run's weights stay as they are. se: of new labels and new test examples both (of the latter alone for one draw).
+    Nothing is chosen: rates, steps and rounds are those of the protocols, and the validation split is not touched. The
+    unlabelled examples are at most `most` of the training split, evenly spread, their labels unread. The run's weights
+    stay as they are. se: of new labels and new test examples both (of the latter alone for one draw).
     """
     splits = splits or run.splits()
     device = run.device
     trained = finetune.encoder_of(run.model)
-    valid, test = (
-        _tensors(part, device) for part in (splits.valid.subset(splits.valid.labelled_first(valid_most)), splits.test)
-    )
+    test = examples_and_labels(splits.test, device)
     if not len(test[1]):
         raise UserError("no test example has a label to score by; give labels, or pick other data.")
     pool = splits.train.spread(most)
+    every = inputs(splits.train.subset(pool), device)
     draws: dict[str, list[float]] = {name: [] for name in KINDS}
-    total = steps * (2 * len(finetune.RATES) + pseudo_labels.ROUNDS) * seeds
-    count = counting("steps", total, progress)
+    count = counting("steps", steps * (2 + pseudo_labels.ROUNDS) * seeds, progress)
     labels = splits.train.require_labels().cpu().numpy()
     labelled_rows = drawn(labels, labels_per_class, seeds, seed=0, names=splits.train.label_names)
     for seed in range(seeds):
         chosen = torch.from_numpy(np.sort(labelled_rows[seed]))
-        few = _tensors(splits.train.subset(chosen), device)
-        others = splits.train.subset(pool[~torch.isin(pool, chosen)])
+        few = examples_and_labels(splits.train.subset(chosen), device)
+        others = every[~torch.isin(pool, chosen).to(device)]
         untrained = finetune.encoder_of(_untrained(run, seed)).to(device)
-        tuned = finetune.finetune(trained, few, valid, steps=steps, seed=seed, progress=count)
-        found = {
-            "frozen": finetune.frozen(trained, few, valid),
-            "random": finetune.finetune(untrained, few, valid, steps=steps, seed=seed, progress=count).classifier,
-            "finetuned": tuned.classifier,
-            "pseudo": pseudo_labels.train(
-                tuned, few, _x(others, device), valid, steps=steps, seed=seed, progress=count
-            ).classifier,
+        tuned = finetune.finetune(trained, few, every, steps=steps, seed=seed, progress=count)
+        classifiers = {
+            "frozen": finetune.frozen(trained, few, every),
+            "random": finetune.finetune(untrained, few, every, steps=steps, seed=seed, progress=count),
+            "finetuned": tuned,
+            "pseudo": pseudo_labels.train(tuned, few, others, steps=steps, seed=seed, progress=count),
         }
-        for name, classifier in found.items():
+        for name, classifier in classifiers.items():
             draws[name].append(accuracy(classifier, test))
     facts = {
         "method": run.settings.method,
@@ -80,7 +75,6 @@ def semi(
         "seeds": seeds,
         "steps": steps,
         "examples": len(test[1]),
-        "valid_examples": len(valid[1]),
         "unlabelled_examples": len(others),
         "protocol": [finetune.PROTOCOL, pseudo_labels.PROTOCOL],
         **{name: {**_mean(values, len(test[1])), "draws": values} for name, values in draws.items()},
@@ -102,13 +96,14 @@ def _untrained(run: Run, seed: int):
         return build(settings, run.card.facts())
 
 
-def _tensors(examples: Examples, device: torch.device) -> Labelled:
+def examples_and_labels(examples: Examples, device: torch.device) -> Labelled:
     """x and labels of the examples that have one."""
     part, labels = examples.labelled()
-    return _x(part, device), labels.to(device)
+    return inputs(part, device), labels.to(device)
 
 
-def _x(examples: Examples, device: torch.device) -> Tensor:
+def inputs(examples: Examples, device: torch.device) -> Tensor:
+    """x (N, *shape) of all examples, in [-1, 1]."""
     return torch.cat([examples.batch(rows).x.to(device) for rows in torch.arange(len(examples)).split(500)])
 
 

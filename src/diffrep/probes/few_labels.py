@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffrep.errors import UserError
 from diffrep.probes.linear import with_target
 from diffrep.probes.result import Part, Result
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 FEW = "few-labels-1"  # centred, one scale for all features, by all of train; logistic regression at C = 1; no choices
 STRENGTH = 1.0  # fixed, since a validation split would hold more labels than there are to learn from
@@ -30,20 +34,15 @@ def few_labels(
     Features are centred, and divided by one number so that their variance over train is 1 on average: a rotation
     changes nothing, and features that hardly vary are not blown up. UserError where a class has fewer examples.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     y, (x_test, y_test) = train[1], with_target(test, test[1] >= 0)
     if not len(y_test):
         raise UserError("few labels need labelled examples in the test split; give it a larger share")
-    x, x_test = _scaled(train[0], x_test)
+    centre, scale = scaling(train[0])
+    x, x_test = (train[0] - centre) / scale, (x_test - centre) / scale
     right = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for rows in drawn(y, per_class, draws, seed):
-            fit = LogisticRegression(C=STRENGTH, max_iter=1000).fit(x[rows], y[rows])
-            right.append(fit.predict(x_test) == y_test)
-            progress(1)
+    for rows in drawn(y, per_class, draws, seed):
+        right.append(regression(x[rows], y[rows]).predict(x_test) == y_test)
+        progress(1)
     return over_draws(
         np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, {"seed": seed, "strength": STRENGTH}
     )
@@ -105,7 +104,24 @@ def over_draws(right: np.ndarray, train_examples: int, protocol: str, per_class:
     }
 
 
-def _scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    train, test = (np.asarray(features, dtype=np.float64) for features in (train, test))
-    mean, scale = train.mean(0), math.sqrt(train.var(0).mean()) or 1.0
-    return (train - mean) / scale, (test - mean) / scale
+def scaling(features: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (d,) and one scale: features (N, d), less the one and divided by the other, have mean variance 1."""
+    features = np.asarray(features, dtype=np.float64)
+    return features.mean(0), math.sqrt(features.var(0).mean()) or 1.0
+
+
+def regression(x: np.ndarray, y: np.ndarray) -> LogisticRegression:
+    """Multinomial logistic regression of classes (n,) on scaled features (n, d), its penalty fixed."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=STRENGTH, max_iter=1000).fit(x, y)
+
+
+def scores_of(fit: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (classes, d) and biases (classes,) of a regression; of two classes, for which it keeps one row, both."""
+    if len(fit.classes_) > 2:
+        return fit.coef_, fit.intercept_
+    return np.vstack([0 * fit.coef_, fit.coef_]), np.concatenate([0 * fit.intercept_, fit.intercept_])

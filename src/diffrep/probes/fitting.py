@@ -1,4 +1,4 @@
-"""A classifier fitted by gradient steps; where it stops is chosen on validation alone."""
+"""A classifier fitted by gradient steps: for so many of them, or until validation says stop."""
 
 from __future__ import annotations
 
@@ -42,9 +42,38 @@ def fit(
     """
     if not len(valid[1]):
         raise UserError("no labelled validation example is left to choose by; give the validation split a larger share")
-    optimizer = torch.optim.Adam(list(groups))
     looks = {math.ceil(steps * (k + 1) / checks) for k in range(checks)}
     best, kept, in_vain = Fitted(0, accuracy(classifier, valid)), _copied(classifier), 0
+
+    def look(step: int) -> bool:
+        nonlocal best, kept, in_vain
+        if step not in looks:
+            return False
+        right, in_vain = accuracy(classifier, valid), in_vain + 1
+        if right > best.valid_accuracy:
+            best, kept, in_vain = Fitted(step, right), _copied(classifier), 0
+        return in_vain == patience
+
+    descend(classifier, loss, groups, steps, seed, progress, look)
+    classifier.load_state_dict(kept)
+    return best
+
+
+def descend(
+    classifier: nn.Module,
+    loss: Callable[[], Tensor],
+    groups: Sequence[dict],
+    steps: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda steps: None,
+    enough: Callable[[int], bool] = lambda step: False,
+) -> None:
+    """`steps` steps of Adam on `loss`, in place; the classifier ends in evaluation mode.
+
+    groups: parameters and learning rates, as an optimiser takes them. seed: of what dropout draws. enough: asked after
+    each step, whose number it is given; True ends the fit.
+    """
+    optimizer = torch.optim.Adam(list(groups))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for step in range(1, steps + 1):
@@ -53,16 +82,9 @@ def fit(
             loss().backward()
             optimizer.step()
             progress(1)
-            if step not in looks:
-                continue
-            right, in_vain = accuracy(classifier, valid), in_vain + 1
-            if right > best.valid_accuracy:
-                best, kept, in_vain = Fitted(step, right), _copied(classifier), 0
-            if in_vain == patience:
+            if enough(step):
                 break
-    classifier.load_state_dict(kept)
     classifier.eval()
-    return best
 
 
 def cross_entropy(classifier: nn.Module, train: Labelled, batch: int, seed: int) -> Callable[[], Tensor]:
