@@ -12,7 +12,7 @@ from torch import nn
 from diffrep.config import Settings, override
 from diffrep.data import Splits
 from diffrep.errors import UserError
-from diffrep.evaluation.layers import blocks_of, features, hearing, of_diffusers, of_model, pooled, readout
+from diffrep.evaluation.layers import blocks_of, features, hearing, noise_seed, of_diffusers, of_model, pooled, readout
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.probes.linear import linear
@@ -152,13 +152,13 @@ def test_the_grid_and_the_choice_are_a_search_by_hand(splits):
     """Each pair is a linear probe that validation judges; the best is refitted and the test split read once."""
     listened = of_model(model_of("ddpm", "decoder.multipliers=[1]"))
     said = readout(listened, splits, levels=2)
-    names, levels = [*listened.layers], [8.0, -2.0]
+    names, levels = [*listened.layers], [8.0, 2.0]
     assert [(cell["layer"], cell["log_snr"]) for cell in said["grid"]] == [(n, at) for at in levels for n in names]
     y = [part.labels.numpy() for part in (splits.train, splits.valid, splits.test)]
 
     def read(part: int, cell: dict) -> tuple[np.ndarray, np.ndarray]:
         examples = (splits.train, splits.valid, splits.test)[part]
-        return features(listened, examples, cell["log_snr"], seed=part)[cell["layer"]], y[part]
+        return features(listened, examples, cell["log_snr"], seed=noise_seed(0, examples))[cell["layer"]], y[part]
 
     for cell in said["grid"]:
         valid = read(1, cell)
@@ -182,8 +182,8 @@ def test_the_choice_does_not_look_at_the_test_split(splits):
     assert shuffled["accuracy"] != said["accuracy"]
     worst = min(said["grid"], key=lambda cell: cell["valid_accuracy"])
     x, x_valid = (
-        features(listened, part, worst["log_snr"], [worst["layer"]], seed=i)[worst["layer"]]
-        for i, part in enumerate((splits.train, splits.valid))
+        features(listened, part, worst["log_snr"], [worst["layer"]], seed=noise_seed(0, part))[worst["layer"]]
+        for part in (splits.train, splits.valid)
     )
     mean, std = x.mean(0), x.std(0)
     fit = LogisticRegression(C=10.0, max_iter=1000).fit((x - mean) / std, splits.train.labels)
@@ -201,7 +201,11 @@ def test_each_split_has_noise_of_its_own(splits):
         listened.run(x, eps, log_snr)
 
     readout(replace(listened, run=run), splits, levels=1)
-    train, valid, again, *others = seen
+    of_seed_0 = [*seen]
+    seen.clear()
+    readout(replace(listened, run=run), splits, levels=1, seed=1)
+    assert not any(torch.equal(one, other) for one in of_seed_0 for other in seen)
+    train, valid, again, *others = of_seed_0
     assert torch.equal(train, again) and torch.equal(valid, others[0])
     assert not torch.equal(train, valid) and not torch.equal(train, others[1]) and not torch.equal(valid, others[1])
 

@@ -14,14 +14,14 @@ from diffrep.errors import UserError
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(epilog="Example: diffrep readout runs/a --levels 5")(readout)
+    app.command(epilog="Example: diffrep readout runs/a --levels 7")(readout)
     app.command(epilog="Example: diffrep times runs/a --times 1,2,5,10")(times)
     app.command(epilog="Example: diffrep semi runs/a --labels-per-class 10")(semi)
 
 
 def readout(
     run: RunPath,
-    levels: Annotated[int, typer.Option(min=1, help="noise levels of the search")] = 5,
+    levels: Annotated[int, typer.Option(min=1, help="noise levels of the search, log-SNR 2 to 8")] = 7,
     search: Annotated[int, typer.Option(min=2, help="examples of train and of validation in the search")] = 2000,
     most: Annotated[int, typer.Option(min=2, help="training examples of the probe at the end")] = 20_000,
     seed: Seed = 0,

@@ -20,7 +20,7 @@ KS = (1, 2, 5, 10)  # how many times are combined
 def read_layers(
     run: Run,
     splits: Splits | None = None,
-    levels: int = 5,
+    levels: int = readout.LEVELS,
     search: int = 2000,
     most: int = 20_000,
     seed: int = 0,

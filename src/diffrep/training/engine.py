@@ -66,7 +66,7 @@ class TrainingResult:
     resumed: int = 0
 
 
-def mix(*numbers: int) -> int:
+def mix(*numbers: int | str) -> int:
     """A seed below 2^63 that depends on all the numbers and on their order."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
 
