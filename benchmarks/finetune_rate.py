@@ -13,10 +13,10 @@ import json
 from pathlib import Path
 
 import torch
+from diffrep.evaluation.fitting import accuracy
 
 import diffrep
 from diffrep.evaluation import finetune
-from diffrep.evaluation.fitting import accuracy
 from diffrep.files import write_bytes
 from diffrep.measures.semi import examples_and_labels, inputs
 from diffrep.studies.study import commit, hardware

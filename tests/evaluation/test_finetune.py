@@ -8,10 +8,10 @@ from torch import nn
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
 from diffrep.evaluation.finetune import codes, encoder_of, finetune, frozen
-from diffrep.probes.fitting import accuracy
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.probes.few_labels import drawn, few_labels
+from diffrep.probes.fitting import accuracy
 
 SMALL = ["encoder.width=8", "decoder.width=8", "code.dim=4"]
 

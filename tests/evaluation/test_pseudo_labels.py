@@ -7,8 +7,8 @@ from scipy import sparse
 from torch import nn
 
 from diffrep.evaluation.finetune import Classifier
-from diffrep.probes.fitting import accuracy
 from diffrep.evaluation.pseudo_labels import balanced, composite, pseudo_labels, train
+from diffrep.probes.fitting import accuracy
 from diffrep.probes.neighbours import neighbour_graph, spread_labels
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.errors import UserError
-from diffrep.probes.fitting import Labelled, cross_entropy, descend
 from diffrep.models.base import Model
 from diffrep.models.diffusion import DiffusionModel
 from diffrep.probes.few_labels import regression, scaling, scores_of
+from diffrep.probes.fitting import Labelled, cross_entropy, descend
 from diffrep.shapes import CodeVector, Data
 
 PROTOCOL = "finetune-2"  # head of few-labels-1; Adam, 3e-4 for the encoder, 1e-3 for the head; nothing chosen
