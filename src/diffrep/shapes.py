@@ -8,6 +8,7 @@ rate = KL(q(z | x) || p(z)), nats. bits/dim: the bound at weight one, divided by
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,6 +38,13 @@ def sum_features(values: Tensor) -> PerExample:
 def bits_per_dim(nats: Tensor | float, shape: Shape):
     """Nats for one example of `shape` -> bits for each of its D numbers: nats / (D ln 2). The one place for it."""
     return nats / (math.prod(shape) * math.log(2))
+
+
+def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
+    """Of (N,) values: their mean and its standard error s / sqrt(N), s with N - 1; nan for the error of one value."""
+    v = torch.as_tensor(values, dtype=torch.float64)
+    error = float(v.std()) / math.sqrt(len(v)) if len(v) > 1 else math.nan
+    return float(v.mean()), error
 
 
 @dataclass(frozen=True)

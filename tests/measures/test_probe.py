@@ -17,7 +17,6 @@ from diffrep.methods.catalog import build
 from diffrep.probes.protocols import Protocol, protocols
 from diffrep.probes.references import pixels
 from diffrep.runs.records import digest, weights_digest
-from diffrep.studies import measurement
 from runs_at_hand import diffrep, one_sentence, run_of
 from samples import parts_of
 
@@ -204,8 +203,7 @@ def test_every_cap_takes_labelled_examples_first(tmp_path, monkeypatch):
     run, splits = runs.load(tmp_path / "run"), few_of_many()[0]
     said = evaluate.evaluate(run, splits, levels=1, probe_examples=80)["probes"]
     assert said["linear_protocol"]["train_examples"] == 50 == said["knn_protocol"]["train_examples"]
-    monkeypatch.setattr(measurement, "MOST", 80)
-    train = measurement.cut(splits)[0]
+    train = evaluate.parts_of(splits, most=80)[0]
     assert len(train) == 80 and (train.labels >= 0).sum() == 50
     net = readout.read_layers(run, splits, levels=1, search=80, most=80)
     assert net["search_examples"][0] == 80 and net["probe"]["train_examples"] == 50

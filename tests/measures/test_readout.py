@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from diffrep.measures.readout import picture
-from diffrep.measures.semi import _mean
+from diffrep.measures.semi import _over
 from runs_at_hand import diffrep, one_sentence, run_of
 
 QUICK = {
@@ -110,8 +110,8 @@ def test_what_a_run_cannot_give_is_one_sentence(words, said, capsys):
 def test_the_error_is_of_new_labels_and_new_examples():
     """Independent causes add their variances: draws 0.8 and 0.9 say (0.05)^2 of their mean, 100 examples p (1 - p)/100;
     one draw tells nothing of the first."""
-    assert _mean([0.8, 0.9], 100)["se"] == pytest.approx(math.sqrt(0.05**2 + 0.85 * 0.15 / 100))
-    assert _mean([0.8], 100)["se"] == pytest.approx(0.04)
+    assert _over([0.8, 0.9], 100)["se"] == pytest.approx(math.sqrt(0.05**2 + 0.85 * 0.15 / 100))
+    assert _over([0.8], 100)["se"] == pytest.approx(0.04)
 
 
 def test_the_picture_has_a_point_for_each_time():

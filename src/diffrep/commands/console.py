@@ -7,13 +7,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from diffrep.probes.overlap import sentence as overlaps
+
+if TYPE_CHECKING:  # it imports torch
+    from diffrep.runs.results import Metrics
 
 out, err = Console(), Console(stderr=True)
 
@@ -106,27 +109,28 @@ def show_rows(rows: Sequence[Sequence[str]]) -> None:
     out.print(table)
 
 
-def show_metrics(metrics: dict) -> None:
+def show_metrics(metrics: Metrics) -> None:
     """The parts add up, an error bar, the number of examples and the protocol."""
     table = Table(show_header=False, box=None)
     bound = metrics["bound"]
     if bound is None:
         table.add_row("bound", f"none: {metrics['no_bound']}")
-        for name, value in (metrics["denoising"] or {}).items():
-            if value is not None:
-                table.add_row(f"denoising {name.replace('_', ' ')}", f"{value:.4f} nats/dim, which is not a bound")
+        if (cost := metrics.get("denoising")) is not None:
+            for name, value in (("with code", cost["with_code"]), ("without code", cost["without_code"])):
+                if value is not None:
+                    table.add_row(f"denoising {name}", f"{value:.4f} nats/dim, which is not a bound")
     else:
         table.add_row(bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}")
-        parts = [f"{name} {bound[name]:.4f}" for name in ("diffusion", "prior", "reconstruction", "rate")]
-        table.add_row("of which", "  ".join(parts[:2]) + "\n" + "  ".join(parts[2:]))
+        decoder = f"diffusion {bound['diffusion']:.4f}  prior {bound['prior']:.4f}"
+        table.add_row("of which", f"{decoder}\nreconstruction {bound['reconstruction']:.4f}  rate {bound['rate']:.4f}")
         if metrics["active_units"] is not None:
             table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
     if "worse_than_even" in metrics:
         table.add_row("mind", metrics["worse_than_even"])
     if "bound_in_steps" in metrics:
         chain = metrics["bound_in_steps"]
-        said = f"{chain['bits_per_dim']:.4f} +- {chain['bits_per_dim_se']:.4f}   diffusion {chain['diffusion']:.4f}"
-        table.add_row(f"in {chain['steps']} steps", f"{said}   ({chain['protocol']})")
+        bits = f"{chain['bits_per_dim']:.4f} +- {chain['bits_per_dim_se']:.4f}   diffusion {chain['diffusion']:.4f}"
+        table.add_row(f"in {chain['steps']} steps", f"{bits}   ({chain['protocol']})")
     if "flow" in metrics:
         f = metrics["flow"]
         table.add_row(
@@ -145,10 +149,10 @@ def show_metrics(metrics: dict) -> None:
     if "no_refined" in metrics:
         table.add_row("refined codes", f"none: {metrics['no_refined']}")
     p = metrics["probes"]
-    for name in ("linear", "knn"):
-        if name in p:
-            said = f"{p[name]:.4f} +- {p[f'{name}_se']:.4f}   ({p[f'{name}_protocol']['protocol']})"
-            table.add_row(f"{name} probe", said)
+    if p:
+        for name, result in (("linear", p["linear_protocol"]), ("knn", p["knn_protocol"])):
+            score = f"{result['accuracy']:.4f} +- {result['se']:.4f}"
+            table.add_row(f"{name} probe", f"{score}   ({result['protocol']})")
     if warning := overlaps(p.get("overlap", 0), metrics["examples"]):
         table.add_row("mind", warning)
     if "no_probe" in metrics:

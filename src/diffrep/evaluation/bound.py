@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -14,11 +14,21 @@ from diffrep.data.batches import batches
 from diffrep.denoising import terms
 from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion import DiffusionModel
-from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim
+from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim, mean_and_error
 
 PROTOCOL = "bound-1"  # whole split, stratified log-SNRs, evaluation weights, weight one, one x_0 and z a level
 IN_STEPS = "bound-in-steps-1"  # the same for a chain of T steps: stratified steps in place of log-SNRs
-PARTS = ("diffusion", "prior", "reconstruction", "rate")
+
+
+class Summary(TypedDict):
+    """A bound and its parts in bits/dim, and the standard error of the bound over examples."""
+
+    bits_per_dim: float
+    bits_per_dim_se: float
+    diffusion: float
+    prior: float
+    reconstruction: float
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,21 @@ class Bound:
         """(N,) nats."""
         return torch.stack([*self.parts.values()]).sum(0)
 
-    def summary(self) -> dict[str, float]:
-        """Means in bits/dim, and the standard error of their sum over the examples."""
-        total = self.total.double()
-        error = total.std() / math.sqrt(len(total)) if len(total) > 1 else torch.tensor(math.nan)
-        means = {name: bits_per_dim(float(self.parts[name].double().mean()), self.shape) for name in self.parts}
+    def summary(self) -> Summary:
+        """Means in bits/dim, and the standard error of their sum over the examples; a part that it lacks is 0."""
+
+        def bits(nats: float) -> float:
+            return float(bits_per_dim(nats, self.shape))
+
+        means = {name: float(nats.double().mean()) for name, nats in self.parts.items()}
+        mean, error = mean_and_error(self.total)
         return {
-            "bits_per_dim": bits_per_dim(float(total.mean()), self.shape),
-            "bits_per_dim_se": bits_per_dim(float(error), self.shape),
-            **{name: means.get(name, 0.0) for name in PARTS},
+            "bits_per_dim": bits(mean),
+            "bits_per_dim_se": bits(error),
+            "diffusion": bits(means.get("diffusion", 0.0)),
+            "prior": bits(means.get("prior", 0.0)),
+            "reconstruction": bits(means.get("reconstruction", 0.0)),
+            "rate": bits(means.get("rate", 0.0)),
         }
 
     @property

@@ -17,10 +17,10 @@ from diffrep.denoising import terms
 from diffrep.errors import UserError
 from diffrep.evaluation import mutual_information as mutual
 from diffrep.evaluation.bound import active_units
-from diffrep.evaluation.mutual_information import Information, mean_and_error
+from diffrep.evaluation.mutual_information import Information
 from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion import DiffusionModel
-from diffrep.shapes import Batch, Data, Draws, PerExample, Time
+from diffrep.shapes import Batch, Data, Draws, PerExample, Time, mean_and_error
 
 PROTOCOL = "profile-2"  # whole split, stratified log-SNRs, both branches on the same x_t; what the start saves counts
 

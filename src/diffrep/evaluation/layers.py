@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -15,12 +16,37 @@ from diffrep.data.batches import batches
 from diffrep.errors import UserError, unknown
 from diffrep.models.base import Model
 from diffrep.probes import linear
+from diffrep.probes.result import Result
 from diffrep.progress import Progress, counting, silent
 from diffrep.training.engine import mix
 
 PROTOCOL = "readout-2"  # layer, log-SNR by linear probe on validation, then test once; seeded noise, mean over space
 PLACES = ("down", "middle", "up", "blocks", "down_blocks", "mid_block", "up_blocks")  # where networks keep their blocks
 CLEANEST, NOISIEST, LEVELS = 8.0, 2.0, 7  # log-SNRs of the search, one apart: published read-outs peak at 4.5 to 6.1
+
+
+class GridCell(TypedDict):
+    """The linear probe on a layer at a log-SNR, in the search."""
+
+    layer: str
+    log_snr: float
+    valid_accuracy: float
+    dim: int
+
+
+class Readout(TypedDict):
+    """The layer and log-SNR that are best on validation, and the probe on them."""
+
+    layer: str
+    log_snr: float
+    accuracy: float
+    se: float
+    valid_accuracy: float
+    dim: int
+    protocol: str
+    probe: Result
+    search_examples: list[int]
+    grid: list[GridCell]
 
 
 @dataclass(frozen=True)
@@ -159,7 +185,7 @@ def readout(
     most: int = 20_000,
     seed: int = 0,
     progress: Progress = silent,
-) -> dict:
+) -> Readout:
     """Linear probe on the layer and log-SNR that are best on validation: accuracy and se on the whole test split.
 
     Every layer at `levels` evenly spaced log-SNRs is judged on at most `search` training and validation examples;
@@ -170,7 +196,7 @@ def readout(
     y, y_valid = (part.require_labels().cpu().numpy() for part in seen)
     splits.test.require_labels()
     noisy, clean = (min(max(end, listened.ends[0]), listened.ends[1]) for end in (NOISIEST, CLEANEST))
-    grid: list[dict] = []
+    grid: list[GridCell] = []
     total = levels * len(listened.layers)
     for log_snr in np.linspace(clean, noisy, levels).tolist():
         progress("search over layers", len(grid), total)

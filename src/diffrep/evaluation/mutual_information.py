@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from diffrep.codes.posteriors import Code
 from diffrep.errors import UserError
@@ -58,10 +57,3 @@ def mutual_information(code: Code, draws: Draws, codes_per_example: int = 1) -> 
             others = torch.logsumexp(log_q, 0) - math.log(n - 1)
             bounds[i] += torch.stack([own - everyone, own - others]) / codes_per_example
     return Information(bounds[:, 0], bounds[:, 1])
-
-
-def mean_and_error(per_example: Tensor) -> tuple[float, float]:
-    """(N,) -> mean and its standard error; nan where one example leaves it unknown."""
-    values = per_example.double()
-    error = values.std() / math.sqrt(len(values)) if len(values) > 1 else torch.tensor(math.nan)
-    return float(values.mean()), float(error)

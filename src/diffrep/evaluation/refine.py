@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from diffrep.data.batches import batches
 from diffrep.errors import UserError
 from diffrep.evaluation.bound import Bound
 from diffrep.models.base import Model, evaluating
-from diffrep.shapes import Batch
+from diffrep.shapes import Batch, mean_and_error
 
 PROTOCOL = "refined-1"  # evenly spread examples; Adam at 0.1 falling to 0, on 4 levels; measured with noise of its own
 NOISE = 7919  # seed of the noise that the steps see, apart from that of the bound
@@ -31,8 +30,7 @@ class Refined:
     def gap(self) -> tuple[float, float]:
         """Nats that refining gains for an example, and the standard error: the amortisation gap (Cremer et al. 2018,
         Eq. 3), or the part of it that the steps have closed."""
-        gap = (self.encoded.total - self.refined.total).double()
-        return float(gap.mean()), float(gap.std()) / math.sqrt(len(gap))
+        return mean_and_error(self.encoded.total - self.refined.total)
 
     @property
     def rate_change(self) -> float:

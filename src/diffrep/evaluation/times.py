@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,16 @@ from diffrep.progress import Progress, counting, silent
 PROTOCOL = "times-1"  # P2F: 512 units, dropout 1/4, batches of 256, Adam 1e-3; the epoch by validation, then test once
 PATIENCE = 20  # epochs without a better one
 LINEAR = ("mean", "concat")  # ways that a linear probe can read too
+
+
+class Score(TypedDict):
+    """Accuracy on test and its standard error, on validation, and the standard deviation between fits."""
+
+    accuracy: float
+    se: float
+    spread: float | None
+    valid_accuracy: float
+
 
 Parts = tuple[Labelled, Labelled, Labelled]  # train, valid, test: codes (N, k, d) and classes (N,)
 
@@ -98,7 +109,7 @@ WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[int, int, int], nn.M
 }
 
 
-def combined(way: str, parts: Parts, epochs: int = 100, seeds: int = 1, progress: Progress = silent) -> dict:
+def combined(way: str, parts: Parts, epochs: int = 100, seeds: int = 1, progress: Progress = silent) -> Score:
     """A network of this way, fitted `seeds` times: mean accuracy on test and its error, and on validation.
 
     Codes are standardised by the training split. se: of the share of test examples, each of which is right in a share
@@ -129,7 +140,7 @@ def combined(way: str, parts: Parts, epochs: int = 100, seeds: int = 1, progress
     }
 
 
-def combined_linear(way: str, parts: Parts, most: int = 20_000) -> dict:
+def combined_linear(way: str, parts: Parts, most: int = 20_000) -> Score:
     """The linear probe on codes combined this way: accuracy and error on test, accuracy on validation."""
     keep, _ = WAYS[way]
     train, valid, test = ((keep(codes).flatten(1).cpu().numpy(), y.cpu().numpy()) for codes, y in parts)

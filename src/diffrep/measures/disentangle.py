@@ -12,12 +12,13 @@ from diffrep.probes import hypersphere
 from diffrep.probes.factors import is_discrete
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import DISENTANGLE
+from diffrep.runs.results import Disentangled
 from diffrep.runs.run import Run
 
 
 def disentangle(
     run: Run, splits: Splits | None = None, t: float | None = None, most: int = 4000, progress: Progress = silent
-) -> dict:
+) -> Disentangled:
     """DCI, MIG, SAP, TAD, alignment and uniformity of the mean codes of the test split -> RUN/disentangle.json.
 
     Factors are the label and what else the data names (`Examples.factors`); "left_out" says which were not used and
@@ -37,7 +38,7 @@ def disentangle(
     whole = np.isfinite(values).all(1)
     z, values, kinds = z[whole], values[whole], [discrete for _, discrete in known.values()]
     count = counting("boosted trees", len(known), progress)
-    facts = {
+    facts: Disentangled = {
         "method": run.settings.method,
         "data": run.card.source,
         "examples": len(z),
@@ -84,7 +85,7 @@ def known_factors(examples: Examples) -> tuple[dict[str, tuple[np.ndarray, bool]
     return known, left_out
 
 
-def table(facts: dict) -> list[tuple[str, str]]:
+def table(facts: Disentangled) -> list[tuple[str, str]]:
     """The rows that the command line shows."""
     d, tad = facts["dci"], facts["tad"]
     alone = " (one factor alone: nothing can be mixed)" if len(facts["factors"]) == 1 else ""

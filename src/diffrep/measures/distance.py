@@ -18,6 +18,7 @@ from diffrep.models.base import evaluating
 from diffrep.probes import quality
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import DISTANCE, SAMPLES, weights_digest
+from diffrep.runs.results import DistanceFile
 from diffrep.runs.run import Run, form, load
 from diffrep.shapes import Draws
 from diffrep.training.checkpoints import BrokenFile, load_tensors, save_tensors
@@ -34,7 +35,7 @@ def distance(
     steps: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
-) -> dict:
+) -> DistanceFile:
     """Frechet and kernel distance, precision and recall of n samples against n test examples -> RUN/distance.json.
 
     Under `..._floor` the same of n training examples in place of the samples: what a perfect model of the training
@@ -53,16 +54,21 @@ def distance(
     fake = _each(seen, drawn.split(CHUNK), run.device, count)
     progress("distances", 0, None)
     floor = quality.compare(test, train)
-    facts = {
+    facts: DistanceFile = {
         "method": run.settings.method,
         "data": run.card.source,
         "features": seen.name,
         "protocol": quality.PROTOCOL,
         **quality.compare(test, fake),
-        **{f"{name}_floor": floor[name] for name in ("frechet", "kid", "kid_se", "precision", "recall")},
-        **({"sampler": sampler, "steps": steps} if run.model.by_steps else {}),
+        "frechet_floor": floor["frechet"],
+        "kid_floor": floor["kid"],
+        "kid_se_floor": floor["kid_se"],
+        "precision_floor": floor["precision"],
+        "recall_floor": floor["recall"],
         "seed": seed,
     }
+    if run.model.by_steps:
+        facts |= {"sampler": sampler, "steps": steps}
     return run.keep(DISTANCE, facts)
 
 
@@ -106,9 +112,10 @@ def sampled(
     return torch.cat(chunks)[:n]
 
 
-def table(facts: dict) -> list[tuple[str, str, str]]:
+def table(facts: DistanceFile) -> list[tuple[str, str, str]]:
     """Name, samples against test, training against test: the rows that the command line shows."""
-    kid, floor = (f"{facts[f'kid{end}']:.4g} +- {facts[f'kid_se{end}']:.2g}" for end in ("", "_floor"))
+    kid = f"{facts['kid']:.4g} +- {facts['kid_se']:.2g}"
+    floor = f"{facts['kid_floor']:.4g} +- {facts['kid_se_floor']:.2g}"
     return [
         ("Frechet distance", f"{facts['frechet']:.4g}", f"{facts['frechet_floor']:.4g}"),
         ("kernel distance", kid, floor),

@@ -21,7 +21,9 @@ from diffrep.probes.neighbours import knn
 from diffrep.probes.overlap import overlap
 from diffrep.progress import Progress, counting
 from diffrep.runs.records import METRICS
+from diffrep.runs.results import Bounded, CodeProbes, Denoising, FlowLikelihood, Metrics, RefinedBound
 from diffrep.runs.run import Run, facts_of
+from diffrep.shapes import bits_per_dim
 
 BATCH = 250
 PROBED = 20_000  # training examples whose codes are probed
@@ -36,7 +38,7 @@ def evaluate(
     flow: int = 0,
     refine: int = 0,
     progress: Progress = lambda what, done, of: None,
-) -> dict:
+) -> Metrics:
     """Bound, rate, active units and probes on the whole test split; written to RUN/metrics.json and returned.
 
     levels: noise levels for each example in the bound. A model without a bound says why under "no_bound"; what
@@ -47,23 +49,32 @@ def evaluate(
     on at most 1,000 evenly spread examples, and taken from the bound and the rate of the whole split.
     A run with noise.steps also has the bound of that finite chain, under "bound_in_steps".
     """
-    splits = splits or run.splits()
-    flowed = {"flow": _flow(run.model, splits.test, flow, progress)} if flow else {}  # first: it may refuse
-    bound = _bound(run, splits.test, levels, progress)
-    metrics = {
+    splits, model = splits or run.splits(), run.model
+    test = splits.test
+    flowed = _flow(model, test, flow, progress) if flow else None  # first: it may refuse
+    metrics: Metrics = {
         "method": run.settings.method,
         "data": run.card.source,
         "shape": list(run.card.shape),
-        "examples": len(splits.test),
+        "examples": len(test),
         "protocol": bounds.PROTOCOL,
         "levels": levels,
-        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "trained": facts_of(run.directory),
-        **bound,
-        **flowed,
-        **(_refined(run.model, splits.test, levels, refine, bound, progress) if refine else {}),
-        **_probes(run.model, splits, probe_examples, progress),
+        **_bound(run, test, levels, progress),
+        "probes": {},
     }
+    if flowed is not None:
+        metrics["flow"] = flowed
+    if refine:
+        try:
+            metrics["refined"] = _refined(model, test, levels, refine, metrics, progress)
+        except UserError as not_refined:
+            metrics["no_refined"] = str(not_refined)
+    try:
+        metrics["probes"] = _probes(model, splits, probe_examples, progress)
+    except UserError as no_probe:
+        metrics["no_probe"] = str(no_probe)
     return run.keep(METRICS, metrics)
 
 
@@ -90,67 +101,62 @@ def codes(
     return np.concatenate(means)
 
 
-def _bound(run: Run, test: Examples, levels: int, progress: Progress) -> dict:
+def _bound(run: Run, test: Examples, levels: int, progress: Progress) -> Bounded:
+    """The bound and what comes with it; where there is none, why, and what removing noise costs."""
     model = run.model
     try:
         result = bounds.bound(model, test, levels, progress=counting("bound", len(test), progress))
     except UserError as no_bound:
-        none = {"bound": None, "no_bound": str(no_bound), "rate_nats": None, "active_units": None}
-        return {**none, "denoising": _denoising(model, test, levels, run.settings.code.drop > 0, progress)}
+        return {
+            "bound": None,
+            "no_bound": str(no_bound),
+            "rate_nats": None,
+            "active_units": None,
+            "denoising": _denoising(model, test, levels, run.settings.code.drop > 0, progress),
+        }
     unit = "bits/dim" if test.bins else "bits/dim of a density (continuous data)"
-    return {
-        "bound": {**(summary := result.summary()), "unit": unit},
-        **_worse_than_even(summary["bits_per_dim"], test.bins),
+    bounded: Bounded = {
+        "bound": {**result.summary(), "unit": unit},
         "rate_nats": result.rate_nats,
         "active_units": result.active_units,
-        **_in_steps(run, result, test, progress),
     }
-
-
-def _worse_than_even(bits: float, bins: int | None) -> dict:
-    """A sentence where a bound is above log2(levels), which a model has that calls all levels equally likely."""
-    if bins is None or bits <= math.log2(bins):
-        return {}
-    said = (
-        f"the bound is above log2({bins:,}) = {math.log2(bins):.2f} bits/dim, which calling all levels equally likely"
-        " would cost: the model has not learned yet; train longer, or with a smaller train.lr."
-    )
-    return {"worse_than_even": said}
-
-
-def _in_steps(run: Run, continuous: bounds.Bound, test: Examples, progress: Progress) -> dict:
-    """The bound of the finite chain, where the run was trained on one, beside that of continuous time."""
-    steps, model = run.settings.noise.steps, run.model
-    if steps is None or getattr(model, "denoiser", None) is None:
-        return {}
-    count = counting(f"bound in {steps} steps", len(test), progress)
-    result = bounds.in_steps(cast(DiffusionModel, model), continuous, test, steps, progress=count)
-    return {"bound_in_steps": {**result.summary(), "steps": steps, "protocol": bounds.IN_STEPS}}
+    if test.bins is not None and result.summary()["bits_per_dim"] > math.log2(test.bins):
+        bounded["worse_than_even"] = (
+            f"the bound is above log2({test.bins:,}) = {math.log2(test.bins):.2f} bits/dim, which calling all levels"
+            " equally likely would cost: the model has not learned yet; train longer, or with a smaller train.lr."
+        )
+    steps = run.settings.noise.steps
+    if steps is not None and getattr(model, "denoiser", None) is not None:
+        count = counting(f"bound in {steps} steps", len(test), progress)
+        chain = bounds.in_steps(cast(DiffusionModel, model), result, test, steps, progress=count)
+        bounded["bound_in_steps"] = {**chain.summary(), "steps": steps, "protocol": bounds.IN_STEPS}
+    return bounded
 
 
 @torch.no_grad()
-def _denoising(model: Model, test: Examples, levels: int, dropped: bool, progress: Progress) -> dict | None:
+def _denoising(model: Model, test: Examples, levels: int, dropped: bool, progress: Progress) -> Denoising | None:
     """The diffusion loss at weight one in nats/dim, with the code and, where codes were dropped in training, without.
 
     Both meet the same noise. None for a model that removes none.
     """
-    losses: dict[str, float | None] = {"with_code": None, "without_code": None}
-    dims = math.prod(test.shape) * len(test)
-    try:
+
+    def nats_per_dim(with_code: bool) -> float:
+        words = "with code" if with_code else "without code"
+        count, nats = counting(f"denoising {words}", len(test), progress), 0.0
         with evaluating(model) as device:
-            for name in ("with_code", "without_code") if dropped else ("with_code",):
-                count, nats = counting(f"denoising {name.replace('_', ' ')}", len(test), progress), 0.0
-                for chunk in batches(test, BATCH, 0, device):
-                    by_level = model.denoising_by_level(chunk, levels, with_code=name == "with_code")
-                    nats += float(by_level.double().mean(1).sum())
-                    count(len(chunk))
-                losses[name] = nats / dims
+            for chunk in batches(test, BATCH, 0, device):
+                by_level = model.denoising_by_level(chunk, levels, with_code=with_code)
+                nats += float(by_level.double().mean(1).sum())
+                count(len(chunk))
+        return nats / (math.prod(test.shape) * len(test))
+
+    try:
+        return {"with_code": nats_per_dim(True), "without_code": nats_per_dim(False) if dropped else None}
     except UserError:
         return None
-    return losses
 
 
-def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: int = 50) -> dict:
+def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: int = 50) -> FlowLikelihood:
     """-log p(x) along the probability flow in bits/dim, on evenly spread examples of the split."""
     part = test.subset(test.spread(most))
     count, nats = counting("flow likelihood", len(part), progress), []
@@ -168,55 +174,47 @@ def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: in
     }
 
 
-def _refined(model: Model, test: Examples, levels: int, steps: int, whole: dict, progress: Progress) -> dict:
-    """The bound of refined codes, and the part of the amortisation gap that they close; whole: as of `_bound`."""
+def _refined(model: Model, test: Examples, levels: int, steps: int, whole: Bounded, progress: Progress) -> RefinedBound:
+    """The bound of refined codes, and the part of the amortisation gap that they close; whole: that of the split."""
     part = test.subset(test.spread(REFINED))
-    try:
-        result = refined(model, part, steps, levels, progress=counting("refined codes", len(part), progress))
-    except UserError as not_refined:
-        return {"no_refined": str(not_refined)}
+    result = refined(model, part, steps, levels, progress=counting("refined codes", len(part), progress))
     gap, error = result.gap()
-    bits = 1 / (math.prod(test.shape) * math.log(2))
-    whole_error = math.hypot(whole["bound"]["bits_per_dim_se"], bits * error)
+    bound, rate = whole["bound"], whole["rate_nats"]
+    assert bound is not None and rate is not None, "what can be refined has a bound"
+    bits = bits_per_dim(1.0, test.shape)
+    whole_error = math.hypot(bound["bits_per_dim_se"], bits * error)
     if len(part) == len(test):  # the gap goes with the bound of its example
         whole_error = result.refined.summary()["bits_per_dim_se"]
     return {
-        "refined": {
-            "bits_per_dim": whole["bound"]["bits_per_dim"] - bits * gap,
-            "bits_per_dim_se": whole_error,
-            "rate_nats": whole["rate_nats"] + result.rate_change,
-            "gap_nats": gap,
-            "gap_nats_se": error,
-            "examples": len(part),
-            "steps": steps,
-            "protocol": PROTOCOL,
-        }
+        "bits_per_dim": bound["bits_per_dim"] - bits * gap,
+        "bits_per_dim_se": whole_error,
+        "rate_nats": rate + result.rate_change,
+        "gap_nats": gap,
+        "gap_nats_se": error,
+        "examples": len(part),
+        "steps": steps,
+        "protocol": PROTOCOL,
     }
 
 
-def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> dict:
-    """Linear and kNN probe on codes (of t = 1/2, where they depend on t); why there is none where it cannot be."""
+def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> CodeProbes:
+    """Linear and kNN probe on codes (of t = 1/2, where they depend on t); UserError says why it cannot be."""
     if not model.has_code:
-        return {"probes": {}, "no_probe": "this method has no code"}
+        raise UserError("this method has no code")
     parts = parts_of(splits, most)
-    try:
-        labels = [part.require_labels().cpu().numpy() for part in parts]
-        count = counting("codes", sum(map(len, parts)), progress)
-        train, valid, test = ((codes(model, part, progress=count), y) for part, y in zip(parts, labels, strict=True))
-        progress("linear probe", 0, None)
-        result = linear.linear(train, valid, test, most)
-        progress("kNN probe", 0, None)
-        voted = knn(train, valid, test)
-    except UserError as no_probe:
-        return {"probes": {}, "no_probe": str(no_probe)}
+    labels = [part.require_labels().cpu().numpy() for part in parts]
+    count = counting("codes", sum(map(len, parts)), progress)
+    train, valid, test = ((codes(model, part, progress=count), y) for part, y in zip(parts, labels, strict=True))
+    progress("linear probe", 0, None)
+    result = linear.linear(train, valid, test, most)
+    progress("kNN probe", 0, None)
+    voted = knn(train, valid, test)
     return {
-        "probes": {
-            "linear": result["accuracy"],
-            "linear_se": result["se"],
-            "linear_protocol": result,
-            "knn": voted["accuracy"],
-            "knn_se": voted["se"],
-            "knn_protocol": voted,
-            "overlap": overlap(splits.train.digests, splits.test.digests),
-        }
+        "linear": result["accuracy"],
+        "linear_se": result["se"],
+        "linear_protocol": result,
+        "knn": voted["accuracy"],
+        "knn_se": voted["se"],
+        "knn_protocol": voted,
+        "overlap": overlap(splits.train.digests, splits.test.digests),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from diffrep.methods.catalog import build
 from diffrep.probes.overlap import overlap, sentence
 from diffrep.probes.protocols import OF_NUMBERS, Protocol, protocols
 from diffrep.probes.references import RANDOM, references
+from diffrep.probes.result import Result, score
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs import records
-from diffrep.runs.records import FEATURES, PROBES, STAMP, digest, read, weights_digest
+from diffrep.runs.records import FEATURES, PROBES, digest, read, weights_digest
+from diffrep.runs.results import Probes
 from diffrep.runs.run import Run
 
 CODE = "code"
@@ -41,7 +44,7 @@ def probe(
     seed: int = 0,
     beside: bool = True,
     progress: Progress = silent,
-) -> dict:
+) -> Probes:
     """The codes of a run, and pixels, PCA and its untrained encoder, judged on its splits -> RUN/probes.json, returned.
 
     labels: a factor of the data in place of its labels; numbers that are not whole are regressed on. names, few, draws,
@@ -60,16 +63,16 @@ def probe(
     rows = labelled_first(_known(targets[0]), most)
     parts[0], targets[0] = splits.train.subset(torch.from_numpy(rows)), targets[0][rows]
     weights = weights_digest(model.state_dict())
-    facts = {
+    facts: Probes = {
         "method": run.settings.method,
         "data": run.card.source,
         **_facts(labels or "label", numbers, targets, overlap(splits.train.digests, splits.test.digests)),
         "t": t,
-        STAMP: weights,
+        "weights": weights,
         "key": digest(weights, *(part.fingerprint for part in parts), t, *(y.tobytes() for y in targets)),
     }
 
-    def keep(found: dict) -> None:
+    def keep(found: Probes) -> None:
         records.keep(run.directory, PROBES, found, weights)
 
     features = _features(run, parts, t, beside, progress)
@@ -88,7 +91,7 @@ def probe_file(
     valid: float = 0.1,
     test: float = 0.2,
     progress: Progress = silent,
-) -> dict:
+) -> Probes:
     """The features of a file judged on its own splits, or on those that `seed` cuts; see `probe` and `feature_files`.
 
     There is no data beside them, so there are no references.
@@ -102,11 +105,11 @@ def probe_file(
     shared = overlap(x[0], x[2])
     kept = labelled_first(_known(targets[0]), most)
     x[0], targets[0] = x[0][kept], targets[0][kept]
-    facts = {"data": str(path), **_facts(file.label_name, numbers, targets, shared), "t": t}
+    facts: Probes = {"data": str(path), **_facts(file.label_name, numbers, targets, shared), "t": t}
     return _judged({path.stem: x}, targets, chosen, facts, {}, lambda found: None, progress)
 
 
-def rows_of(facts: dict) -> list[list[str]]:
+def rows_of(facts: Probes) -> list[list[str]]:
     """A row for each protocol and a column for each kind of features, the names of both with them."""
     scores = facts["scores"]
     names = list(dict.fromkeys(name for results in scores.values() for name in results))
@@ -115,7 +118,7 @@ def rows_of(facts: dict) -> list[list[str]]:
     return [head, sizes, *([name, *(_cell(results.get(name)) for results in scores.values())] for name in names)]
 
 
-def sentences(facts: dict) -> list[str]:
+def sentences(facts: Probes) -> list[str]:
     """On what the numbers were measured, and what to mind."""
     count = facts["examples"]
     said = f"{count['test']:,} test, {count['valid']:,} validation and {count['train']:,} training examples"
@@ -149,15 +152,15 @@ def _judged(
     features: Mapping[str, Sequence[np.ndarray]],
     targets: Sequence[np.ndarray],
     chosen: Mapping[str, Protocol],
-    facts: dict,
-    before: dict,
-    keep: Callable[[dict], None],
+    facts: Probes,
+    before: Probes,
+    keep: Callable[[Probes], None],
     progress: Progress,
-) -> dict:
+) -> Probes:
     """Every protocol on every kind of features; what was measured `before` stays, each new result is kept at once."""
-    scores: dict = {kind: {} for kind in features} | before.get("scores", {})
+    scores: dict[str, dict[str, Result]] = {kind: {} for kind in features} | before.get("scores", {})
     dims = before.get("dims", {}) | {kind: x[0].shape[1] for kind, x in features.items()}
-    found = {**facts, "dims": dims, "scores": scores}
+    found: Probes = {**facts, "dims": dims, "scores": scores}
     count = counting("probes", len(features) * len(chosen), progress)
     count(0)
     for name, protocol in chosen.items():
@@ -198,9 +201,9 @@ def _known(y: np.ndarray) -> np.ndarray:
     return np.isfinite(y) if y.dtype.kind == "f" else y >= 0
 
 
-def _facts(called: str, numbers: bool, targets: list[np.ndarray], shared: int) -> dict:
+def _facts(called: str, numbers: bool, targets: list[np.ndarray], shared: int) -> Probes:
     train, test = targets[0], targets[2]
-    facts: dict = {
+    facts: Probes = {
         "labels": called,
         "classes": None if numbers else len(np.unique(train[train >= 0])),
         "examples": {part: len(y) for part, y in zip(PARTS, targets, strict=True)},
@@ -213,14 +216,14 @@ def _facts(called: str, numbers: bool, targets: list[np.ndarray], shared: int) -
     return facts
 
 
-def _before(path: Path, key: str) -> dict:
+def _before(path: Path, key: str) -> Probes:
     """A file that was written for the same key; nothing where there is no such file, or it is broken."""
     try:
-        found = read(path)
+        found = cast(Probes, read(path))
     except UserError:
         return {}
     return found if found.get("key") == key else {}
 
 
-def _cell(result: dict | None) -> str:
-    return "" if result is None else f"{result.get('accuracy', result.get('r2')):.3f} +- {result['se']:.3f}"
+def _cell(result: Result | None) -> str:
+    return "" if result is None else f"{score(result):.3f} +- {result['se']:.3f}"

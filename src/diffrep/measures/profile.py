@@ -7,13 +7,14 @@ from torch import Tensor
 
 from diffrep.data import Examples, Splits
 from diffrep.evaluation import information
-from diffrep.evaluation.information import Profile, denoisings, mean_and_error, mutual_information, profile_over_times
+from diffrep.evaluation.information import Profile, denoisings, mutual_information, profile_over_times
 from diffrep.files import write_bytes
 from diffrep.measures.profile_figure import Denoisings, levels_to_show, picture
 from diffrep.progress import Progress, counting
 from diffrep.runs.records import PICTURES, PROFILE
+from diffrep.runs.results import Between, Carried, Curve, Paid, ProfileFile
 from diffrep.runs.run import Run
-from diffrep.shapes import Draws
+from diffrep.shapes import Draws, mean_and_error
 
 PICTURED = 2  # examples in the picture
 TIMES = 10  # codes of a time-conditioned code
@@ -25,7 +26,7 @@ def profile(
     levels: int = 32,
     most: int | None = None,
     progress: Progress = lambda what, done, of: None,
-) -> dict:
+) -> ProfileFile:
     """What the code of a run carries at each noise level -> RUN/profile.json, RUN/profile.png, and returned.
 
     Over the test split, or `most` examples spread over it. UserError where there is no code, or no branch without it.
@@ -35,7 +36,7 @@ def profile(
     if most is not None and most < len(test):
         test = test.subset(test.spread(most))
     seen = information.profile(run.model, test, levels, progress=counting("profile", len(test), progress))
-    facts = {
+    facts: ProfileFile = {
         "method": run.settings.method,
         "data": run.card.source,
         "examples": len(test),
@@ -58,7 +59,7 @@ def profile(
     return run.keep(PROFILE, facts)
 
 
-def sentences(facts: dict) -> list[str]:
+def sentences(facts: ProfileFile) -> list[str]:
     """What the numbers say, in plain words: what the code carries and costs, and what to make of it."""
     nats, error, rate = facts["integral_nats"], facts["integral_se"], facts["rate_nats"]
     if nats < 2 * error or nats < 0.005:
@@ -80,26 +81,27 @@ def sentences(facts: dict) -> list[str]:
     ]
 
 
-def table(facts: dict) -> list[tuple[str, str]]:
+def table(facts: ProfileFile) -> list[tuple[str, str]]:
     """The rows that the command line shows."""
     low, high = facts["log_snr_ends"]
-    carried = _pair(facts, "integral_nats", "integral_se")
-    start = f" and, {_pair(facts, 'start_nats', 'start_se')} of them, by its start" if facts["start_nats"] else ""
+    carried = _pair(facts["integral_nats"], facts["integral_se"])
+    by_start = _pair(facts["start_nats"], facts["start_se"])
+    start = f" and, {by_start} of them, by its start" if facts["start_nats"] else ""
     rows = [("carried", f"{carried} nats between log-SNR {low:.1f} and {high:.1f}{start}")]
     if facts["rate_nats"] is None:
         rows.append(("rate", f"none: {facts['no_rate']}"))
     else:
         used = f"{facts['used_share']:.1%} +- {facts['used_share_se']:.1%} of it used"
         rows.append(("rate", f"{facts['rate_nats']:.2f} nats, {used}, {facts['active_units']} active units"))
-    for name, words in (("mutual_information", "I(x; z)"), ("aggregate_gap", "KL(q(z) || p(z))")):
-        if facts[name] is not None:
-            lower, upper = (_pair(facts[name], side, f"{side}_se") for side in ("lower", "upper"))
+    for bounds, words in ((facts["mutual_information"], "I(x; z)"), (facts["aggregate_gap"], "KL(q(z) || p(z))")):
+        if bounds is not None:
+            lower, upper = _pair(bounds["lower"], bounds["lower_se"]), _pair(bounds["upper"], bounds["upper_se"])
             rows.append((words, f"at least {lower}, at most {upper} nats"))
     examples = f"{facts['examples']:,} test examples, {facts['levels']} noise levels each, EMA weights"
     return [*rows, ("measured on", f"{examples}, {facts['protocol']}")]
 
 
-def _numbers(seen: Profile) -> dict:
+def _numbers(seen: Profile) -> Carried:
     (integral, error), (start, start_error) = seen.integral(), mean_and_error(seen.start_gains)
     half = seen.width / 2
     return {
@@ -114,7 +116,7 @@ def _numbers(seen: Profile) -> dict:
     }
 
 
-def _curve(seen: Profile) -> dict:
+def _curve(seen: Profile) -> Curve:
     return {
         "log_snr": seen.log_snr.tolist(),
         "nats_per_log_snr": seen.nats_per_log_snr.tolist(),
@@ -122,15 +124,21 @@ def _curve(seen: Profile) -> dict:
     }
 
 
-def _code(run: Run, test: Examples, seen: Profile) -> dict:
+def _code(run: Run, test: Examples, seen: Profile) -> Paid:
     """Rate, I(x; z) and KL(q(z) || p(z)); all None, and why, where the rate is not finite.
 
     The upper bound of I(x; z) is the smaller of two: leave-one-out, and the rate.
     """
     if seen.rates is None:
         kind = "time-conditioned" if run.model.timed else "deterministic"
-        names = ("rate_nats", "used_share", "used_share_se", "mutual_information", "aggregate_gap")
-        return {**dict.fromkeys(names), "no_rate": f"a {kind} code has no finite rate"}
+        return {
+            "rate_nats": None,
+            "used_share": None,
+            "used_share_se": None,
+            "mutual_information": None,
+            "aggregate_gap": None,
+            "no_rate": f"a {kind} code has no finite rate",
+        }
     found, rates = mutual_information(run.model, test, codes_per_example=4), seen.rates.double()
     by_rate = float(rates.mean()) < float(found.upper.mean())
     upper = rates if by_rate else found.upper
@@ -144,7 +152,7 @@ def _code(run: Run, test: Examples, seen: Profile) -> dict:
     }
 
 
-def _between(lower: Tensor, upper: Tensor) -> dict[str, float]:
+def _between(lower: Tensor, upper: Tensor) -> Between:
     (low, low_error), (high, high_error) = mean_and_error(lower), mean_and_error(upper)
     return {"lower": low, "lower_se": low_error, "upper": high, "upper_se": high_error}
 
@@ -162,5 +170,5 @@ def _log_snrs(run: Run, times: list[float]) -> list[float]:
     return information.profiled(run.model).noise.log_snr(torch.tensor(times, device=run.device)).tolist()
 
 
-def _pair(facts: dict, name: str, error: str) -> str:
-    return f"{facts[name]:.2f} +- {facts[error]:.2f}"
+def _pair(value: float, error: float) -> str:
+    return f"{value:.2f} +- {error:.2f}"

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from diffrep.data import Splits
 from diffrep.evaluation import layers as readout
 from diffrep.evaluation import times as over_times
-from diffrep.evaluation.times import LINEAR, WAYS, Parts, codes_over_times, even_times
+from diffrep.evaluation.times import LINEAR, WAYS, Parts, Score, codes_over_times, even_times
 from diffrep.files import write_bytes
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import PICTURES, READOUT, TIMES
+from diffrep.runs.results import ManyTimes, OneTime, ReadoutFile, TimesFile
 from diffrep.runs.run import Run
 
 KS = (1, 2, 5, 10)  # how many times are combined
@@ -25,10 +26,10 @@ def read_layers(
     most: int = 20_000,
     seed: int = 0,
     progress: Progress = silent,
-) -> dict:
-    """The read-out of the decoder of a run (see `diffrep.evaluation.readout`) -> RUN/readout.json, and returned."""
+) -> ReadoutFile:
+    """The read-out of the decoder of a run (see `evaluation.layers`) -> RUN/readout.json, and returned."""
     listened = readout.of_model(run.model)
-    facts = {
+    facts: ReadoutFile = {
         "method": run.settings.method,
         "data": run.card.source,
         **readout.readout(listened, splits or run.splits(), levels, search, most, seed, progress),
@@ -44,7 +45,7 @@ def read_times(
     seeds: int = 1,
     most: int = 20_000,
     progress: Progress = silent,
-) -> dict:
+) -> TimesFile:
     """Accuracy by single time, and by number of times and way of combining -> RUN/times.json, times.png, and returned.
 
     The best of either kind is named by validation alone. At most `most` training examples, evenly spread. UserError
@@ -62,8 +63,8 @@ def read_times(
         first, second, third = ((codes[:, columns], y) for codes, y in coded)
         return first, second, third
 
-    singles: list[dict] = []
-    combined: list[dict] = []
+    singles: list[OneTime] = []
+    combined: list[ManyTimes] = []
     alone = even_times(max(ks))
     for i, t in enumerate(alone):
         progress("single times", i, len(alone))
@@ -78,7 +79,7 @@ def read_times(
             if way in LINEAR:
                 combined.append({"k": k, "way": way, "reader": "linear", **over_times.combined_linear(way, parts)})
     best = max(singles, key=lambda row: row["mlp"]["valid_accuracy"])
-    facts = {
+    facts: TimesFile = {
         "method": run.settings.method,
         "data": run.card.source,
         "examples": len(rows[2][0]),
@@ -95,7 +96,7 @@ def read_times(
     return run.keep(TIMES, facts)
 
 
-def readout_table(facts: dict) -> list[list[str]]:
+def readout_table(facts: ReadoutFile) -> list[list[str]]:
     """Validation accuracy by layer and log-SNR, the head first."""
     levels = list(dict.fromkeys(cell["log_snr"] for cell in facts["grid"]))
     found = {(cell["layer"], cell["log_snr"]): f"{cell['valid_accuracy']:.3f}" for cell in facts["grid"]}
@@ -104,13 +105,13 @@ def readout_table(facts: dict) -> list[list[str]]:
     return [["layer", *(f"log-SNR {at:.1f}" for at in levels)], *rows]
 
 
-def single_table(facts: dict) -> list[list[str]]:
+def single_table(facts: TimesFile) -> list[list[str]]:
     """Test accuracy by time, of both probes, the head first."""
     rows = [[f"{row['t']:.3f}", _with_error(row["linear"]), _with_error(row["mlp"])] for row in facts["single"]]
     return [["t", "linear", "mlp"], *rows]
 
 
-def combined_table(facts: dict) -> list[list[str]]:
+def combined_table(facts: TimesFile) -> list[list[str]]:
     """Test accuracy by number of times, and by way of combining them and probe, the head first."""
     rows: dict[int, dict[str, str]] = {}
     for row in facts["combined"]:
@@ -120,11 +121,11 @@ def combined_table(facts: dict) -> list[list[str]]:
     return [["times", *names], *([str(k), *(row[name] for name in names)] for k, row in rows.items())]
 
 
-def _with_error(row: dict) -> str:
+def _with_error(row: Score) -> str:
     return f"{row['accuracy']:.4f} +- {row['se']:.4f}"
 
 
-def picture(facts: dict) -> bytes:
+def picture(facts: TimesFile) -> bytes:
     """A PNG file: accuracy of the perceptron on the code of each time, with its error; dashed: the best of several."""
     from matplotlib.figure import Figure
 

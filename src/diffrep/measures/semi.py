@@ -17,7 +17,9 @@ from diffrep.probes.few_labels import drawn
 from diffrep.probes.fitting import Labelled, accuracy
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import SEMI
+from diffrep.runs.results import FewLabels, SemiFile
 from diffrep.runs.run import Run
+from diffrep.shapes import mean_and_error
 
 KINDS = {  # as the table names them
     "frozen": "frozen encoder, linear probe",
@@ -35,7 +37,7 @@ def semi(
     steps: int = finetune.STEPS,
     most: int = 10_000,
     progress: Progress = silent,
-) -> dict:
+) -> SemiFile:
     """Accuracy on the whole test split from few labels, four ways, `seeds` draws of the labels -> RUN/semi.json.
 
     Nothing is chosen: rates, steps and rounds are those of the protocols, and the validation split is not touched. The
@@ -68,7 +70,7 @@ def semi(
         }
         for name, classifier in classifiers.items():
             draws[name].append(accuracy(classifier, test))
-    facts = {
+    facts: SemiFile = {
         "method": run.settings.method,
         "data": run.card.source,
         "labels_per_class": labels_per_class,
@@ -77,14 +79,23 @@ def semi(
         "examples": len(test[1]),
         "unlabelled_examples": len(others),
         "protocol": [finetune.PROTOCOL, pseudo_labels.PROTOCOL],
-        **{name: {**_mean(values, len(test[1])), "draws": values} for name, values in draws.items()},
+        "frozen": _over(draws["frozen"], len(test[1])),
+        "random": _over(draws["random"], len(test[1])),
+        "finetuned": _over(draws["finetuned"], len(test[1])),
+        "pseudo": _over(draws["pseudo"], len(test[1])),
     }
     return run.keep(SEMI, facts)
 
 
-def table(facts: dict) -> list[list[str]]:
+def table(facts: SemiFile) -> list[list[str]]:
     """Test accuracy and its error, a row for each way, the head first."""
-    rows = [[words, f"{facts[name]['accuracy']:.4f} +- {facts[name]['se']:.4f}"] for name, words in KINDS.items()]
+    ways = {
+        "frozen": facts["frozen"],
+        "random": facts["random"],
+        "finetuned": facts["finetuned"],
+        "pseudo": facts["pseudo"],
+    }
+    rows = [[KINDS[name], f"{way['accuracy']:.4f} +- {way['se']:.4f}"] for name, way in ways.items()]
     return [["encoder", "accuracy on test"], *rows]
 
 
@@ -107,7 +118,8 @@ def inputs(examples: Examples, device: torch.device) -> Tensor:
     return torch.cat([examples.batch(rows).x.to(device) for rows in torch.arange(len(examples)).split(500)])
 
 
-def _mean(draws: list[float], examples: int) -> dict[str, float]:
-    mean = sum(draws) / len(draws)
-    between = sum((d - mean) ** 2 for d in draws) / (len(draws) - 1) / len(draws) if len(draws) > 1 else 0.0
-    return {"accuracy": mean, "se": math.sqrt(between + mean * (1 - mean) / examples)}
+def _over(draws: list[float], examples: int) -> FewLabels:
+    """The mean accuracy over draws of the labels; its error is that of new labels and of new test examples both."""
+    mean, between = mean_and_error(draws)
+    among = math.sqrt(mean * (1 - mean) / examples)
+    return {"accuracy": mean, "se": math.hypot(between, among) if len(draws) > 1 else among, "draws": draws}

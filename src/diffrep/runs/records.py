@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 
@@ -13,6 +15,7 @@ from diffrep.errors import UserError
 from diffrep.files import write_bytes, writing
 from diffrep.training.checkpoints import Tensors, load_tensors
 
+Facts = TypeVar("Facts", bound=Mapping[str, object])  # what a file of results holds
 WEIGHTS, STAMP = "model.safetensors", "weights"  # the file of a run, and the name of the stamp in all others
 METRICS, PROBES, PROFILE, DISTANCE = "metrics.json", "probes.json", "profile.json", "distance.json"
 DISENTANGLE, FACTORS, READOUT, TIMES, SEMI = (
@@ -29,12 +32,12 @@ REPORT = "report.html"
 DERIVED = (*RESULTS, *PICTURES.values(), REPORT, FEATURES, SAMPLES)  # all that follows from the weights of a run
 
 
-def keep(directory: Path, name: str, facts: dict, weights: str) -> dict:
+def keep(directory: Path, name: str, facts: Facts, weights: str) -> Facts:
     """Write a file of RESULTS; returns its content: the facts, and the digest of the weights that they are of."""
     assert name in RESULTS, f"{name} would outlive its weights"
     stamped = {**facts, STAMP: weights}
     write_bytes(directory / name, (json.dumps(stamped, indent=2) + "\n").encode())
-    return stamped
+    return cast(Facts, stamped)
 
 
 def current(directory: Path) -> dict[str, dict]:

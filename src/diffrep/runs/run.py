@@ -112,7 +112,7 @@ class Run:
         _same_data(self.card, DataCard.of(splits), self.directory)
         return splits
 
-    def keep(self, name: str, facts: dict) -> dict:
+    def keep(self, name: str, facts: records.Facts) -> records.Facts:
         """Write a file of results into the run's directory; returns its content, with the digest of the weights."""
         return records.keep(self.directory, name, facts, weights_digest(self.model.state_dict()))
 

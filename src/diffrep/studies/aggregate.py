@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
+from diffrep import shapes
 from diffrep.runs.summary import COLUMNS
 from diffrep.studies.row import Row
 from diffrep.studies.table import Cell, Number, Table
@@ -20,12 +18,12 @@ NOTE = (
 
 
 def mean_and_error(values: Iterable[float | None]) -> tuple[float | None, float | None]:
-    """The mean and its standard error (sample deviation / sqrt n); None where there is no value, or a single one."""
-    known = [v for v in values if v is not None]
-    if not known:
+    """Mean and standard error of the values that are there; None where there is none, or an error of a single one."""
+    present = [v for v in values if v is not None]
+    if not present:
         return None, None
-    error = float(np.std(known, ddof=1)) / math.sqrt(len(known)) if len(known) > 1 else None
-    return float(np.mean(known)), error
+    mean, error = shapes.mean_and_error(present)
+    return mean, error if len(present) > 1 else None
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:

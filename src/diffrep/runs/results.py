@@ -1,0 +1,292 @@
+"""What the files of results hold: every name in metrics.json, probes.json and so on, once.
+
+Each file also holds `weights`, the digest of the weights that it is of (`runs.records`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+from diffrep.evaluation.bound import Summary
+from diffrep.evaluation.layers import Readout
+from diffrep.evaluation.times import Score
+from diffrep.probes.disentanglement import Dci, Gap, Tad
+from diffrep.probes.result import Result
+
+
+class StatedBound(Summary):
+    """A bound and the unit that it is in."""
+
+    unit: str
+
+
+class ChainBound(Summary):
+    """The bound of a chain of so many steps."""
+
+    steps: int
+    protocol: str
+
+
+class Denoising(TypedDict):
+    """The diffusion loss at weight one, nats/dim; None where it was not measured."""
+
+    with_code: float | None
+    without_code: float | None
+
+
+class FlowLikelihood(TypedDict):
+    """-log p(x) along the probability flow."""
+
+    bits_per_dim: float
+    bits_per_dim_se: float
+    examples: int
+    steps: int
+    dequantisation: str
+
+
+class RefinedBound(TypedDict):
+    """The bound of refined codes; gap_nats: what refining gains for an example."""
+
+    bits_per_dim: float
+    bits_per_dim_se: float
+    rate_nats: float
+    gap_nats: float
+    gap_nats_se: float
+    examples: int
+    steps: int
+    protocol: str
+
+
+class CodeProbes(TypedDict, total=False):
+    """Accuracies of probes on codes; overlap: test examples that occur in training."""
+
+    linear: float
+    linear_se: float
+    linear_protocol: Result
+    knn: float
+    knn_se: float
+    knn_protocol: Result
+    overlap: int
+
+
+class Bounded(TypedDict):
+    """The bound of a run, or why it has none, and then what removing noise costs it."""
+
+    bound: StatedBound | None
+    rate_nats: float | None
+    active_units: int | None
+    no_bound: NotRequired[str]
+    denoising: NotRequired[Denoising | None]
+    worse_than_even: NotRequired[str]  # a warning about a bound above log2(levels)
+    bound_in_steps: NotRequired[ChainBound]
+
+
+class Metrics(Bounded):
+    """metrics.json, by `diffrep evaluate`. trained: what the weights say of themselves (step, examples)."""
+
+    method: str
+    data: str
+    shape: list[int]
+    examples: int
+    protocol: str
+    levels: int
+    parameters: int
+    trained: dict[str, Any]
+    flow: NotRequired[FlowLikelihood]
+    refined: NotRequired[RefinedBound]
+    no_refined: NotRequired[str]
+    probes: CodeProbes
+    no_probe: NotRequired[str]
+
+
+class Probes(TypedDict, total=False):
+    """probes.json, by `diffrep probe`. scores: features ("code", "pixels", ...) -> protocol -> result.
+
+    labels: what was read. classes: None for numbers. most_frequent: accuracy of saying the most frequent class. dims:
+    numbers of each kind of features. key: of weights, data, labels and t.
+    """
+
+    method: str
+    data: str
+    labels: str
+    classes: int | None
+    examples: dict[str, int]
+    most_frequent: float | None
+    overlap: int
+    warning: str | None
+    t: float | None
+    weights: str
+    key: str
+    dims: dict[str, int]
+    scores: dict[str, dict[str, Result]]
+
+
+class Between(TypedDict):
+    """A lower and an upper bound, nats, and their standard errors."""
+
+    lower: float
+    lower_se: float
+    upper: float
+    upper_se: float
+    upper_from: NotRequired[str]
+
+
+class Curve(TypedDict):
+    """Nats per unit of log-SNR, at each log-SNR, and the standard errors."""
+
+    log_snr: list[float]
+    nats_per_log_snr: list[float]
+    se: list[float]
+
+
+class CurveOfTime(Curve):
+    """The curve of a time-conditioned code of one t."""
+
+    t: float
+    log_snr_of_code: float
+
+
+class Carried(Curve):
+    """What the code carries over all noise levels, and at the start of the chain."""
+
+    log_snr_ends: list[float]
+    integral_nats: float
+    integral_se: float
+    start_nats: float
+    start_se: float
+    peak_log_snr: float
+    active_units: int | None
+
+
+class Paid(TypedDict):
+    """What the code costs; all None, and why, where the rate is not finite."""
+
+    rate_nats: float | None
+    used_share: float | None
+    used_share_se: float | None
+    mutual_information: Between | None
+    aggregate_gap: Between | None
+    no_rate: NotRequired[str]
+
+
+class ProfileFile(Carried, Paid):
+    """profile.json, by `diffrep profile`."""
+
+    method: str
+    data: str
+    examples: int
+    levels: int
+    protocol: str
+    over_times: NotRequired[list[CurveOfTime]]
+
+
+class DistanceFile(TypedDict):
+    """distance.json, by `diffrep distance`; `..._floor` is of training examples in place of samples."""
+
+    method: str
+    data: str
+    features: str
+    protocol: str
+    frechet: float
+    kid: float
+    kid_se: float
+    precision: float
+    recall: float
+    samples: int
+    against: int
+    frechet_floor: float
+    kid_floor: float
+    kid_se_floor: float
+    precision_floor: float
+    recall_floor: float
+    sampler: NotRequired[str]
+    steps: NotRequired[int]
+    seed: int
+
+
+class Disentangled(TypedDict):
+    """disentangle.json, by `diffrep disentangle`. left_out: factor -> why it was not used."""
+
+    method: str
+    data: str
+    examples: int
+    dim: int
+    factors: list[str]
+    left_out: dict[str, str]
+    mig: Gap
+    sap: Gap
+    tad: Tad
+    dci: Dci
+    uniformity: float
+    alignment: float | None
+    sphere_protocol: str
+
+
+class ReadoutFile(Readout):
+    """readout.json, by `diffrep readout`."""
+
+    method: str
+    data: str
+
+
+class OneTime(TypedDict):
+    """Two probes on the code of one t."""
+
+    t: float
+    linear: Score
+    mlp: Score
+
+
+class ManyTimes(Score):
+    """A probe on the codes of k times, combined in one way; reader: mlp, linear, or the way's own network."""
+
+    k: int
+    way: str
+    reader: str
+
+
+class BestTime(Score):
+    """The t that is best on validation."""
+
+    t: float
+
+
+class TimesFile(TypedDict):
+    """times.json, by `diffrep times`."""
+
+    method: str
+    data: str
+    examples: int
+    train_examples: int
+    epochs: int
+    seeds: int
+    protocol: str
+    single: list[OneTime]
+    combined: list[ManyTimes]
+    best_single: BestTime
+    best_combined: ManyTimes
+
+
+class FewLabels(TypedDict):
+    """Mean accuracy over draws of the labels, its standard error, and the accuracy of each draw."""
+
+    accuracy: float
+    se: float
+    draws: list[float]
+
+
+class SemiFile(TypedDict):
+    """semi.json, by `diffrep semi`."""
+
+    method: str
+    data: str
+    labels_per_class: int
+    seeds: int
+    steps: int
+    examples: int
+    unlabelled_examples: int
+    protocol: list[str]
+    frozen: FewLabels
+    random: FewLabels
+    finetuned: FewLabels
+    pseudo: FewLabels
