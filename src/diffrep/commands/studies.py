@@ -11,6 +11,7 @@ import typer
 
 from diffrep.commands.console import progress, say, say_aside
 from diffrep.commands.options import Device, Json
+from diffrep.errors import UserError
 
 if TYPE_CHECKING:
     from diffrep.studies.row import StudyFile
@@ -46,7 +47,7 @@ def study(
 def benchmark(
     data: Annotated[str, typer.Option(help="name of a data set, folder, file, or hub name; it needs labels")],
     output: Folder,
-    budget: Annotated[str | None, typer.Option(help="of each run: 120s, 10m, 20000ex or 3epochs")] = None,
+    budget: Annotated[str | None, typer.Option(help="of each run: 120s, 10m, 20kex; several: 1m,3m,10m")] = None,
     total: Annotated[str | None, typer.Option(help="or time for all runs and their evaluation, such as 30m")] = None,
     methods: Annotated[
         str | None, typer.Option(help="names with commas; all with a code, and pixels, pca, random-encoder")
@@ -60,24 +61,44 @@ def benchmark(
     from diffrep.probes.protocols import names_of
     from diffrep.studies.aggregate import table
     from diffrep.studies.benchmark import benchmark as judge
+    from diffrep.studies.curves import CURVES
+    from diffrep.studies.curves import curves as draw
     from diffrep.studies.row import rows_of
     from diffrep.studies.table import markdown
 
+    names, changes = names_of(methods), tuple(set_ or ())
+    if budget is not None and "," in budget:
+        if total is not None:
+            raise UserError("expected --budget or --total, got both; leave one out.")
+        several = draw(
+            data,
+            output,
+            budget.split(","),
+            methods=names,
+            seeds=seeds,
+            changes=changes,
+            levels=levels,
+            say=say_aside,
+            watch=progress,
+        )
+        tables = [f"{content['budget']}\n\n{markdown(table(rows_of(content)))}" for content in several]
+        print(json.dumps(several)) if as_json else say("\n".join([*tables, f"{output / CURVES} shows them."]))
+        return
     content = judge(
         data,
         output,
         budget=budget,
         total=total,
-        methods=names_of(methods),
+        methods=names,
         seeds=seeds,
-        changes=set_ or (),
+        changes=changes,
         levels=levels,
         say=say_aside,
         watch=progress,
     )
     words = ["diffrep", "benchmark", "--data", data, "-o", str(output), "--seeds", str(seeds), "--levels", str(levels)]
     words += ["--budget", str(content["budget"]), *(["--methods", methods] if methods else [])]
-    words += [word for change in set_ or () for word in ("--set", change)]
+    words += [word for change in changes for word in ("--set", change)]
     page = _page(content, output, shlex.join(words))
     print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))) + f"\n{page} shows them.")
 

@@ -1,4 +1,4 @@
-"""The figures of a study: bits/dim against rate, and probes side by side."""
+"""The figures of a study: bits/dim against rate, probes side by side, and probes against seconds of training."""
 
 from __future__ import annotations
 
@@ -81,6 +81,45 @@ def probe_bars(rows: Sequence[Row]) -> bytes | None:
     lowest = min(v for columns in scores.values() for column in columns for v in column if v is not None)
     axes.set_xlim(max(0.0, lowest - 0.1), 1.0)
     return _png(figure, axes)
+
+
+def curves(budgets: Sequence[Sequence[Row]]) -> bytes | None:
+    """A PNG: accuracy against seconds of training, a line for each method and a panel for each probe.
+
+    budgets: the rows of the benchmark under each budget. A point is the mean over the seeds of one, with two standard
+    errors. What needs no training is a dashed line. None where no row has a probe.
+    """
+    panels = {"linear probe": "probe_linear", "kNN": "probe_knn", "10 labels a class": "probe_few10"}
+    rows = [row for budget in budgets for row in budget]
+    panels = {title: key for title, key in panels.items() if any(row.numbers.value(key) is not None for row in rows)}
+    if not panels:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.5 + 3.6 * len(panels), 4.5), layout="constrained")
+    for axes, (title, key) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for number, name in enumerate(dict.fromkeys(row.name for row in rows)):
+            marker, style = MARKERS[number // 10 % len(MARKERS)], {"color": f"C{number % 10}", "linewidth": 1.2}
+            points = [_point([row for row in budget if row.name == name], key) for budget in budgets]
+            trained = sorted((x, mean, error) for x, mean, error in points if x is not None and mean is not None)
+            untrained = [mean for x, mean, _ in points if x is None and mean is not None]
+            if trained:
+                x, y, errors = zip(*trained, strict=True)
+                doubled = [2 * error for error in errors]
+                axes.errorbar(x, y, yerr=doubled, marker=marker, markersize=4, capsize=2, label=name, **style)
+            elif untrained:
+                axes.axhline(untrained[-1], linestyle="--", label=name, **style)
+        axes.set_xscale("log")
+        axes.set(title=title, xlabel="seconds of training")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("accuracy (\N{PLUS-MINUS SIGN} 2 standard errors)")
+    return _png(figure, figure.axes[-1])
+
+
+def _point(rows: Sequence[Row], key: str) -> tuple[float | None, float | None, float]:
+    """Mean seconds of training (None: not trained), mean and standard error of a number, over seeds."""
+    mean, error = mean_and_error(row.numbers.value(key) for row in rows)
+    return mean_and_error(row.numbers.seconds for row in rows)[0], mean, error or 0.0
 
 
 def _figure(x: str, y: str):

@@ -1,0 +1,58 @@
+"""A benchmark under several budgets: what a code is worth against the seconds that its method was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from diffrep.budget import Budget
+from diffrep.errors import UserError
+from diffrep.files import write_bytes
+from diffrep.studies import figures
+from diffrep.studies.benchmark import benchmark
+from diffrep.studies.row import StudyFile, rows_of
+from diffrep.studies.study import Watch, silence, unwatched
+
+CURVES = "curves.png"
+
+
+def curves(
+    data: str,
+    directory: str | Path,
+    budgets: Sequence[str],
+    *,
+    methods: Sequence[str] | None = None,
+    seeds: int = 3,
+    changes: Sequence[str] = (),
+    levels: int = 8,
+    say: Callable[[str], None] = silence,
+    watch: Watch = unwatched,
+) -> list[StudyFile]:
+    """`benchmark` under each budget -> DIR/BUDGET/benchmark.json, and DIR/curves.png over all; returns their contents.
+
+    Each budget is a training of its own, since the learning rate falls to zero within a budget. The other arguments are
+    those of `benchmark`. Goes on where it was stopped. UserError: as `benchmark`, or the same budget twice.
+    """
+    named = [str(Budget.parse(budget)) for budget in budgets]
+    if len(set(named)) < len(named):
+        raise UserError(f"expected budgets that differ, got {', '.join(budgets)}.")
+    directory, contents = Path(directory), []
+    for budget in named:
+        say(f"budget {budget}")
+        contents.append(
+            benchmark(
+                data,
+                directory / budget,
+                budget=budget,
+                methods=methods,
+                seeds=seeds,
+                changes=changes,
+                levels=levels,
+                say=say,
+                watch=watch,
+            )
+        )
+        picture = figures.curves([rows_of(content) for content in contents])
+        if picture is not None:
+            write_bytes(directory / CURVES, picture)
+    return contents
