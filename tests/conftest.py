@@ -7,9 +7,10 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
 TYPED = (
-    "nets denoising codes methods.recipes methods.baselines evaluation data.views commands.gallery "
-    "models.base models.diffusion models.autoencoder models.contrast models.contrastive models.bootstrap "
-    "models.classifier models.encoder_only models.latent_diffusion models.loss_weights models.step_terms"
+    "nets denoising codes methods.recipes methods.baselines evaluation data.views commands.gallery models.base "
+    "models.generative models.diffusion models.diffusion_decoder models.autoencoder models.contrast models.contrastive "
+    "models.bootstrap models.classifier models.encoder_only models.latent_diffusion models.loss_weights "
+    "models.step_terms"
 )
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in the annotations' own grammar
 install_import_hook([f"diffrep.{module}" for module in TYPED.split()], "conftest.check")

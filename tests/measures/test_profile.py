@@ -131,7 +131,7 @@ def test_shown_levels_are_where_the_code_matters():
 def test_a_run_without_a_code_has_no_profile(tmp_path):
     """Nothing is written before that is known."""
     run, splits = run_of(IDEAL, tmp_path)
-    run.model.has_code = False
+    run.model.posterior = None
     with pytest.raises(UserError, match="no code to profile"):
         profile(run, splits)
     assert not list(tmp_path.iterdir())

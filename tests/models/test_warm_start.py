@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ class Model:
     prior, timed, bins = None, False, None
 
     def __init__(self, truth, noise):
-        self.noise, self.conditioned = noise, lambda z, n: truth.denoiser(noise)
+        self.diffusion = SimpleNamespace(noise=noise, conditioned=lambda z, n: truth.denoiser(noise))
 
 
 @pytest.fixture

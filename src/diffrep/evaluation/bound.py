@@ -13,7 +13,7 @@ from diffrep.data import Examples
 from diffrep.data.batches import batches
 from diffrep.denoising import terms
 from diffrep.models.base import Model, evaluating
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim, mean_and_error
 
 PROTOCOL = "bound-1"  # whole split, stratified log-SNRs, evaluation weights, weight one, one x_0 and z a level
@@ -99,7 +99,7 @@ def bound(
 
 @torch.no_grad()
 def in_steps(
-    model: DiffusionModel,
+    model: Model,
     continuous: Bound,
     examples: Examples,
     steps: int,
@@ -111,26 +111,23 @@ def in_steps(
 
     Each example sees as many stratified steps as it saw noise levels there, each with its own eps and z.
     """
-    nats = []
+    decoder, nats = model.needs_diffusion("it has no chain of steps"), []
     with evaluating(model) as device:
         for chunk in batches(examples, batch, seed, device):
-            nats.append(_diffusion_in_steps(model, chunk, steps, continuous.levels).cpu())
+            nats.append(_diffusion_in_steps(decoder, chunk, steps, continuous.levels).cpu())
             progress(len(chunk))
     return replace(continuous, parts={**continuous.parts, "diffusion": torch.cat(nats)})
 
 
-def _diffusion_in_steps(model: DiffusionModel, batch: Batch, steps: int, levels: int) -> PerExample:
+def _diffusion_in_steps(decoder: DiffusionDecoder, batch: Batch, steps: int, levels: int) -> PerExample:
     """(B,) T/2 E expm1(gamma_t - gamma_s) |eps - eps_hat|^2 over the steps from t = i/T to s = (i - 1)/T, nats."""
     x, draws, nats = batch.x, batch.random, torch.zeros(len(batch), device=batch.x.device)
     for k in range(levels):
         i = ((k + draws.stratified(len(x))) / levels * steps).floor().clamp(max=steps - 1) + 1
-        log_snr, before = model.noise.log_snr(i / steps), model.noise.log_snr((i - 1) / steps)
+        log_snr, before = decoder.noise.log_snr(i / steps), decoder.noise.log_snr((i - 1) / steps)
         eps = draws.normal(*x.shape)
-        z = None
-        if model.posterior is not None:
-            code = model.posterior(x)
-            z = code.sample(draws.normal(*code.mean.shape))
-        said = model.denoiser(model.noise.add(x, eps, i / steps), i / steps, z)
+        _, z = decoder.code(x, log_snr, draws)
+        said = decoder.denoiser(decoder.noise.add(x, eps, i / steps), i / steps, z)
         nats += terms.diffusion_in_steps(eps, said, -log_snr, -before, steps) / levels
     return nats
 

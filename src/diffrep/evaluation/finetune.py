@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from diffrep.errors import UserError
 from diffrep.models.base import Model
-from diffrep.models.diffusion import DiffusionModel
 from diffrep.probes.few_labels import regression, scaling, scores_of
 from diffrep.probes.fitting import Labelled, cross_entropy, descend
 from diffrep.shapes import CodeVector, Data
@@ -36,14 +34,11 @@ class CodeOf(nn.Module):
 
 def encoder_of(model: Model, t: float = 0.5) -> CodeOf:
     """The encoder of a model, its own weights; t for a time-conditioned code. UserError where there is none."""
-    posterior = getattr(model, "posterior", None)
-    if posterior is None:
+    if model.posterior is None:
         raise UserError("this method has no encoder to fine-tune; train one that has (`diffrep methods` lists them).")
-    if not model.timed:
-        return CodeOf(posterior, None)
-    noise = cast(DiffusionModel, model).noise
     with torch.no_grad():
-        return CodeOf(posterior, float(noise.log_snr(torch.tensor([t], device=next(model.parameters()).device))))
+        log_snr = model.code_log_snr(t if model.timed else None, 1, next(model.parameters()).device)
+    return CodeOf(model.posterior, None if log_snr is None else float(log_snr))
 
 
 class Classifier(nn.Module):

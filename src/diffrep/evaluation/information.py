@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from diffrep.evaluation import mutual_information as mutual
 from diffrep.evaluation.bound import active_units
 from diffrep.evaluation.mutual_information import Information
 from diffrep.models.base import Model, evaluating
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, Data, Draws, PerExample, Time, mean_and_error
 
 PROTOCOL = "profile-2"  # whole split, stratified log-SNRs, both branches on the same x_t; what the start saves counts
@@ -105,15 +104,14 @@ def profile(
     """
     decoder = profiled(model)
     gains, start_gains, rates, means = [], [], [], []
-    with evaluating(decoder) as device:
+    with evaluating(model) as device:
         for chunk in batches(examples, batch, seed, device):
-            code_at = _own_code(decoder, chunk.x)
+            code_at = _own_code(model, chunk.x)
             gains.append(_gains(decoder, chunk, levels, [code_at])[0].cpu())
-            if not decoder.timed:
+            if not model.timed:
                 code = code_at(torch.zeros(len(chunk), device=device))
                 means.append(code.mean.cpu())
-                if _has_rate(decoder):
-                    assert decoder.prior is not None
+                if decoder.prior is not None and decoder.no_bound is None:
                     z = code.sample(chunk.random.normal(*code.mean.shape))
                     rates.append(decoder.prior.rate(code, z).cpu())
             start_gains.append(_start_gains(decoder, chunk, code_at).cpu())
@@ -137,12 +135,12 @@ def profile_over_times(
     UserError as for `profile`, and for a code that does not depend on t.
     """
     decoder = profiled(model)
-    if not decoder.timed:
+    if not model.timed:
         raise UserError("this code is the same at all t: `profile` shows it; train tdrl or tvdrl for one that sees t.")
     gains = []
-    with evaluating(decoder) as device:
+    with evaluating(model) as device:
         for chunk in batches(examples, batch, seed, device):
-            codes = [_code_of(decoder, chunk.x, float(t)) for t in times]
+            codes = [_code_of(model, chunk.x, float(t)) for t in times]
             gains.append(_gains(decoder, chunk, levels, codes).cpu())
             progress(len(chunk))
     each = torch.cat(gains, 1)
@@ -181,8 +179,8 @@ def denoisings(model: Model, x: Data, log_snr: Tensor, draws: Draws) -> tuple[Te
     One eps for all levels; x_t as the network sees it, divided by sqrt(alpha^2 + sigma^2).
     """
     decoder = profiled(model)
-    with evaluating(decoder):
-        eps, code_at = draws.normal(*x.shape), _own_code(decoder, x)
+    with evaluating(model):
+        eps, code_at = draws.normal(*x.shape), _own_code(model, x)
         shown: list[tuple[Tensor, Tensor, Tensor]] = []
         for level in log_snr.to(x):
             t = decoder.noise.time(level.expand(len(x)))
@@ -194,26 +192,29 @@ def denoisings(model: Model, x: Data, log_snr: Tensor, draws: Draws) -> tuple[Te
     return x_t, without, given
 
 
-def profiled(model: Model) -> DiffusionModel:
-    """The model, known to denoise with and without a code; UserError where it cannot."""
+def profiled(model: Model) -> DiffusionDecoder:
+    """The model's decoder, known to denoise with and without a code; UserError where it cannot."""
+    reason = not_profiled(model)
+    if reason is not None:
+        raise UserError(reason)
+    return model.needs_diffusion("it has no noise levels to profile")
+
+
+def not_profiled(model: Model) -> str | None:
+    """Why the code of a model has no profile, in one sentence; None where it has one."""
     if not model.has_code:
-        raise UserError("this method has no code to profile; train one that has (`diffrep methods` lists them).")
-    if getattr(model, "denoiser", None) is None:
-        raise UserError("this method has no noise levels to profile; train a diffusion decoder, such as vae-vdm.")
-    decoder = cast(DiffusionModel, model)
-    if not decoder.drop:
-        raise UserError(
+        return "this method has no code to profile; train one that has (`diffrep methods` lists them)."
+    if model.diffusion is None:
+        return "this method has no noise levels to profile; train a diffusion decoder, such as vae-vdm."
+    if not model.diffusion.drop:
+        return (
             "this model never learned to denoise without its code, which a profile compares with: it was trained with "
             "code.drop=0; train again with --set code.drop=0.1."
         )
-    return decoder
+    return None
 
 
-def _has_rate(model: DiffusionModel) -> bool:
-    return model.prior is not None and model.posterior is not None and not model.posterior.deterministic
-
-
-def _own_code(model: DiffusionModel, x: Data) -> CodeAt:
+def _own_code(model: Model, x: Data) -> CodeAt:
     """The code that the model was trained to show at t; encoded once where it is the same at all t."""
     if model.timed:
         return lambda t: model.encode(x, t)
@@ -221,51 +222,51 @@ def _own_code(model: DiffusionModel, x: Data) -> CodeAt:
     return lambda t: code
 
 
-def _code_of(model: DiffusionModel, x: Data, t: float) -> CodeAt:
+def _code_of(model: Model, x: Data, t: float) -> CodeAt:
     code = model.encode(x, t)
     return lambda level: code
 
 
-def _gains(model: DiffusionModel, batch: Batch, levels: int, codes: Sequence[CodeAt]) -> Tensor:
+def _gains(decoder: DiffusionDecoder, batch: Batch, levels: int, codes: Sequence[CodeAt]) -> Tensor:
     """(codes, B, levels) 1/2 |eps - eps_hat(x_t)|^2 - 1/2 |eps - eps_hat(x_t, z)|^2, nats per unit of log-SNR.
 
     Both branches (and all codes) see the same x_t and eps, so what noise does to both cancels. Cells from noise to
     data; within its cell, each example has its own log-SNR.
     """
     x, draws = batch.x, batch.random
-    low, high = _ends(model)
+    low, high = _ends(decoder)
     gains = []
     for k in range(levels):
-        t = model.noise.time(low + (high - low) * (k + draws.stratified(len(x))) / levels)
+        t = decoder.noise.time(low + (high - low) * (k + draws.stratified(len(x))) / levels)
         eps = draws.normal(*x.shape)
-        x_t, one = model.noise.add(x, eps, t), torch.ones_like(t)
-        without = terms.denoising(eps, model.denoiser(x_t, t), one)
+        x_t, one = decoder.noise.add(x, eps, t), torch.ones_like(t)
+        without = terms.denoising(eps, decoder.denoiser(x_t, t), one)
         given = [code_at(t) for code_at in codes]
         noise = draws.normal(*given[0].mean.shape)
-        seen = (model.denoiser(x_t, t, code.sample(noise)) for code in given)
+        seen = (decoder.denoiser(x_t, t, code.sample(noise)) for code in given)
         gains.append(torch.stack([without - terms.denoising(eps, prediction, one) for prediction in seen]))
     return torch.stack(gains, -1)
 
 
-def _start_gains(model: DiffusionModel, batch: Batch, code_at: CodeAt) -> PerExample:
+def _start_gains(decoder: DiffusionDecoder, batch: Batch, code_at: CodeAt) -> PerExample:
     """KL(q(x_1 | x) || p(x_1)) - KL(q(x_1 | x) || p(x_1 | z)), (B,) nats."""
-    x, noise, start = batch.x, model.noise, model.start
+    x, noise, start = batch.x, decoder.noise, decoder.start
     code = code_at(torch.ones(len(x), device=x.device))
     z = code.sample(batch.random.normal(*code.mean.shape))
     return noise.prior_loss(x, start(noise)) - noise.prior_loss(x, start(noise, z))
 
 
-def _ends(model: DiffusionModel) -> Tensor:
+def _ends(decoder: DiffusionDecoder) -> Tensor:
     """The log-SNR at noise and at data, (2,)."""
-    device = next(model.parameters()).device
-    return model.noise.log_snr(torch.tensor([1.0, 0.0], device=device)).detach()
+    device = next(decoder.denoiser.parameters()).device
+    return decoder.noise.log_snr(torch.tensor([1.0, 0.0], device=device)).detach()
 
 
 def _profile(
-    model: DiffusionModel, gains: list[Tensor], start_gains: list[Tensor], rates: list[Tensor], units: int | None
+    decoder: DiffusionDecoder, gains: list[Tensor], start_gains: list[Tensor], rates: list[Tensor], units: int | None
 ) -> Profile:
     whole = torch.cat(gains)
-    low, high = _ends(model).cpu().double()
+    low, high = _ends(decoder).cpu().double()
     width = (high - low) / whole.shape[1]
     centres = low + width * (torch.arange(whole.shape[1]) + 0.5)
     return Profile(centres, whole, float(width), torch.cat(start_gains), torch.cat(rates) if rates else None, units)

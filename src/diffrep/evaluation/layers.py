@@ -68,14 +68,16 @@ def of_model(model: Model) -> Listened:
 
     UserError: there is no decoder that removes noise, or it was never trained without its code.
     """
-    denoiser = getattr(model, "denoiser", None)
-    if denoiser is None:
+    decoder = model.diffusion
+    if decoder is None:
         raise UserError("this method removes no noise, so it has no layers to read; train one that does, such as ddpm.")
-    if model.has_code and not getattr(model, "drop", 0.0):
+    if model.has_code and not decoder.drop:
         raise UserError(
             "this decoder never learned to denoise without its code, which would answer for it: it was trained with "
             "code.drop=0; read a method without a code, such as ddpm, or train again with --set code.drop=0.1."
         )
+
+    denoiser = decoder.denoiser
 
     def run(x: Tensor, eps: Tensor, log_snr: float) -> None:
         t = denoiser.noise.time(torch.full((len(x),), log_snr, device=x.device))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
 from diffrep.evaluation.refine import PROTOCOL, refined
 from diffrep.models.base import Model, evaluating
-from diffrep.models.diffusion import DiffusionModel
 from diffrep.probes import linear
 from diffrep.probes.neighbours import knn
 from diffrep.probes.overlap import overlap
@@ -104,16 +102,15 @@ def codes(
 def _bound(run: Run, test: Examples, levels: int, progress: Progress) -> Bounded:
     """The bound and what comes with it; where there is none, why, and what removing noise costs."""
     model = run.model
-    try:
-        result = bounds.bound(model, test, levels, progress=counting("bound", len(test), progress))
-    except UserError as no_bound:
+    if model.no_bound is not None:
         return {
             "bound": None,
-            "no_bound": str(no_bound),
+            "no_bound": model.no_bound,
             "rate_nats": None,
             "active_units": None,
-            "denoising": _denoising(model, test, levels, run.settings.code.drop > 0, progress),
+            "denoising": _denoising(model, test, levels, progress),
         }
+    result = bounds.bound(model, test, levels, progress=counting("bound", len(test), progress))
     unit = "bits/dim" if test.bins else "bits/dim of a density (continuous data)"
     bounded: Bounded = {
         "bound": {**result.summary(), "unit": unit},
@@ -126,34 +123,34 @@ def _bound(run: Run, test: Examples, levels: int, progress: Progress) -> Bounded
             " equally likely would cost: the model has not learned yet; train longer, or with a smaller train.lr."
         )
     steps = run.settings.noise.steps
-    if steps is not None and getattr(model, "denoiser", None) is not None:
+    if steps is not None and model.diffusion is not None:
         count = counting(f"bound in {steps} steps", len(test), progress)
-        chain = bounds.in_steps(cast(DiffusionModel, model), result, test, steps, progress=count)
+        chain = bounds.in_steps(model, result, test, steps, progress=count)
         bounded["bound_in_steps"] = {**chain.summary(), "steps": steps, "protocol": bounds.IN_STEPS}
     return bounded
 
 
 @torch.no_grad()
-def _denoising(model: Model, test: Examples, levels: int, dropped: bool, progress: Progress) -> Denoising | None:
+def _denoising(model: Model, test: Examples, levels: int, progress: Progress) -> Denoising | None:
     """The diffusion loss at weight one in nats/dim, with the code and, where codes were dropped in training, without.
 
     Both meet the same noise. None for a model that removes none.
     """
+    decoder = model.diffusion
+    if decoder is None:
+        return None
 
     def nats_per_dim(with_code: bool) -> float:
         words = "with code" if with_code else "without code"
         count, nats = counting(f"denoising {words}", len(test), progress), 0.0
         with evaluating(model) as device:
             for chunk in batches(test, BATCH, 0, device):
-                by_level = model.denoising_by_level(chunk, levels, with_code=with_code)
+                by_level = decoder.denoising_by_level(chunk, levels, with_code=with_code)
                 nats += float(by_level.double().mean(1).sum())
                 count(len(chunk))
         return nats / (math.prod(test.shape) * len(test))
 
-    try:
-        return {"with_code": nats_per_dim(True), "without_code": nats_per_dim(False) if dropped else None}
-    except UserError:
-        return None
+    return {"with_code": nats_per_dim(True), "without_code": nats_per_dim(False) if decoder.drop else None}
 
 
 def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: int = 50) -> FlowLikelihood:

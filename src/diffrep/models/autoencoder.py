@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,9 @@ from diffrep.codes.posteriors import Code, Posterior
 from diffrep.codes.priors import Prior
 from diffrep.data.views import Hide, View
 from diffrep.errors import UserError
-from diffrep.models.base import CodePath, Model
+from diffrep.models.base import Model
 from diffrep.models.code_use import LOOKED
+from diffrep.models.generative import CodePath, Generative
 from diffrep.models.loss_weights import Weight
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, sum_features
 
@@ -29,6 +31,7 @@ class Autoencoder(Model):
     2022 leave hidden patches out of a transformer, which a convolution cannot, and here all must pass the code.
     """
 
+    posterior: Posterior
     prior: Prior
 
     def __init__(
@@ -42,10 +45,8 @@ class Autoencoder(Model):
         view: View | None = None,
         hide: Hide | None = None,
     ):
-        super().__init__()
-        self.shape, self.bins, self.has_code, self.timed, self.view, self.hide = shape, bins, True, False, view, hide
-        self.by_steps = False
-        self.posterior, self.generator, self.prior = posterior, generator, prior
+        super().__init__(shape, bins, posterior, prior)
+        self.generator, self.view, self.hide = generator, view, hide
         self.networks = [posterior.encoder, generator]
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
         self.weights = nn.ModuleDict(weights or {})
@@ -58,8 +59,11 @@ class Autoencoder(Model):
                 "prior": [prior],
             }
         }
-        self.health = {}
         self.seen: tuple[Data, CodeVector] | None = None
+
+    @property
+    def generative(self) -> GeneratorDecoder:
+        return GeneratorDecoder(self.bins, self.posterior, self.prior, self.generator, self.log_spread)
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
         x, draws = batch.x, batch.random
@@ -87,6 +91,25 @@ class Autoencoder(Model):
         return {"gap_nats": (other - own).mean()}
 
     def surprise(self, x: Data, mean: Data, counted: Tensor | None = None) -> PerExample:
+        """-log p(x | z), nats for each example, where the generator says `mean`; as `GeneratorDecoder.surprise`."""
+        return self.generative.surprise(x, mean, counted)
+
+
+@dataclass(frozen=True)
+class GeneratorDecoder(Generative):
+    """p(x | z) of a generator, which decodes at once: a Gaussian around its output, log_spread for each channel."""
+
+    bins: int | None
+    posterior: Posterior
+    prior: Prior
+    generator: nn.Module
+    log_spread: Tensor
+
+    @property
+    def no_bound(self) -> str | None:
+        return "a deterministic code has no finite rate, so there is no bound" if self.posterior.deterministic else None
+
+    def surprise(self, x: Data, mean: Data, counted: Tensor | None = None) -> PerExample:
         """-log p(x | z), nats for each example; of the numbers that are `counted` (like x), where it is given."""
         nats = self._surprises(x, mean)
         return sum_features(nats if counted is None else nats * counted)
@@ -103,8 +126,8 @@ class Autoencoder(Model):
         return -_log_mass(low, high)
 
     def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
-        if self.posterior.deterministic:
-            raise UserError("a deterministic code has no finite rate, so there is no bound")
+        if self.no_bound is not None:
+            raise UserError(self.no_bound)
         x, draws = batch.x, batch.random
         code = self.posterior(x) if code is None else code
         zero = torch.zeros(len(x), device=x.device)
@@ -113,18 +136,6 @@ class Autoencoder(Model):
         ).mean(0)
         rate = self.prior.rate(code, code.sample(draws.normal(*code.mean.shape)))
         return {"diffusion": zero, "prior": zero, "reconstruction": nats, "rate": rate}
-
-    def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
-        raise UserError("an autoencoder has no probability flow; `diffrep evaluate` gives the bound of a vae")
-
-    def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
-        raise UserError("an autoencoder removes no noise; compare its reconstruction error")
-
-    @torch.no_grad()
-    def encode(self, x: Data, t: float | Tensor | None = None) -> Code:
-        if t is not None:
-            raise UserError("this code does not depend on t; leave t out, or train tdrl or tvdrl")
-        return self.posterior(x)
 
     @torch.no_grad()
     def decode(
@@ -136,16 +147,13 @@ class Autoencoder(Model):
         steps: int = 50,
         x_1: Data | None = None,
     ) -> Data:
-        """The generator's output, at once (`by_steps` is False): sampler, steps and x_1 have no part in it."""
+        """The generator's output, at once: sampler, steps and x_1 have no part in it."""
         z = z(torch.zeros(n)) if callable(z) else z
         if z is None or tuple(z.shape) != (n, self.posterior.dim):
             came = None if z is None else tuple(z.shape)
             raise UserError(f"expected codes of shape ({n}, {self.posterior.dim}), got {came}")
         x = self.generator(z).float()
         return x.clamp(-1, 1) if self.bins is not None else x
-
-    def invert(self, x: Data, steps: int = 100) -> Data:
-        raise UserError("an autoencoder decodes without noise, so there is none to find; reconstruct without --exact")
 
 
 def _log_mass(low: Tensor, high: Tensor) -> Tensor:

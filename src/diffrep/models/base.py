@@ -1,67 +1,114 @@
-"""A model: what is trained, encodes, decodes and states its bound."""
+"""A model: what is trained and encodes. What decodes is its `generative` half."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from diffrep.codes.posteriors import Code
+from diffrep.codes.posteriors import Code, Posterior
 from diffrep.codes.priors import Prior
+from diffrep.errors import UserError
+from diffrep.models.diffusion_decoder import DiffusionDecoder
+from diffrep.models.generative import CodePath, Generative
 from diffrep.models.loss_weights import Changing, Lag
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time
 
-CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
-
 
 class Model(nn.Module, ABC):
-    """A method: a loss to train, and what a trained one does. `prior` is None where there is no code to draw."""
+    """A method at work: a loss to train, and an encoder where `posterior`, q(z | x, t), is not None.
 
-    shape: Shape
-    bins: int | None
-    prior: Prior | None
-    has_code: bool
-    timed: bool  # whether the code depends on the noise level
-    by_steps: bool = True  # whether it decodes by the steps of a sampler, not at once
-    networks: list[nn.Module]  # where the time goes, and what is compiled
+    `generative` is what makes examples, None for a model that only encodes; `diffusion` is the same where it removes
+    noise, else None. prior: p(z), None where there is no code to draw.
+    """
+
+    networks: list[nn.Module]  # what is compiled
     target: float | None = None  # nats that training holds the rate at
-    health: dict[str, Tensor]  # of the last training step
-    parts: Mapping[str, Mapping[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
+    parts: dict[str, dict[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
     changing: tuple[Changing, ...] = ()  # what moves on from step to step
     lag: Lag | None = None  # when the encoder takes turns of its own
+
+    def __init__(self, shape: Shape, bins: int | None, posterior: Posterior | None, prior: Prior | None = None):
+        super().__init__()
+        self.shape, self.bins, self.posterior, self.prior = shape, bins, posterior, prior
+        self.health: dict[str, Tensor] = {}  # of the last training step
 
     @abstractmethod
     def loss(self, batch: Batch, player: str = "model") -> Terms:
         """Named terms (B,), nats; what `player` minimises is the mean of their sum."""
 
-    @abstractmethod
+    @property
+    def generative(self) -> Generative | None:
+        return None
+
+    @property
+    def diffusion(self) -> DiffusionDecoder | None:
+        return None
+
+    @property
+    def has_code(self) -> bool:
+        return self.posterior is not None
+
+    @property
+    def timed(self) -> bool:
+        """Whether the code depends on the noise level."""
+        return self.posterior is not None and self.posterior.timed
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether it decodes by the steps of a sampler, not at once."""
+        return self.diffusion is not None
+
+    @property
+    def no_bound(self) -> str | None:
+        """Why there is no bound on -log p(x), in one sentence; None where there is one."""
+        if self.generative is None:
+            return "a code without a decoder says nothing of p(x), so there is no bound; probe the codes"
+        return self.generative.no_bound
+
     def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
-        """The bound on -log p(x) at weight one, (B,) nats each; a model that has none raises a UserError.
+        """The bound on -log p(x) at weight one, as in `Generative.bound`; UserError where there is `no_bound`."""
+        if self.generative is None:
+            raise UserError(f"{self.no_bound}")
+        return self.generative.bound(batch, levels, code)
 
-        code: q(z | x) in place of the encoder's; any makes a bound, and the bound is differentiable in it.
-        """
+    def needs_diffusion(self, lack: str) -> DiffusionDecoder:
+        """`diffusion`; a UserError where it is None, which says what this method lacks."""
+        if self.diffusion is None:
+            raise UserError(
+                f"this method decodes without noise, or not at all, so {lack}; train a diffusion model, such as vae-vdm"
+            )
+        return self.diffusion
 
-    @abstractmethod
     def denoising_by_level(self, batch: Batch, levels: int = 8, with_code: bool = True) -> Tensor:
         """(B, levels) the diffusion loss at weight one by noise level, nats; UserError where no noise is removed."""
+        return self.needs_diffusion("it removes no noise").denoising_by_level(batch, levels, with_code)
 
-    @abstractmethod
     def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
-        """-log p(x) by the probability flow, (B,) nats; UserError for a model with a code, or without noise.
+        """-log p(x) by the probability flow, (B,) nats; UserError for a model with a code, or without noise."""
+        return self.needs_diffusion("it has no probability flow").flow_bound(batch, steps)
 
-        Grey levels are dequantised uniformly, which makes it a bound; continuous data give the density itself.
-        """
-
-    @abstractmethod
+    @torch.no_grad()
     def encode(self, x: Data, t: float | Time | None = None) -> Code:
         """x (B, *shape) -> its code; t in [0, 1], one or (B,), for a time-conditioned code (1/2 if left out).
 
         UserError where there is no code, or where the code does not depend on t.
         """
+        if self.posterior is None:
+            raise UserError("this method has no code; train one that has (`diffrep methods` lists them)")
+        return self.posterior(x, self.code_log_snr(t, len(x), x.device))
 
-    @abstractmethod
+    def code_log_snr(self, t: float | Time | None, n: int, device: torch.device) -> Time | None:
+        """The log-SNRs (n,) at which a time-conditioned encoder reads n examples; None where it reads no time."""
+        if self.timed and self.diffusion is not None:
+            at = torch.as_tensor(0.5 if t is None else t, dtype=torch.float32, device=device).expand(n)
+            return self.diffusion.noise.log_snr(at)
+        if t is not None:
+            raise UserError("this code does not depend on t; leave t out, or train tdrl or tvdrl")
+        return None
+
+    @torch.no_grad()
     def decode(
         self,
         z: CodeVector | CodePath | None,
@@ -71,22 +118,24 @@ class Model(nn.Module, ABC):
         steps: int = 50,
         x_1: Data | None = None,
     ) -> Data:
-        """n examples in [-1, 1] from codes z (n, d), from a code for each t, or without a code.
+        """n examples in [-1, 1] from codes, as in `Generative.decode`; UserError for a model that only encodes."""
+        if self.generative is None:
+            raise UserError("this method has an encoder and no decoder, so it makes no examples; train drl or vae-vdm")
+        return self.generative.decode(z, n, draws, sampler, steps, x_1)
 
-        x_1 (n, *shape), standard normal, fixes the noise that they start from.
-        """
-
-    @abstractmethod
+    @torch.no_grad()
     def invert(self, x: Data, steps: int = 100) -> Data:
         """x -> the standard normal x_1 that its own code decodes back to x; UserError where no noise enters."""
+        diffusion = self.needs_diffusion("there is no noise to find")
+        return diffusion.invert(x, self.code_path(x) if self.has_code else None, steps)
 
     def watch(self) -> dict[str, float]:
         """Health of the last training step, for the log; costs a pass of the decoder where there is a code."""
         return {name: float(value) for name, value in (self.health | self.shuffled()).items()}
 
-    @abstractmethod
     def shuffled(self) -> dict[str, Tensor]:
-        """gap_nats, nats that the examples of the last step lose by each other's codes; empty without a code."""
+        """gap_nats, nats that the examples of the last step lose by each other's codes; empty where nothing decodes."""
+        return {}
 
     def forward(self, batch: Batch, player: str = "model") -> Terms:
         return self.loss(batch, player)

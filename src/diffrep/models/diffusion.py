@@ -15,13 +15,11 @@ from diffrep.data.views import View
 from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Denoiser, Prediction
 from diffrep.denoising.detail import Density, Levels
-from diffrep.denoising.noise import variance_gradient
-from diffrep.denoising.probability_flow import dequantised_log_likelihood, flow_log_likelihood, invert
-from diffrep.denoising.samplers import sample, step_named, times
+from diffrep.denoising.noise import Noise, variance_gradient
 from diffrep.denoising.start import StandardStart, Start
-from diffrep.errors import UserError
-from diffrep.models.base import CodePath, Model
+from diffrep.models.base import Model
 from diffrep.models.code_use import Seen, shuffle_gap
+from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.models.loss_weights import Lag, Weight
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
 
@@ -87,15 +85,13 @@ class DiffusionModel(Model):
         lag: Lag | None = None,
         gate: Density | None = None,
     ):
-        super().__init__()
-        self.shape, self.bins, self.drop, self.terms = shape, bins, drop, dict(terms)
-        self.denoiser, self.levels, self.posterior, self.prior, self.critic = denoiser, levels, posterior, prior, critic
-        self.view, self.start = view, StandardStart() if start is None else start
-        self.gate = gate
+        super().__init__(shape, bins, posterior, prior)
+        self.denoiser, self.levels, self.critic = denoiser, levels, critic
+        self.terms, self.drop, self.view = dict(terms), drop, view
+        self.start, self.gate = StandardStart() if start is None else start, gate
         self.weights = nn.ModuleDict(weights or {})
         self.target = weights["rate"].target if weights and "rate" in weights else None
         self.changing = (*(weights or {}).values(), levels)
-        self.has_code, self.timed = posterior is not None, posterior is not None and posterior.timed
         groups: dict[str, list[nn.Module]] = {"decoder": denoiser.networks, "noise": [denoiser.noise]}
         groups["start"] = [self.start]
         self.networks = denoiser.networks if posterior is None else [*denoiser.networks, posterior.encoder]
@@ -106,12 +102,19 @@ class DiffusionModel(Model):
         self.parts = {"model": groups} if critic is None else {"model": groups, "critic": {"critic": [critic]}}
         if lag is not None and posterior is not None:
             self.lag, self.parts["encoder"] = lag, {"encoder": [posterior]}
-        self.health = {}
         self.seen: Seen | None = None
 
     @property
-    def noise(self):
+    def noise(self) -> Noise:
         return self.denoiser.noise
+
+    @property
+    def diffusion(self) -> DiffusionDecoder:
+        return DiffusionDecoder(self.shape, self.bins, self.denoiser, self.start, self.posterior, self.prior, self.drop)
+
+    @property
+    def generative(self) -> DiffusionDecoder:
+        return self.diffusion
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
         step = self.noised(batch)
@@ -131,7 +134,7 @@ class DiffusionModel(Model):
         if self.noise.free_inside:
             scales, log_snr, weight, settle = variance_gradient(scales, log_snr, weight, math.prod(self.shape))
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
-        code, z = self._code(x if self.view is None else self.view(x, draws), log_snr.detach(), draws)
+        code, z = self.diffusion.code(x if self.view is None else self.view(x, draws), log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
         shown = z if z is None or self.gate is None else taught(z, self.gate(self.noise, t))
         prediction = self.denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)
@@ -139,116 +142,6 @@ class DiffusionModel(Model):
             settle(terms.denoising(eps, prediction, weight).detach())
         kept = 1 - dropped.float()
         return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws)
-
-    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
-        """diffusion, prior, reconstruction and, with a code, rate: -log p(x) <= their sum (VDM, Eq. 11).
-
-        The diffusion loss is averaged over `levels` stratified log-SNRs for each example, drawn uniformly between the
-        ends of the process (d log_snr = slope dt, so the integral is the same). Each level has its own eps and z.
-        """
-        if self.posterior is not None and (self.posterior.deterministic or self.timed):
-            kind = "time-conditioned" if self.timed else "deterministic"
-            raise UserError(f"a {kind} code has no finite rate, so there is no bound; see `denoising` beside it")
-        nats = self.denoising_by_level(batch, levels, code=code)
-        x, draws = batch.x, batch.random
-        zero = torch.zeros(len(x), device=x.device)
-        alpha, sigma = self.noise.scales(zero)
-        end = terms.data_end(x, self.noise.add(x, draws.normal(*x.shape), zero), alpha, sigma, self.bins)
-        code, z = self._code(x, zero, draws, code)
-        prior_loss = self.noise.prior_loss(x, self.start(self.noise, z))
-        bound = {"diffusion": nats.mean(1), "prior": prior_loss, "reconstruction": end}
-        if code is not None and z is not None and self.prior is not None:
-            bound["rate"] = self.prior.rate(code, z)
-        return bound
-
-    def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
-        if self.has_code:
-            raise UserError("the flow's likelihood is for models without a code; a code has a bound with its rate")
-        denoise, draws, end = self.conditioned(None, len(batch)), batch.random, self.start(self.noise)
-        if self.bins is not None:
-            return -dequantised_log_likelihood(denoise, self.noise, batch.x, steps, draws, end=end, bins=self.bins)
-        log_alpha, _ = self.noise.log_scales(torch.zeros(len(batch), device=batch.x.device))
-        x_0 = expand(log_alpha.exp(), batch.x) * batch.x
-        log_p = flow_log_likelihood(denoise, self.noise, x_0, steps, draws, end=end)
-        return -(log_p + math.prod(self.shape) * log_alpha)
-
-    def denoising_by_level(
-        self, batch: Batch, levels: int = 8, with_code: bool = True, code: Code | None = None
-    ) -> Tensor:
-        """(B, levels) 1/2 |eps - eps_hat|^2 (log_snr_0 - log_snr_1), nats, at stratified log-SNRs, noisy levels last.
-
-        Its mean over levels is the diffusion loss at weight one; `with_code=False` asks the null-code branch, `code`
-        takes the place of the encoder's.
-        """
-        x, draws = batch.x, batch.random
-        ends = self.noise.log_snr(torch.tensor([0.0, 1.0], device=x.device))
-        nats = []
-        for k in range(levels):
-            log_snr = ends[0] + (ends[1] - ends[0]) * (k + draws.stratified(len(x))) / levels
-            t = self.noise.time(log_snr)
-            eps = draws.normal(*x.shape)
-            x_t = self.noise.add(x, eps, t)
-            _, z = self._code(x, log_snr, draws, code)
-            prediction = self.denoiser(x_t, t, z if with_code else None)
-            nats.append(terms.denoising(eps, prediction, ends[0] - ends[1]))
-        return torch.stack(nats, 1)
-
-    @torch.no_grad()
-    def encode(self, x: Data, t: float | Time | None = None) -> Code:
-        if self.posterior is None:
-            raise UserError("this method has no code; train one that has (`diffrep methods` lists them)")
-        if not self.timed:
-            if t is not None:
-                raise UserError("this code does not depend on t; leave t out, or train tdrl or tvdrl")
-            return self.posterior(x)
-        at = torch.as_tensor(0.5 if t is None else t, dtype=torch.float32, device=x.device).expand(len(x))
-        return self.posterior(x, self.noise.log_snr(at))
-
-    @torch.no_grad()
-    def decode(
-        self,
-        z: CodeVector | CodePath | None,
-        n: int,
-        draws: Draws,
-        sampler: str = "dpm",
-        steps: int = 50,
-        x_1: Data | None = None,
-    ) -> Data:
-        if z is None and self.has_code and not self.drop:
-            raise UserError("this model was trained with code.drop=0, so it cannot decode without a code; give it one")
-        mean, spread = self._start(z, n)
-        x_1 = mean + spread * (draws.normal(n, *self.shape) if x_1 is None else x_1)
-        x = sample(self.conditioned(z, n), self.noise, x_1, step_named(sampler), times(self.noise, steps), draws)
-        return x.clamp(-1, 1) if self.bins is not None else x
-
-    @torch.no_grad()
-    def invert(self, x: Data, steps: int = 100) -> Data:
-        path = None if self.posterior is None else self.code_path(x)
-        alpha, _ = self.noise.scales(torch.zeros(len(x), device=x.device))
-        x_0 = expand(alpha, x) * x
-        mean, spread = self._start(path, len(x))
-        return (invert(self.conditioned(path, len(x)), self.noise, x_0, steps) - mean) / spread
-
-    def conditioned(self, z: CodeVector | CodePath | None, n: int) -> Callable[[Data, Time], Prediction]:
-        """The denoiser of n examples with its code filled in; UserError for codes of the wrong size."""
-        if z is None or callable(z):
-            return lambda x_t, t: self.denoiser(x_t, t, None if z is None else z(t))
-        dim = 0 if self.posterior is None else self.posterior.dim
-        if tuple(z.shape) != (n, dim):
-            raise UserError(f"expected codes of shape ({n}, {dim}), got {tuple(z.shape)}")
-        return lambda x_t, t: self.denoiser(x_t, t, z)
-
-    def _start(self, z: CodeVector | CodePath | None, n: int) -> tuple[Tensor, Tensor]:
-        one = torch.ones(n, device=next(self.parameters()).device)
-        return self.start(self.noise, z(one) if callable(z) else z)
-
-    def _code(
-        self, x: Data, log_snr: Time, draws: Draws, known: Code | None = None
-    ) -> tuple[Code | None, CodeVector | None]:
-        if self.posterior is None:
-            return None, None
-        code = self.posterior(x, log_snr) if known is None else known
-        return code, code.sample(draws.normal(*code.mean.shape))
 
     def shuffled(self) -> dict[str, Tensor]:
         return {} if self.seen is None else shuffle_gap(self.denoiser, self.start, self.seen)

@@ -94,18 +94,18 @@ def sample_from(
 
     A code comes from the prior, as in `Model.sample`. UserError: a model that removes no noise, t outside of (0, 1].
     """
-    noise, conditioned = getattr(model, "noise", None), getattr(model, "conditioned", None)
-    if noise is None or conditioned is None:
+    decoder = model.diffusion
+    if decoder is None:
         raise UserError(
             "this model decodes without noise, so it has no noise level to start from; sample without --t-init."
         )
-    if model.timed and not getattr(model, "drop", 0):
+    if model.timed and not decoder.drop:
         raise UserError(
             "a time-conditioned code has no prior, and with code.drop=0 its decoder never went without one."
         )
     z = None if model.prior is None or model.timed else model.prior.sample(n, draws)
-    walk = times(noise, steps, start=t)
+    walk = times(decoder.noise, steps, start=t)
     x = guess.draw(n, draws)
-    x_t = noise.add(x, draws.normal(*x.shape).to(x), walk[:1].expand(n))
-    x = sample(conditioned(z, n), noise, x_t, step_named(sampler), walk, draws)
+    x_t = decoder.noise.add(x, draws.normal(*x.shape).to(x), walk[:1].expand(n))
+    x = sample(decoder.conditioned(z, n), decoder.noise, x_t, step_named(sampler), walk, draws)
     return x.clamp(-1, 1) if model.bins is not None else x

@@ -10,8 +10,7 @@ from typing import Any
 
 from diffrep import runs
 from diffrep.errors import UserError
-from diffrep.evaluation.information import profiled
-from diffrep.models.base import Model
+from diffrep.evaluation.information import not_profiled
 from diffrep.progress import Progress, silent
 from diffrep.runs import summary
 from diffrep.runs.records import METRICS, PROFILE, current
@@ -119,19 +118,11 @@ def _complete(directory: Path, device: str, progress: Progress) -> None:
     lacking = []
     if not metrics.get("probes") and "no_probe" not in metrics:
         lacking.append("probes")
-    if not known[PROFILE] and _can_be_profiled(run.model):
+    if not known[PROFILE] and not_profiled(run.model) is None:
         lacking.append("information")
     if not metrics or (lacking and run.model.has_code):
         as_before = {"levels": metrics.get("levels", 8), "refine": metrics.get("refined", {}).get("steps", 0)}
         measure(run, run.splits(), lacking, **as_before, progress=progress)
-
-
-def _can_be_profiled(model: Model) -> bool:
-    try:
-        profiled(model)
-    except UserError:
-        return False
-    return True
 
 
 def _names(places: Sequence[Path]) -> list[str]:

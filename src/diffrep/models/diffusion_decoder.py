@@ -1,0 +1,153 @@
+"""A decoder that removes noise step by step: samples, inversion, likelihoods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffrep.codes.posteriors import Code, Posterior
+from diffrep.codes.priors import Prior
+from diffrep.denoising import terms
+from diffrep.denoising.denoiser import Denoiser, Prediction
+from diffrep.denoising.noise import Noise
+from diffrep.denoising.probability_flow import dequantised_log_likelihood, flow_log_likelihood, invert
+from diffrep.denoising.samplers import sample, step_named, times
+from diffrep.denoising.start import Start
+from diffrep.errors import UserError
+from diffrep.models.generative import CodePath, Generative
+from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
+
+
+@dataclass(frozen=True)
+class DiffusionDecoder(Generative):
+    """p(x | z) of a denoiser. posterior, prior: q(z | x, t) and p(z), None without a code. start: p(x_1 | z).
+
+    drop: the share of examples that were denoised without their code in training. At 0 the decoder never learned to
+    work without one.
+    """
+
+    shape: Shape
+    bins: int | None
+    denoiser: Denoiser
+    start: Start
+    posterior: Posterior | None
+    prior: Prior | None
+    drop: float
+
+    @property
+    def noise(self) -> Noise:
+        return self.denoiser.noise
+
+    @property
+    def no_bound(self) -> str | None:
+        if self.posterior is None or not (self.posterior.deterministic or self.posterior.timed):
+            return None
+        kind = "time-conditioned" if self.posterior.timed else "deterministic"
+        return f"a {kind} code has no finite rate, so there is no bound; see `denoising` beside it"
+
+    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
+        """diffusion, prior, reconstruction and, with a code, rate: -log p(x) <= their sum (VDM, Eq. 11).
+
+        The diffusion loss is averaged over `levels` stratified log-SNRs for each example, drawn uniformly between the
+        ends of the process (d log_snr = slope dt, so the integral is the same). Each level has its own eps and z.
+        """
+        if self.no_bound is not None:
+            raise UserError(self.no_bound)
+        nats = self.denoising_by_level(batch, levels, code=code)
+        x, draws = batch.x, batch.random
+        zero = torch.zeros(len(x), device=x.device)
+        alpha, sigma = self.noise.scales(zero)
+        end = terms.data_end(x, self.noise.add(x, draws.normal(*x.shape), zero), alpha, sigma, self.bins)
+        code, z = self.code(x, zero, draws, code)
+        prior_loss = self.noise.prior_loss(x, self.start(self.noise, z))
+        bound = {"diffusion": nats.mean(1), "prior": prior_loss, "reconstruction": end}
+        if code is not None and z is not None and self.prior is not None:
+            bound["rate"] = self.prior.rate(code, z)
+        return bound
+
+    def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
+        """-log p(x) by the probability flow, (B,) nats; UserError for a model with a code.
+
+        Grey levels are dequantised uniformly, which makes it a bound; continuous data give the density itself.
+        """
+        if self.posterior is not None:
+            raise UserError("the flow's likelihood is for models without a code; a code has a bound with its rate")
+        denoise, draws, end = self.conditioned(None, len(batch)), batch.random, self.start(self.noise)
+        if self.bins is not None:
+            return -dequantised_log_likelihood(denoise, self.noise, batch.x, steps, draws, end=end, bins=self.bins)
+        log_alpha, _ = self.noise.log_scales(torch.zeros(len(batch), device=batch.x.device))
+        x_0 = expand(log_alpha.exp(), batch.x) * batch.x
+        log_p = flow_log_likelihood(denoise, self.noise, x_0, steps, draws, end=end)
+        return -(log_p + math.prod(self.shape) * log_alpha)
+
+    def denoising_by_level(
+        self, batch: Batch, levels: int = 8, with_code: bool = True, code: Code | None = None
+    ) -> Tensor:
+        """(B, levels) 1/2 |eps - eps_hat|^2 (log_snr_0 - log_snr_1), nats, at stratified log-SNRs, noisy levels last.
+
+        Its mean over levels is the diffusion loss at weight one. with_code: False denoises without the code (the null
+        code). code: takes the place of the encoder's.
+        """
+        x, draws = batch.x, batch.random
+        ends = self.noise.log_snr(torch.tensor([0.0, 1.0], device=x.device))
+        nats = []
+        for k in range(levels):
+            log_snr = ends[0] + (ends[1] - ends[0]) * (k + draws.stratified(len(x))) / levels
+            t = self.noise.time(log_snr)
+            eps = draws.normal(*x.shape)
+            x_t = self.noise.add(x, eps, t)
+            _, z = self.code(x, log_snr, draws, code)
+            prediction = self.denoiser(x_t, t, z if with_code else None)
+            nats.append(terms.denoising(eps, prediction, ends[0] - ends[1]))
+        return torch.stack(nats, 1)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: CodeVector | CodePath | None,
+        n: int,
+        draws: Draws,
+        sampler: str = "dpm",
+        steps: int = 50,
+        x_1: Data | None = None,
+    ) -> Data:
+        if z is None and self.posterior is not None and not self.drop:
+            raise UserError("this model was trained with code.drop=0, so it cannot decode without a code; give it one")
+        mean, spread = self._start(z, n)
+        x_1 = mean + spread * (draws.normal(n, *self.shape) if x_1 is None else x_1)
+        x = sample(self.conditioned(z, n), self.noise, x_1, step_named(sampler), times(self.noise, steps), draws)
+        return x.clamp(-1, 1) if self.bins is not None else x
+
+    @torch.no_grad()
+    def invert(self, x: Data, z: CodePath | None, steps: int = 100) -> Data:
+        """x (B, *shape) -> the standard normal x_1 that decodes back to x with this code."""
+        alpha, _ = self.noise.scales(torch.zeros(len(x), device=x.device))
+        x_0 = expand(alpha, x) * x
+        mean, spread = self._start(z, len(x))
+        return (invert(self.conditioned(z, len(x)), self.noise, x_0, steps) - mean) / spread
+
+    def conditioned(self, z: CodeVector | CodePath | None, n: int) -> Callable[[Data, Time], Prediction]:
+        """The denoiser of n examples with its code filled in; UserError for codes of the wrong size."""
+        if z is None or callable(z):
+            return lambda x_t, t: self.denoiser(x_t, t, None if z is None else z(t))
+        dim = 0 if self.posterior is None else self.posterior.dim
+        if tuple(z.shape) != (n, dim):
+            raise UserError(f"expected codes of shape ({n}, {dim}), got {tuple(z.shape)}")
+        return lambda x_t, t: self.denoiser(x_t, t, z)
+
+    def code(
+        self, x: Data, log_snr: Time, draws: Draws, known: Code | None = None
+    ) -> tuple[Code | None, CodeVector | None]:
+        """q(z | x) at a noise level and a draw of z; `known` takes its place. (None, None) for a model without."""
+        if self.posterior is None:
+            return None, None
+        code = self.posterior(x, log_snr) if known is None else known
+        return code, code.sample(draws.normal(*code.mean.shape))
+
+    def _start(self, z: CodeVector | CodePath | None, n: int) -> tuple[Tensor, Tensor]:
+        one = torch.ones(n, device=next(self.denoiser.parameters()).device)
+        return self.start(self.noise, z(one) if callable(z) else z)

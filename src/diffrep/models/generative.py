@@ -1,0 +1,42 @@
+"""p(x | z): what makes examples from codes, from noise or from both, and bounds -log p(x)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from diffrep.codes.posteriors import Code
+from diffrep.shapes import Batch, CodeVector, Data, Draws, Terms, Time
+
+CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
+
+
+class Generative(ABC):
+    """The half of a model that makes examples. A model that only encodes has none."""
+
+    @property
+    @abstractmethod
+    def no_bound(self) -> str | None:
+        """Why there is no bound on -log p(x), in one sentence; None where there is one."""
+
+    @abstractmethod
+    def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
+        """The bound on -log p(x) at weight one, (B,) nats for each term; UserError where there is none.
+
+        code: q(z | x) in place of the encoder's. Any q(z | x) gives a bound, and the bound is differentiable in it.
+        """
+
+    @abstractmethod
+    def decode(
+        self,
+        z: CodeVector | CodePath | None,
+        n: int,
+        draws: Draws,
+        sampler: str = "dpm",
+        steps: int = 50,
+        x_1: Data | None = None,
+    ) -> Data:
+        """n examples in [-1, 1] from codes z (n, d), from a code for each t, or without a code.
+
+        x_1 (n, *shape), standard normal, fixes the noise that a diffusion model starts from.
+        """
