@@ -1,7 +1,7 @@
 """What a training step gains where freed memory is kept: python benchmarks/memory.py
 
 The default U-Net on batches of 64 of 3x32x32 and of 1x28x28, forward and backward, one thread; processes with and
-without `places.keep_memory` in turn, the least seconds of CPU time (user and system) of three each.
+without `training.memory.keep_memory` in turn, the least seconds of CPU time (user and system) of three each.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ def here(kept: bool, shape: tuple[int, ...]) -> None:
     import torch
 
     from diffrep.nets.decoders import UNet
-    from diffrep.training.process import keep_memory
+    from diffrep.training.memory import keep_memory
 
     torch.set_num_threads(1)
     if kept:

@@ -17,6 +17,7 @@ from diffrep.commands import distances, pages, pictures, probes, readouts, studi
 from diffrep.commands.console import Count, hush, leave, out, progress, say, say_next, show_facts, show_metrics, usage
 from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, SkipBad
 from diffrep.errors import UserError
+from diffrep.training.memory import keep_memory
 
 app = typer.Typer(
     name="diffrep",
@@ -285,6 +286,7 @@ pages.add_to(app)
 
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, Ctrl-C one and 130."""
+    keep_memory()
     warnings.formatwarning = lambda message, *_: f"diffrep: {' '.join(str(message).split())}\n"
     try:
         code = app(standalone_mode=False)

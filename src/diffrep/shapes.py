@@ -7,6 +7,7 @@ rate = KL(q(z | x) || p(z)), nats. bits/dim: the bound at weight one, divided by
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,11 @@ def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
     v = torch.as_tensor(values, dtype=torch.float64)
     error = float(v.std()) / math.sqrt(len(v)) if len(v) > 1 else math.nan
     return float(v.mean()), error
+
+
+def mix(*numbers: int | str) -> int:
+    """A seed below 2^63 that depends on all the numbers and on their order: the one way to make a seed of several."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)

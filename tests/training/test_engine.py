@@ -22,10 +22,11 @@ from torch import nn
 from diffrep.budget import Budget
 from diffrep.errors import UserError
 from diffrep.models.loss_weights import Lag, TargetRate
-from diffrep.shapes import Batch, Terms
+from diffrep.shapes import Batch, Terms, mix
 from diffrep.training import engine
 from diffrep.training.checkpoints import load_tensors, load_weights
-from diffrep.training.engine import TrainingDiverged, mix, train
+from diffrep.training.engine import TrainingDiverged, train
+from diffrep.training.interface import Training
 from diffrep.training.optimizer import adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
 from diffrep.training.process import place
 
@@ -119,7 +120,7 @@ def run(directory, model: nn.Module | None = None, stream=None, *, examples: int
         schedule="cosine", clip=1.0, ema=0.99, precision="no", compile=False, channels_last=True, device="cpu",
         log_every=3, checkpoint_every=4, budget=Budget(examples, "examples"),
     )  # fmt: skip
-    return train(model or Toy(), stream or Stream(), directory=directory, **(settings | changes))
+    return train(model or Toy(), stream or Stream(), Training(**(settings | changes)), directory)
 
 
 def state(directory) -> dict[str, torch.Tensor]:

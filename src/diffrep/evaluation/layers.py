@@ -18,7 +18,7 @@ from diffrep.models.base import Model
 from diffrep.probes import linear
 from diffrep.probes.result import Result
 from diffrep.progress import Progress, counting, silent
-from diffrep.training.engine import mix
+from diffrep.shapes import mix
 
 PROTOCOL = "readout-2"  # layer, log-SNR by linear probe on validation, then test once; seeded noise, mean over space
 PLACES = ("down", "middle", "up", "blocks", "down_blocks", "mid_block", "up_blocks")  # where networks keep their blocks

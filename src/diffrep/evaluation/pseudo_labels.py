@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from diffrep.evaluation.finetune import RATE, STEPS, Classifier, codes, groups_of
 from diffrep.probes.fitting import Labelled, descend, shuffled
 from diffrep.probes.neighbours import neighbour_graph, spread_labels
-from diffrep.training.engine import mix
+from diffrep.shapes import mix
 
 PROTOCOL = "pseudo-labels-2"  # from fine-tuning; 10 neighbours by cosine, alpha 0.99; 5 rounds; nothing chosen
 ROUNDS = 5

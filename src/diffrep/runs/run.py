@@ -32,7 +32,8 @@ from diffrep.shapes import Shape
 from diffrep.training import engine
 from diffrep.training.checkpoints import load_tensors, load_weights, save_tensors
 from diffrep.training.engine import TrainingResult
-from diffrep.training.process import place
+from diffrep.training.interface import Training
+from diffrep.training.process import joined, place
 
 IN_MEMORY = "array"  # what the settings call data that was handed over as it is
 SETTINGS, DATA = "config.json", "data.json"
@@ -146,50 +147,31 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
     """
     directory = Path(directory)
     method(settings.method)
-    here = place(settings.train.device)
+    place(settings.train.device)  # a device that is not there is told first
     known = _existing(directory, None if restart else settings)
     splits = splits or splits_of(settings)
     card = DataCard.of(splits)
     if known is not None:
         _same_data(known, card, directory)
     model = build(settings, card.facts(splits.train))
+    t = settings.train
+    training = Training(
+        **t.model_dump(exclude={"budget", "workers"}),
+        budget=Budget.parse(t.budget).of(len(splits.train)),
+        seed=settings.seed,
+    )
 
     def begin() -> None:
         if restart:
             _remove_run(directory)
         _describe(directory, card, settings)
 
-    with locked(directory) if here.main else nullcontext():
+    with joined(t.device) as here, locked(directory) if here.main else nullcontext():
         _existing(directory, None if restart else settings)  # again, now that nobody else can change it
         examples = splits.train.to(here.device)
-        t = settings.train
-        result = engine.train(
-            model,
-            Stream(examples, t.batch // t.accumulate, settings.seed, here.part, here.parts, t.workers),
-            directory=directory,
-            budget=Budget.parse(t.budget).of(len(splits.train)),
-            seed=settings.seed,
-            batch=t.batch,
-            accumulate=t.accumulate,
-            lr=t.lr,
-            beta1=t.beta1,
-            beta2=t.beta2,
-            weight_decay=t.weight_decay,
-            warmup=t.warmup,
-            schedule=t.schedule,
-            clip=t.clip,
-            ema=t.ema,
-            precision=t.precision,
-            compile=t.compile,
-            channels_last=t.channels_last,
-            device=t.device,
-            log_every=t.log_every,
-            checkpoint_every=t.checkpoint_every,
-            trackers=t.trackers,
-            anew=restart,
-            begin=begin,
-            advise=Adviser(settings, model.target),
-        )
+        stream = Stream(examples, t.batch // t.accumulate, settings.seed, here.part, here.parts, t.workers)
+        advise = Adviser(settings, model.target)
+        result = engine.train(model, stream, training, directory, anew=restart, begin=begin, advise=advise)
         facts = load_weights(model, directory / WEIGHTS)
         if model.prior is not None:
             _fit_prior(model, model.prior, examples)

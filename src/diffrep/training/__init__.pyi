@@ -6,4 +6,6 @@ from .ema import EMA as EMA
 from .engine import TrainingDiverged as TrainingDiverged
 from .engine import TrainingResult as TrainingResult
 from .engine import train as train
+from .interface import Trainable as Trainable
+from .interface import Training as Training
 from .journal import Journal as Journal

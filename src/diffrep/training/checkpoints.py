@@ -10,10 +10,11 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffrep.errors import UserError
 from diffrep.files import write_bytes
+from diffrep.training.interface import Weights
 
 FORMAT = 1  # of the layout of our files
 _KEY = "diffrep"  # under which our metadata stands in the header
@@ -49,7 +50,7 @@ def load_tensors(path: Path) -> tuple[Tensors, dict]:
     return tensors, sealed
 
 
-def load_weights(model: nn.Module, path: str | Path) -> dict:
+def load_weights(model: Weights, path: str | Path) -> dict:
     """Put the weights of a file into a model of the same parts; returns the file's facts (which weights, step, ...)."""
     tensors, facts = load_tensors(Path(path))
     fill(model, tensors, path)
@@ -57,7 +58,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict:
 
 
 @torch.no_grad()
-def fill(model: nn.Module, tensors: Tensors, origin: str | Path) -> None:
+def fill(model: Weights, tensors: Tensors, origin: str | Path) -> None:
     """Copy tensors into a model's state; a UserError that names the first tensor that does not fit."""
     state = model.state_dict()
     for name in sorted(state.keys() | tensors.keys()):

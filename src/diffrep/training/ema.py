@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from diffrep.training.interface import Weights
 
 
 class EMA:
@@ -13,7 +15,7 @@ class EMA:
     `weights` holds the names of `model.state_dict()`.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: Weights, decay: float):
         self.decay = decay
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self._averaged = {name for name, value in model.named_parameters() if value.is_floating_point()}
@@ -23,7 +25,7 @@ class EMA:
         return min(self.decay, (1 + n) / (10 + n))
 
     @torch.no_grad()
-    def update(self, model: nn.Module, n: int) -> None:
+    def update(self, model: Weights, n: int) -> None:
         """Take in the weights of the model after its step n."""
         for name, value in model.state_dict().items():
             if name in self._averaged:

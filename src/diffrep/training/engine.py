@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import nn
 
-from diffrep.budget import Budget
 from diffrep.errors import UserError, unknown
 from diffrep.files import writing
-from diffrep.shapes import Batch, Draws
+from diffrep.shapes import Batch, Draws, mix
 from diffrep.training.checkpoints import Checkpoints, Tensors, fill, save_tensors
 from diffrep.training.ema import EMA
+from diffrep.training.interface import Source, Trainable, Training
 from diffrep.training.journal import Bar, Journal, Turn, log_line, short_words, warning
-from diffrep.training.optimizer import Groups, adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
-from diffrep.training.process import Place, place
+from diffrep.training.optimizer import adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
+from diffrep.training.process import Place, joined
 from diffrep.training.signals import Signals
 
 PATIENCE = 10  # non-finite steps in a row that end a run
 PRECISIONS = ("no", "bf16", "fp16")
 TRACKERS = ("aim", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
-
-
-class Source(Protocol):
-    """Micro-batches without end, of each this process's consecutive part; `start`: examples that were seen before."""
-
-    def batches(self, start: int) -> Iterator[Batch]: ...
 
 
 class TrainingDiverged(UserError):
@@ -66,61 +57,48 @@ class TrainingResult:
     resumed: int = 0
 
 
-def mix(*numbers: int | str) -> int:
-    """A seed below 2^63 that depends on all the numbers and on their order."""
-    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
-
-
 def train(
-    model: nn.Module,
+    model: Trainable,
     stream: Source,
-    *,
+    training: Training,
     directory: str | Path,
-    budget: Budget,
-    seed: int,
-    batch: int,
-    accumulate: int,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    weight_decay: float,
-    warmup: float,
-    schedule: str,
-    clip: float | None,
-    ema: float,
-    precision: str,
-    compile: bool,
-    channels_last: bool,
-    device: str,
-    log_every: int,
-    checkpoint_every: int,
-    trackers: Sequence[str] = (),
+    *,
     anew: bool = False,
     begin: Callable[[], None] = lambda: None,
     advise: Callable[[dict], str | None] = lambda line: None,
 ) -> TrainingResult:
     """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
 
-    model: `forward(batch, player)` -> Terms, `players()` -> {player: {group: parameters}}, `order(step)` -> [player],
-    `advance()` after a step, `watch()` -> {name: float}. batch: examples of a step, over all processes and
-    micro-batches; the stream yields micro-batches of batch / accumulate, cut in consecutive parts for the processes.
-    warmup: share of the budget. clip: largest norm of each group's gradient. log_every, checkpoint_every: steps. For a
-    budget in examples the same seed gives the same weights, killed and continued or not; the last step counts just the
-    examples that are left. begin: called once all of this is known to be good and nothing is written yet. advise: each
-    logged line -> what a person should be told, or None.
+    stream: yields micro-batches of batch / accumulate examples, cut in consecutive parts for the processes. begin: is
+    called once all arguments are known to be good and nothing is written yet. advise: each logged line -> a warning
+    for the person who trains, or None.
+
+    For a budget in examples the same seed gives the same weights, whether the run was killed and continued or not; the
+    last step counts just the examples that are left.
 
     Writes checkpoints/, metrics.jsonl, timings.jsonl and model.safetensors (EMA weights). Ctrl-C and SIGTERM end it
-    after the step at hand. UserError: a file cannot be written, no checkpoint fits; TrainingDiverged.
+    after the step at hand. The process is left as it was (`process.joined`). UserError: a file cannot be written, no
+    checkpoint fits; TrainingDiverged.
     """
-    here = place(device)
-    if batch % (accumulate * here.parts):
-        raise UserError(
-            f"a batch of {batch} cannot be cut into {accumulate} micro-batches for {here.parts} processes: use a"
-            f" multiple of {accumulate * here.parts}."
-        )
-    directory = Path(directory)
-    engine = _Engine(model, here, directory, precision, channels_last, trackers)
-    engine.prepare(lr, beta1, beta2, weight_decay, clip, ema, compile)
+    with joined(training.device) as here:
+        if training.batch % (training.accumulate * here.parts):
+            raise UserError(
+                f"a batch of {training.batch} cannot be cut into {training.accumulate} micro-batches for {here.parts}"
+                f" processes: use a multiple of {training.accumulate * here.parts}."
+            )
+        engine = _Engine(model, here, Path(directory), training)
+        return _trained(engine, stream, training, anew, begin, advise)
+
+
+def _trained(
+    engine: _Engine,
+    stream: Source,
+    training: Training,
+    anew: bool,
+    begin: Callable[[], None],
+    advise: Callable[[dict], str | None],
+) -> TrainingResult:
+    here, directory, budget = engine.here, engine.directory, training.budget
     bar = Bar(active=here.main)
     resumed = at = Position() if anew else engine.restore(bar.say)
     if here.main:
@@ -134,11 +112,11 @@ def train(
     with Signals() as signals, bar:
         while progress < 1 and not signals.came:
             clock = time.monotonic()
-            rate = lr * rate_factor(progress, warmup=warmup, schedule=schedule)
-            count = budget.take(batch, examples=at.examples)
-            turns = engine.step([next(source) for _ in range(accumulate)], at, seed, count, rate)
+            rate = training.lr * rate_factor(progress, warmup=training.warmup, schedule=training.schedule)
+            count = budget.take(training.batch, examples=at.examples)
+            turns = engine.step([next(source) for _ in range(training.accumulate)], at, count, rate)
             spent, signals.came = engine.agree(time.monotonic() - clock, signals.came)
-            spent = 0.0 if compile and engine.steps == 1 else spent  # the first step compiles
+            spent = 0.0 if training.compile and engine.steps == 1 else spent  # the first step compiles
             blame = ", ".join(turn.blame for turn in turns.values() if turn.blame)
             at = Position(at.step + 1, at.examples + count, at.seconds + spent, at.skipped + bool(blame))
             progress = budget.progress(examples=at.examples, seconds=at.seconds)
@@ -146,8 +124,8 @@ def train(
 
             speed = count / max(spent, 1e-9)
             line = log_line(at.step, at.examples, turns, rate, blame)
-            if blame or at.step % log_every == 0 or progress >= 1:
-                line["watch"] = engine.bare.watch()  # type: ignore[operator]
+            if blame or at.step % training.log_every == 0 or progress >= 1:
+                line["watch"] = engine.bare.watch()
                 journal.add(line, {"step": at.step, "seconds": at.seconds, "examples_per_second": speed})
                 engine.track(line)
                 if advice := advise(line):
@@ -160,7 +138,7 @@ def train(
                     f"{PATIENCE} steps in a row were not finite ({blame}, step {at.step}): try a lower learning rate or"
                     f" precision 'no'; the last good checkpoint is that of step {saved}."
                 )
-            if at.step % checkpoint_every == 0 and not blame:
+            if at.step % training.checkpoint_every == 0 and not blame:
                 engine.save(at)
                 saved = at.step
         if saved < at.step:
@@ -175,15 +153,8 @@ def train(
 class _Engine:
     """Everything that touches the device: one model, an optimiser for each player, an average, and their files."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        here: Place,
-        directory: Path,
-        precision: str,
-        channels_last: bool,
-        trackers: Sequence[str],
-    ):
+    def __init__(self, model: Trainable, here: Place, directory: Path, training: Training):
+        precision, trackers = training.precision, training.trackers
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         if precision == "fp16" and here.device.type == "cpu":
@@ -193,7 +164,7 @@ class _Engine:
                 raise unknown("tracker", name, TRACKERS)
             if find_spec(name) is None:
                 raise UserError(f"the tracker {name!r} is not installed: `pip install {name}`, or leave it out.")
-        self.bare, self.here, self.directory, self.channels_last = model, here, directory, channels_last
+        self.bare, self.here, self.directory, self.training = model, here, directory, training
         self.checkpoints, self.steps = Checkpoints(directory / "checkpoints"), 0
         self.accelerator = Accelerator(
             cpu=here.device.type == "cpu",
@@ -202,40 +173,37 @@ class _Engine:
             project_dir=directory,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        self.tracked = bool(trackers)
+        self._prepare()
 
     def open_trackers(self) -> None:
         """Start the trackers, which make files of their own."""
-        if self.tracked:
+        if self.training.trackers:
             self.accelerator.init_trackers("trackers")
 
-    def prepare(
-        self, lr: float, beta1: float, beta2: float, weight_decay: float, clip: float | None, ema: float, compile: bool
-    ) -> None:
+    def _prepare(self) -> None:
         """Put the model on its device, in its memory layout, and build what steps it."""
-        if self.here.device.type == "cpu":
-            torch.set_flush_denormal(True)
+        t = self.training
         self.bare.to(self.here.device)
-        if self.channels_last:
+        if t.channels_last:
             for weight in self.bare.parameters():
                 if weight.ndim == 4:  # kernels of pictures; those of volumes, which have five axes, stay as they are
                     weight.data = weight.data.to(memory_format=torch.channels_last)
         self.bare.train()
-        self.clip = clip
-        self.players: dict[str, Groups] = {k: v for k, v in self.bare.players().items() if v}  # type: ignore[operator]
+        self.players = {name: groups for name, groups in self.bare.players().items() if groups}
         plain = [
-            adamw(part, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay) for part in self.players.values()
+            adamw(groups, lr=t.lr, beta1=t.beta1, beta2=t.beta2, weight_decay=t.weight_decay)
+            for groups in self.players.values()
         ]
         ready: list = [self.bare] if not plain else self.accelerator.prepare(self.bare, *plain)
         self.model, *prepared = ready
         if self.here.parts > 1 and plain:
             self.model.broadcast_buffers = False  # `_share_buffers` averages them
         self.optimizers = dict(zip(self.players, prepared, strict=True))
-        if compile:
+        if t.compile:
             self.bare.compile()  # in place; a model of which just a part can be compiled says so in its own `compile`
-        self.ema = EMA(self.bare, ema)
+        self.ema = EMA(self.bare, t.ema)
 
-    def step(self, micro: list[Batch], at: Position, seed: int, count: int, rate: float) -> dict[str, Turn]:
+    def step(self, micro: list[Batch], at: Position, count: int, rate: float) -> dict[str, Turn]:
         """The turns of each player on the same examples, of which the first `count` over all processes count.
 
         The first turn that is not finite ends the step: its player and the average stay as they were, buffers too.
@@ -243,12 +211,12 @@ class _Engine:
         micro = [self._here(batch) for batch in micro]
         before, turns = [buffer.clone() for buffer in self.bare.buffers()], {}
         self.steps += 1
-        for number, player in enumerate(self.bare.order(at.step)):  # type: ignore[operator]
+        for number, player in enumerate(self.bare.order(at.step)):
             optimizer = self.optimizers[player]
             for group in optimizer.param_groups:
                 group["lr"] = rate
             self.model.zero_grad(set_to_none=True)
-            turns[player] = turn = self._turn(micro, player, (seed, at.step, number), count)
+            turns[player] = turn = self._turn(micro, player, (self.training.seed, at.step, number), count)
             if turn.blame:
                 self.model.zero_grad(set_to_none=True)
                 for buffer, value in zip(self.bare.buffers(), before, strict=True):
@@ -258,7 +226,7 @@ class _Engine:
                 return turns
             optimizer.step()
         self._share_buffers()
-        self.bare.advance()  # type: ignore[operator]
+        self.bare.advance()
         self.ema.update(self.bare, at.step - at.skipped)
         return turns
 
@@ -267,7 +235,7 @@ class _Engine:
         sums, marks = torch.zeros((), device=self.here.device), []
         for k, batch in enumerate(micro):
             part, parts = k * self.here.parts + self.here.part, len(micro) * self.here.parts
-            torch.manual_seed(mix(*key, part))
+            torch.manual_seed(mix(*key, part))  # of dropout
             mine = min(max(count - part * len(batch), 0), len(batch))
             batch = replace(batch, draws=Draws.of(mix(*key), self.here.device, part, parts))
             with self.accelerator.no_sync(self.model) if k + 1 < len(micro) else nullcontext():
@@ -278,7 +246,7 @@ class _Engine:
             sums = sums + nats.detach().sum(1) / count
             marks.append((batch.index[:mine], nats.detach().isfinite().all(0)))
         self.accelerator.unscale_gradients(self.optimizers[player])
-        norms = clip_groups(self.players[player], self.clip)
+        norms = clip_groups(self.players[player], self.training.clip)
         sums = self.accelerator.reduce(sums, "sum")
         values = torch.cat([sums, *(norm.detach().to(sums).reshape(1) for norm in norms.values())]).tolist()
         means = dict(zip(terms, values, strict=False))
@@ -347,7 +315,7 @@ class _Engine:
 
     def _here(self, batch: Batch) -> Batch:
         batch = batch.to(self.here.device)
-        if self.channels_last and batch.x.ndim == 4:
+        if self.training.channels_last and batch.x.ndim == 4:
             batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
         return batch
 

@@ -1,20 +1,20 @@
-"""Which of its processes this one is, and what it computes on."""
+"""Which of its processes this one is, what it computes on, and what training changes of it."""
 
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
-import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from accelerate import PartialState
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 
 from diffrep.errors import UserError, unknown
+from diffrep.training.memory import kept_memory
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt, as malloc.h numbers them
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -32,21 +32,22 @@ class Place:
 
 
 def place(device: str = "auto") -> Place:
-    """This process among those that torchrun or accelerate started; device: "auto", "cpu" or "cuda"."""
+    """This process among those that torchrun or accelerate started; device: "auto", "cpu" or "cuda".
+
+    Reads the environment and changes nothing of the process.
+    """
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("the device 'cuda' was asked for and none is there: use device 'cpu' or 'auto'.")
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    AcceleratorState._reset_state(reset_partial_state=alone)  # a second run may ask for another device or precision
-    # accelerate joins processes without a GPU only when it is told that there is none
-    state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
-    if state.num_processes > 1:
-        atexit.unregister(_leave)
-        atexit.register(_leave)
-    if state.device.type == "cpu":
-        keep_memory()
-    return Place(state.process_index, state.num_processes, state.device)
+    part, parts = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    accelerator = None if device == "cpu" else torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return Place(part, parts, torch.device("cpu"))
+    if parts == 1:
+        return Place(part, parts, torch.device(accelerator.type))
+    local = int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count()
+    return Place(part, parts, torch.device(accelerator.type, local))
 
 
 def main_process() -> bool:
@@ -54,16 +55,54 @@ def main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def keep_memory() -> None:
-    """Keeps the memory that a step on a CPU frees for the next one, where glibc gives large blocks back to the system.
+@contextmanager
+def joined(device: str = "auto") -> Iterator[Place]:
+    """`place`, with the process made ready to train inside, and as it was before afterwards.
 
-    They come again as pages that the kernel must find and clear, a tenth of a training step (`benchmarks/memory.py`).
-    The process then holds what its largest step needed. Without glibc nothing changes.
+    Processes are connected and stay so until they end. Inside, accelerate's state is that of the training alone, random
+    numbers of torch's global generators may be drawn, and on a CPU denormal numbers count as zero and freed memory is
+    kept.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)  # no block is mapped apart, whatever its size
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    here = place(device)
+    gpus = range(torch.cuda.device_count()) if here.device.type == "cuda" else ()
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=gpus))
+        stack.enter_context(_own_accelerate(here))
+        if here.device.type == "cpu":
+            stack.enter_context(kept_memory())
+            stack.enter_context(_flushed_denormals())
+        yield here
+
+
+@contextmanager
+def _own_accelerate(here: Place) -> Iterator[None]:
+    """accelerate begins without a state inside: a second run may ask for another device or precision."""
+    states = (AcceleratorState, GradientState, *((PartialState,) if here.parts == 1 else ()))
+    before = [dict(state._shared_state) for state in states]
+    for state in states:
+        state._shared_state.clear()
+    PartialState(cpu=here.device.type == "cpu")  # accelerate joins processes on CPUs only when it is told so
+    if here.parts > 1:
+        atexit.unregister(_leave)
+        atexit.register(_leave)
+    try:
+        yield
+    finally:
+        for state, held in zip(states, before, strict=True):
+            state._shared_state.clear()
+            state._shared_state.update(held)
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Denormal numbers, which a CPU computes slowly, count as zero inside."""
+    tiny = torch.tensor(torch.finfo(torch.float32).smallest_normal)
+    flushed = bool(tiny / 2 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
 
 
 def _leave() -> None:

@@ -1,0 +1,44 @@
+"""Memory that a step on a CPU frees and the next one takes again, where glibc would give it back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of mallopt, as malloc.h numbers them
+_KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}  # map no block apart, whatever its size, and return none
+_GLIBC = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024}  # how glibc starts
+
+_kept = False
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """`keep_memory` inside; afterwards glibc returns memory as it does by default."""
+    was_kept = _kept
+    keep_memory()
+    try:
+        yield
+    finally:
+        if not was_kept:
+            _set(_GLIBC, kept=False)
+
+
+def keep_memory() -> None:
+    """The process keeps what it frees from now on. Without glibc nothing changes.
+
+    Returned memory comes again as pages that the kernel must find and clear, a tenth of a training step
+    (`benchmarks/memory.py`). The process then holds what its largest step needed.
+    """
+    _set(_KEEP, kept=True)
+
+
+def _set(options: dict[int, int], kept: bool) -> None:
+    global _kept
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option, value in options.items():
+            mallopt(option, value)
+        _kept = kept
