@@ -7,7 +7,7 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
 TYPED = (
-    "nets denoising codes methods.recipes methods.baselines evaluation data.views commands.gallery models.base "
+    "nets denoising codes methods evaluation data.views commands.gallery models.base models.build "
     "models.generative models.diffusion models.diffusion_decoder models.autoencoder models.contrast models.contrastive "
     "models.bootstrap models.classifier models.encoder_only models.latent_diffusion models.loss_weights "
     "models.step_terms"

@@ -288,6 +288,11 @@ def names(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str]
     return found
 
 
+def chosen(word: str, own: str) -> str:
+    """A setting that is a word; the method's own word where it is "auto"."""
+    return own if word == "auto" else word
+
+
 def value(settings: Settings, name: str) -> object:
     """The value of a dotted name."""
     found: object = settings

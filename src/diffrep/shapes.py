@@ -48,6 +48,18 @@ def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
     return float(v.mean()), error
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a model must know of its data: the shape of an example, its grey levels (None: continuous), their counts by
+    channel and by places that are alike (`data.places`), and how many classes its labels name."""
+
+    shape: Shape
+    bins: int | None
+    histogram: Tensor | None = None
+    places: tuple[Tensor, Tensor] | None = None
+    classes: int = 0
+
+
 def mix(*numbers: int | str) -> int:
     """A seed below 2^63 that depends on all the numbers and on their order: the one way to make a seed of several."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -138,9 +137,7 @@ def _features(
     own = [stored_codes(folder, CODE, run.model, part, t, count) for part in parts]
     if not beside:
         return {CODE: own}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
-        untrained = build(run.settings, run.card.facts()).to(run.device).eval()
+    untrained = build(run.settings, run.card.facts(), warn=False).to(run.device).eval()
     guesses = counting("codes of an untrained encoder", total, progress)
     return {
         CODE: own,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import torch
@@ -102,9 +101,7 @@ def table(facts: SemiFile) -> list[list[str]]:
 def _untrained(run: Run, seed: int):
     """The run's model as it would be drawn with this seed."""
     settings = run.settings.model_copy(update={"seed": seed})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
-        return build(settings, run.card.facts())
+    return build(settings, run.card.facts(), warn=False)  # settings without effect were named in training
 
 
 def examples_and_labels(examples: Examples, device: torch.device) -> Labelled:

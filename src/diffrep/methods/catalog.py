@@ -215,27 +215,27 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def build(settings: Settings, facts: Facts) -> Model:
+def build(settings: Settings, facts: Facts, warn: bool = True) -> Model:
     """The model that the settings describe, for such data; its weights are drawn from the settings' seed.
 
-    UserError: an unknown method, settings that make no model. A setting that has no effect here is warned of by name.
+    warn: name the settings that have no effect here in a UserWarning. UserError: an unknown method, settings that make
+    no model.
     """
     import torch
 
     from diffrep.methods.parts import Parts
-    from diffrep.methods.unused_settings import unheeded, watched
+    from diffrep.methods.unused_settings import recorded, unread
 
-    recipe = method(settings.method)
+    recipe, read = method(settings.method), set[str]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        chosen, read = watched(settings)
         try:
-            model = recipe.build(Parts(chosen, facts))
+            model = recipe.build(Parts(recorded(settings, read) if warn else settings, facts))
         except UserError:
             raise
         except ValueError as error:
             raise UserError(f"these settings do not make a model: {error}") from error
-    idle = unheeded(settings, read, BUILDING)
+    idle = unread(settings, read, BUILDING) if warn else []
     if idle:
         warnings.warn(f"{settings.method} has no use for {', '.join(idle)} here: it changes nothing.", stacklevel=2)
     return model

@@ -1,37 +1,39 @@
-"""Which settings were read: so that one which has no effect is told, and is no surprise."""
+"""Settings that a method never reads: named to the user, who asked for something that has no effect."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from diffrep.config import Settings
 
-
-class _Watched:
-    """Stands for settings, and notes the dotted name of each value that is read."""
-
-    def __init__(self, section: BaseModel, prefix: str, read: set[str]):
-        self._section, self._prefix, self._read = section, prefix, read
-
-    def __getattr__(self, name: str) -> object:
-        value = getattr(self._section, name)
-        if isinstance(value, BaseModel):
-            return _Watched(value, f"{self._prefix}{name}.", self._read)
-        self._read.add(f"{self._prefix}{name}")
-        return value
+Section = TypeVar("Section", bound=BaseModel)
 
 
-def watched(settings: Settings) -> tuple[Settings, set[str]]:
-    """The settings to hand on, and the dotted names of those read so far."""
-    read: set[str] = set()
-    return cast(Settings, _Watched(settings, "", read)), read
+def recorded(section: Section, read: set[str], prefix: str = "") -> Section:
+    """The same values in an object of the same type that adds to `read` the dotted name of each value it is asked for.
+
+    Sections inside of a section are recorded too.
+    """
+    kind = type(section)
+
+    def ask(self: Section, name: str) -> Any:
+        if name in kind.model_fields:
+            read.add(f"{prefix}{name}")
+        return kind.__getattribute__(self, name)
+
+    values = {
+        name: recorded(value, read, f"{prefix}{name}.") if isinstance(value, BaseModel) else value
+        for name, value in section
+    }
+    copy: Any = type(kind.__name__, (kind,), {"__getattribute__": ask, "__module__": kind.__module__})
+    return copy.model_construct(**values)
 
 
-def unheeded(settings: Settings, read: set[str], sections: tuple[str, ...]) -> list[str]:
-    """The settings of these sections that differ from their defaults and were not read, as name=value."""
-    found = []
+def unread(settings: Settings, read: set[str], sections: tuple[str, ...]) -> list[str]:
+    """The settings of these sections that differ from their defaults and are not in `read`, as name=value."""
+    names = []
     for section in sections:
         chosen, plain = getattr(settings, section), getattr(Settings(), section)
         pairs = (
@@ -39,5 +41,5 @@ def unheeded(settings: Settings, read: set[str], sections: tuple[str, ...]) -> l
             if isinstance(chosen, BaseModel)
             else [(section, chosen, plain)]
         )
-        found += [f"{name}={value}" for name, value, default in pairs if value != default and name not in read]
-    return found
+        names += [f"{name}={value}" for name, value, default in pairs if value != default and name not in read]
+    return names

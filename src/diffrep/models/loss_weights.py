@@ -31,6 +31,11 @@ class Weight(nn.Module, ABC):
 
     target: float | None = None  # nats that it holds the term at
 
+    @property
+    def below(self) -> bool:
+        """Whether the term was below its target at the last step; False without a target."""
+        return False
+
     @abstractmethod
     def forward(self, term: PerExample) -> PerExample: ...
 
@@ -184,6 +189,10 @@ class TargetRate(Weight):
             self.count += len(term)
         return (self.integral + self.gain * self.excess).exp() * term
 
+    @property
+    def below(self) -> bool:
+        return bool(self.excess < 0)
+
     def advance(self) -> None:
         """Where processes share a batch their totals have been averaged, so that total / count is the mean of all."""
         excess = (self.total / self.count / self.nats - 1).clamp(-1, 1)
@@ -197,14 +206,15 @@ class TargetRate(Weight):
 class Lag:
     """Turns of the encoder alone at each step while it lags behind its decoder (He et al. 2019, Alg. 1).
 
-    `extra` turns over the first `until` steps; 0: wherever the rate, held at a target, was below it at the last step.
+    `extra` turns over the first `until` steps; 0: at each step after one whose rate was below its target. rate: its
+    weight.
     """
 
     extra: int
     until: int
-    held: TargetRate | None
+    rate: Weight | None
 
     def turns(self, step: int) -> int:
-        if self.until or self.held is None:
+        if self.until or self.rate is None:
             return self.extra * (step < self.until)
-        return self.extra * bool(self.held.excess < 0)
+        return self.extra * self.rate.below

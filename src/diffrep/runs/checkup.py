@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,9 +23,7 @@ def checkup(directory: str | Path) -> dict:
     if not (directory / SETTINGS).is_file():
         raise UserError(f"{directory} is not a run: it has no {SETTINGS}. Train one with `diffrep train --out`.")
     settings, card, lines = config.load(directory / SETTINGS), read_card(directory), journal.read(directory)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
-        model = build(settings, card.facts())
+    model = build(settings, card.facts(), warn=False)
     facts = {"run": str(directory), "method": settings.method, "step": lines[-1]["step"] if lines else 0}
     if not model.has_code:
         said = f"{settings.method} has no code, so there is nothing that could die."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -190,9 +189,7 @@ def load(directory: str | Path, device: str = "auto") -> Run:
         raise UserError(
             f"{directory} has no {WEIGHTS} yet: its training did not end. Continue it with `diffrep train`."
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # settings without effect were told when it was trained
-        model = build(settings, card.facts())
+    model = build(settings, card.facts(), warn=False)  # settings without effect were named in training
     if not load_weights(model, directory / WEIGHTS).get("complete"):
         raise UserError(
             f"{directory} was stopped before its codes' prior was fitted; `diffrep train` on it does what is left."

@@ -15,7 +15,7 @@ from diffrep.config import Settings
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError, unknown
 from diffrep.measures.evaluate import codes, parts_of
-from diffrep.methods.catalog import METHODS
+from diffrep.methods.catalog import METHODS, build
 from diffrep.probes.protocols import protocols
 from diffrep.probes.references import PCA, PIXELS, RANDOM, references
 from diffrep.probes.result import Result
@@ -27,7 +27,6 @@ from diffrep.studies.aggregate import groups, mean_and_error
 from diffrep.studies.plan import plan
 from diffrep.studies.row import Question, Row, StudyFile, rows_of
 from diffrep.studies.study import FEW, Cuts, Watch, silence, study, unwatched, write_files
-from diffrep.studies.twin import quiet
 
 BENCHMARK = "benchmark.json"
 UNTRAINED = (PIXELS, PCA, RANDOM)
@@ -105,7 +104,7 @@ def _methods(asked: Sequence[str] | None, settings: Settings, splits: Splits) ->
     kept = []
     for name in names:
         try:
-            if name in UNTRAINED or quiet(config.override(settings, [f"method={name}"]), facts).has_code:
+            if name in UNTRAINED or build(config.override(settings, [f"method={name}"]), facts, warn=False).has_code:
                 kept.append(name)
             elif asked:
                 raise UserError(f"{name} has no code to judge; leave it out.")
@@ -137,7 +136,7 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[st
     of_these = [row for row in rows if row.fingerprint == splits.test.fingerprint and row.answers(question)]
     if len(of_these) == len(names):
         return of_these
-    model = quiet(encoder, DataCard.of(splits).facts(splits.train)).eval()
+    model = build(encoder, DataCard.of(splits).facts(splits.train), warn=False).eval()
     parts = parts_of(splits)
     features = references(parts, settings.code.dim, lambda part: codes(model, part))
     made = []

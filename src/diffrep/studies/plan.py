@@ -15,8 +15,9 @@ from diffrep import config
 from diffrep.budget import Budget
 from diffrep.config import Settings
 from diffrep.errors import UserError, unknown
+from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.studies.twin import quiet, twin
+from diffrep.studies.twin import twin
 
 Measure = Literal["bound", "probes", "information", "distance", "factors", "appearance"]
 OWN_KEYS = {"method": "method", "seed": "seeds", "data.source": "data", "train.budget": "budget"}
@@ -115,7 +116,7 @@ def expand(study: Plan, facts: Facts) -> list[Planned]:
         place = "-".join(map(_slug, axes.values()))
         words = [*_own(study, entry), *study.changes, *changes, *entry.changes]
         base = config.override(Settings(), words)
-        code, other = quiet(base, facts).has_code, twin(base, facts) if entry.twin else None
+        code, other = build(base, facts, warn=False).has_code, twin(base, facts) if entry.twin else None
         for seed in study.seeds:
             made = Planned(_folder(entry.name, place, seed), entry.name, axes, _seeded(base, seed), code)
             if other is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,13 +16,6 @@ from diffrep.models.base import Model
 TOLERANCE = 0.02  # by which the parameters of twins may differ
 STEP = 4  # of a decoder's width: others leave its group norms a single group
 DECODER_OF_A_CODE = {"observe_code": False, "draw_code": False, "code_until": None}
-
-
-def quiet(settings: Settings, facts: Facts) -> Model:
-    """The model, without a word about settings that it has no use for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return build(settings, facts)
 
 
 def parameters(model: Model) -> int:
@@ -41,7 +33,7 @@ def twin(settings: Settings, facts: Facts) -> Settings:
     if name is None:
         able = ", ".join(key for key, value in METHODS.items() if value.twin)
         raise UserError(f"{settings.method} has no twin without a code; leave out twin = true, or use one of {able}.")
-    target = parameters(quiet(settings, facts))
+    target = parameters(build(settings, facts, warn=False))
     plain = settings.model_copy(
         update={
             "method": name,
@@ -58,7 +50,7 @@ def twin(settings: Settings, facts: Facts) -> Settings:
 
     def size(width: int, condition: int | None) -> int:
         with torch.device("meta"):
-            return parameters(quiet(of(width, condition), counted))
+            return parameters(build(of(width, condition), counted, warn=False))
 
     own, below = settings.decoder.condition_width, _below(lambda width: size(width, None), target)
     widths = (below // STEP * STEP, below // STEP * STEP + STEP) if below >= STEP else (below, below + 1)

@@ -1,0 +1,107 @@
+"""Noise, level of detail and parameterisation from their settings: a new one is a row here and a word in config.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from diffrep.config import DecoderSettings, NoiseSettings, chosen
+from diffrep.data.places import GROUPS
+from diffrep.denoising import noise as noises
+from diffrep.denoising import parameterisations
+from diffrep.denoising.detail import Density, balanced, band, coarse, fine, high_noise, likelihood, low_noise, uniform
+from diffrep.denoising.observation import Observation
+from diffrep.denoising.start import GaussianStart, StandardStart, Start
+from diffrep.errors import UserError, unknown
+from diffrep.shapes import Facts, Shape
+
+DETAILS: dict[str, Callable[[int], Density]] = {  # from the count of numbers in an example
+    "coarse": coarse,
+    "balanced": balanced,
+    "fine": fine,
+    "uniform": lambda dims: uniform,
+    "likelihood": lambda dims: likelihood,
+    "high-noise": lambda dims: high_noise,
+    "low-noise": lambda dims: low_noise,
+}
+
+
+def noise(settings: NoiseSettings, own: str, bins: int | None) -> noises.Noise:
+    """The forward process. own: that of the method's paper. bins: grey levels of the data, None if continuous."""
+    s = settings
+    gamma_0 = clean_end(bins) if s.gamma_0 is None else s.gamma_0
+    make: dict[str, Callable[[], noises.Noise]] = {
+        "ve": lambda: noises.VE(s.sigma_min, s.sigma_max),
+        "vp": lambda: noises.VP(s.beta_min, s.beta_max),
+        "subvp": lambda: noises.SubVP(s.beta_min, s.beta_max),
+        "cosine": lambda: noises.Cosine(-15.0, -gamma_0),
+        "linear": lambda: noises.LinearGamma(gamma_0, s.gamma_1),
+        "learned-ends": lambda: noises.LinearGamma(gamma_0, s.gamma_1, learned=True),
+        "learned": lambda: noises.LearnedGamma(gamma_0, s.gamma_1),
+    }
+    return make[chosen(s.kind, own)]()
+
+
+def clean_end(bins: int | None) -> float:
+    """gamma_0 with sigma_0 a sixth of a grey level, which for 256 levels is VDM's -13.3; so for continuous data too."""
+    return -13.3 if bins is None else 2 * math.log(2 / bins / 6)
+
+
+def parameterisation(
+    predicts: str, decoder: DecoderSettings, facts: Facts, observed: bool = False
+) -> parameterisations.Parameterisation:
+    """What the network's output means. observed: a code is heard as one more observation of x."""
+    shape, bins = facts.shape, facts.bins
+    name = chosen(predicts, "edm" if bins is None else "marginal")
+    if name == "marginal":
+        if bins is None:
+            raise UserError("predicts=marginal needs grey levels and this data is continuous; use predicts=edm")
+        if decoder.by_place:
+            return parameterisations.MarginalByPlace(shape, bins, shape[0] * GROUPS, facts.places)
+        return parameterisations.Marginal(shape[0], bins, facts.histogram)
+    spread = 1.0 if len(shape) == 1 else 0.5  # tables are standardised
+    make: dict[str, Callable[[], parameterisations.Parameterisation]] = {
+        "eps": parameterisations.Eps,
+        "x": parameterisations.X,
+        "v": parameterisations.V,
+        "score": parameterisations.Score,
+        "edm": lambda: parameterisations.EDM(spread, shown=observed),
+    }
+    return make[name]()
+
+
+def observation(
+    settings: DecoderSettings, shape: Shape, code_dim: int, parameterisation: parameterisations.Parameterisation
+) -> Observation | None:
+    """The code as one more observation of x, drawn by a generator of half the decoder's width.
+
+    None where the parameterisation has no mean of x that a code could move; a UserError if the settings ask for it.
+    """
+    if parameterisation.fuses:
+        return Observation(shape, code_dim, max(4, settings.width // 2), settings.code_until)
+    if settings.observe_code:
+        raise UserError(
+            "this choice of predicts has no mean of x that a code could move, got decoder.observe_code=true; leave one"
+            " of them out"
+        )
+    return None
+
+
+def start(settings: DecoderSettings, shape: Shape, code_dim: int) -> Start:
+    """p(x_1 | z), from which sampling starts; code_dim: 0 where it sees no code."""
+    if settings.start == "normal":
+        return StandardStart()
+    return GaussianStart(shape, code_dim, max(4, settings.width // 2))
+
+
+def density(name: str, shape: Shape) -> Density:
+    """The level of detail of that name, or of a band:low:high in log-SNR."""
+    if name.startswith("band:"):
+        try:
+            low, high = (float(number) for number in name.split(":")[1:])
+            return band(low, high)
+        except ValueError as error:
+            raise UserError(f"expected a band as band:low:high with low < high in log-SNR, got {name!r}") from error
+    if name not in DETAILS:
+        raise unknown("level of detail", name, [*DETAILS, "band:low:high"])
+    return DETAILS[name](math.prod(shape))
