@@ -7,7 +7,6 @@ from pathlib import Path
 
 from diffrep import config, runs
 from diffrep.config import Settings
-from diffrep.data import load as load_data
 from diffrep.runs.run import Run
 
 
@@ -37,8 +36,5 @@ def train(
     chosen = settings(
         f"data.source={data if named else runs.IN_MEMORY}", f"method={method}", f"train.budget={budget}", *changes
     )
-    splits = None
-    if not named:
-        d = chosen.data
-        splits = load_data(data, valid=d.valid, test=d.test, seed=chosen.seed, skip_bad=d.skip_bad)
+    splits = None if named else runs.splits_of(chosen, data)
     return runs.train(chosen, out, restart, splits)

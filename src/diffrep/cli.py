@@ -265,7 +265,7 @@ def doctor(
 ) -> None:
     """Say whether the code of a run is alive, and why not; without RUN, what is installed and how fast it is here."""
     from diffrep.commands.doctor import examine
-    from diffrep.runs.checkup import checkup
+    from diffrep.runs.diagnosis import checkup
 
     facts: dict = examine() if run is None else checkup(run)
     if as_json:

@@ -24,7 +24,8 @@ from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.models.diffusion import DiffusionModel
 from diffrep.models.step_terms import denoise, rate
-from diffrep.runs.run import DataCard, Run
+from diffrep.runs.directory import DataCard
+from diffrep.runs.run import Run
 from oracles import ExactConditional, ExactPosterior, LinearCode, LinearGaussian, diffusion_nats, examples_of
 
 ENDS = (-9.0, 5.0)

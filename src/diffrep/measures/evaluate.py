@@ -18,9 +18,10 @@ from diffrep.probes import linear
 from diffrep.probes.neighbours import knn
 from diffrep.probes.overlap import overlap
 from diffrep.progress import Progress, counting
+from diffrep.runs.directory import facts_of
 from diffrep.runs.records import METRICS
 from diffrep.runs.results import Bounded, CodeProbes, Denoising, FlowLikelihood, Metrics, RefinedBound
-from diffrep.runs.run import Run, facts_of
+from diffrep.runs.run import Run
 from diffrep.shapes import bits_per_dim
 
 BATCH = 250

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from diffrep.config import Settings
+from diffrep.methods.catalog import build
+from diffrep.runs.directory import read_card, settings_of
+from diffrep.training import journal
 
 WARM_UP = 100  # steps that are not judged
 SETTLED = 300  # steps before a code that is not yet of use counts as ignored
@@ -121,6 +125,35 @@ class Adviser:
         return " ".join(f"{finding.sentence}." for finding in new) or None
 
 
+def checkup(directory: str | Path) -> dict:
+    """The verdict on a run's code ("alive", "dead", ..., "no code", "too early"), sentences, and the numbers behind.
+
+    The run may still be training. Each finding says since which step it holds. UserError where there is no run.
+    """
+    directory = Path(directory)
+    settings, card, lines = settings_of(directory), read_card(directory), journal.read(directory)
+    model = build(settings, card.facts(), warn=False)
+    facts = {"run": str(directory), "method": settings.method, "step": lines[-1]["step"] if lines else 0}
+    if not model.has_code:
+        said = f"{settings.method} has no code, so there is nothing that could die."
+        return {**facts, "verdict": "no code", "sentences": [said], "findings": [], "numbers": None}
+    findings = diagnose(lines, settings, model.target)
+    if not findings:
+        said = (
+            f"It is too early to tell: the code is judged by {WINDOW} logged lines from step {WARM_UP} on, and this run"
+            f" is at step {facts['step']} with a line every {settings.train.log_every} steps."
+        )
+        return {**facts, "verdict": "too early", "sentences": [said], "findings": [], "numbers": None}
+    since = _since(findings, lines, settings, model.target)
+    return {
+        **facts,
+        "verdict": findings[0].name,
+        "sentences": [_sentence(finding, since[finding.name]) for finding in findings],
+        "findings": [asdict(finding) | {"since": since[finding.name]} for finding in findings],
+        "numbers": asdict(now) | {"target": model.target} if (now := reading(lines)) else None,
+    }
+
+
 def _dead(now: Reading, settings: Settings, target: float | None) -> str:
     if now.rate is None:
         if now.variance is None or now.variance > 1e-6:
@@ -232,3 +265,21 @@ def _tells(line: dict) -> bool:
 
 def _finite(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def _sentence(finding: Finding, since: int) -> str:
+    text = finding.sentence[0].upper() + finding.sentence[1:]
+    return f"{text}." + (f" It is so since step {since}." if finding.serious and since < finding.step else "")
+
+
+def _since(findings: list[Finding], lines: list[dict], settings: Settings, target: float | None) -> dict[str, int]:
+    """The first step from which on each finding was seen at every line."""
+    since = {finding.name: finding.step for finding in findings}
+    held = set(since)
+    for end in range(len(lines) - 1, 0, -1):
+        seen = {finding.name: finding.step for finding in diagnose(lines[max(0, end - MEMORY) : end], settings, target)}
+        held &= set(seen)
+        since |= {name: seen[name] for name in held}
+        if not held:
+            break
+    return since

@@ -8,7 +8,8 @@ from torch import Tensor
 from diffrep import data
 from diffrep.data import Examples
 from diffrep.errors import UserError
-from diffrep.runs.run import Run, form
+from diffrep.runs.directory import form
+from diffrep.runs.run import Run
 
 
 def examples_of(run: Run, source: str, skip_bad: bool = False) -> Examples:

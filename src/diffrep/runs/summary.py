@@ -10,10 +10,8 @@ from typing import Any
 
 from diffrep import config
 from diffrep.config import Settings
-from diffrep.errors import UserError
 from diffrep.probes.result import Result, score
 from diffrep.runs.records import DISTANCE, FACTORS, METRICS, PROBES, PROFILE, current
-from diffrep.runs.run import SETTINGS
 
 
 @dataclass(frozen=True)
@@ -121,13 +119,6 @@ def factors(directory: Path) -> dict[str, float]:
     """Name of each known factor -> what a simple model reads of it: accuracy, or R^2."""
     results = current(directory)[FACTORS].get("factors", {})
     return {name: value for name, result in results.items() if (value := score(result)) is not None}
-
-
-def settings_of(directory: Path) -> Settings:
-    """The settings of a run; UserError where there is none."""
-    if not (directory / SETTINGS).is_file():
-        raise UserError(f"{directory} is not a run: it has no {SETTINGS}. Train one with `diffrep train --out`.")
-    return config.load(directory / SETTINGS)
 
 
 def changed(settings: Settings) -> list[str]:

@@ -21,7 +21,7 @@ from diffrep.probes.references import PCA, PIXELS, RANDOM, references
 from diffrep.probes.result import Result
 from diffrep.progress import Progress, silent
 from diffrep.runs import records
-from diffrep.runs.run import DataCard
+from diffrep.runs.directory import DataCard
 from diffrep.runs.summary import Numbers, accuracies, changed
 from diffrep.studies.aggregate import groups, mean_and_error
 from diffrep.studies.plan import plan

@@ -13,8 +13,8 @@ from diffrep.errors import UserError
 from diffrep.evaluation.information import not_profiled
 from diffrep.progress import Progress, silent
 from diffrep.runs import summary
+from diffrep.runs.directory import form, read_card, settings_of
 from diffrep.runs.records import METRICS, PROFILE, current
-from diffrep.runs.run import form, read_card
 from diffrep.runs.summary import COLUMNS, Column, Numbers
 from diffrep.studies.study import measure
 from diffrep.studies.table import Cell, Number, Table
@@ -65,7 +65,7 @@ def compare(
     places = [Path(directory) for directory in directories]
     if len(places) < 2 or len(set(places)) < len(places):
         raise UserError(f"expected two different runs or more, got {', '.join(map(str, places))}.")
-    cards = [(summary.settings_of(place), read_card(place)) for place in places]
+    cards = [(settings_of(place), read_card(place)) for place in places]
     shapes = [form(card.shape, card.bins) for _, card in cards]
     for place, shape in zip(places, shapes, strict=True):
         if shape != shapes[0]:

@@ -28,7 +28,8 @@ from diffrep.measures.probe import probe
 from diffrep.measures.profile import profile
 from diffrep.progress import Progress, silent
 from diffrep.runs import records, summary
-from diffrep.runs.run import FREE, SETTINGS, DataCard, Run
+from diffrep.runs.directory import FREE, SETTINGS, DataCard
+from diffrep.runs.run import Run
 from diffrep.studies.aggregate import table
 from diffrep.studies.figures import frontier, probe_bars
 from diffrep.studies.plan import Plan, Planned, expand
