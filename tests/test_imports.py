@@ -74,3 +74,11 @@ def test_the_core_does_not_know_the_engine_or_the_screen():
         for library, homes in allowed.items():
             at_home = module in homes or (library == "typer" and module.startswith("commands/"))
             assert library not in names or at_home, f"{module} imports {library}"
+
+
+def test_public_names_stay():
+    """Programs of others import these from diffrep since version 0.1.0."""
+    import diffrep
+
+    names = "METHODS Batch Draws Facts Model Run Settings UserError bound build evaluate load load_data settings train"
+    assert set(names.split()) <= set(diffrep.__all__) and all(hasattr(diffrep, name) for name in names.split())

@@ -1,3 +1,4 @@
+from .api import load_data as load_data
 from .api import settings as settings
 from .api import train as train
 from .config import Settings as Settings

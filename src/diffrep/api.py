@@ -7,7 +7,10 @@ from pathlib import Path
 
 from diffrep import config, runs
 from diffrep.config import Settings
+from diffrep.data import load as load_data
 from diffrep.runs.run import Run
+
+__all__ = ["load_data", "settings", "train"]
 
 
 def settings(*changes: str, file: str | Path | None = None) -> Settings:
