@@ -4,9 +4,9 @@ import pytest
 
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
-from diffrep.methods.catalog import METHODS
+from diffrep.methods.catalog import METHODS, build
 from diffrep.methods.parts import Facts
-from diffrep.studies.twin import STEP, parameters, quiet, twin
+from diffrep.studies.twin import STEP, parameters, twin
 
 GREY, VECTOR = Facts((1, 16, 16), 256), Facts((12,), None)
 CASES = [
@@ -24,8 +24,8 @@ def test_parameters_are_equal_within_two_per_cent(facts, method, changes):
     """Counted on whole models, not on the shapes that the search builds; the twin has no code."""
     settings = override(Settings(), [f"method={method}", *changes])
     other = twin(settings, facts)
-    model = quiet(other, facts)
-    assert parameters(model) == pytest.approx(parameters(quiet(settings, facts)), rel=0.02)
+    model = build(other, facts, warn=False)
+    assert parameters(model) == pytest.approx(parameters(build(settings, facts, warn=False)), rel=0.02)
     assert not model.has_code and other.method == METHODS[method].twin
 
 
