@@ -11,8 +11,8 @@ from diffrep import config
 from diffrep.config import Settings
 from diffrep.methods.catalog import METHODS
 from diffrep.runs import records, summary
-from diffrep.runs.checkup import checkup
-from diffrep.runs.run import DataCard, form, read_card
+from diffrep.runs.diagnosis import checkup
+from diffrep.runs.directory import DataCard, form, read_card, settings_of
 from diffrep.training import journal
 
 AS_TRAIN_SAYS = ("data.source", "method", "train.budget", "seed")  # settings that have an option of their own
@@ -32,7 +32,7 @@ class Known:
     def of(cls, directory: str | Path) -> Known:
         """UserError where there is no run, or a file of it is broken."""
         directory = Path(directory)
-        settings = summary.settings_of(directory)
+        settings = settings_of(directory)
         log = journal.read(directory)
         return cls(directory, settings, read_card(directory), log, records.current(directory))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diffrep.errors import UserError
 from diffrep.pages.known import Known
-from diffrep.runs.run import DATA, SETTINGS
+from diffrep.runs.directory import DATA, SETTINGS
 
 SHOWN = ("run", "method", "data", "age", "bits/dim", "nats", "linear")
 
