@@ -16,13 +16,12 @@ from diffrep.denoising.parameterisations import X
 from diffrep.denoising.start import GaussianStart, StandardStart
 from diffrep.evaluation.bound import bound
 from diffrep.evaluation.information import profile
-from diffrep.evaluation.mutual_information import mean_and_error
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.models.code_use import shuffle_gap
 from diffrep.models.diffusion import DiffusionModel
 from diffrep.models.step_terms import denoise, prior, rate
-from diffrep.shapes import Batch, Draws
+from diffrep.shapes import Batch, Draws, mean_and_error
 from oracles import (
     ExactConditional,
     ExactNetwork,

@@ -14,12 +14,11 @@ from diffrep.denoising.noise import VE, LearnedGamma, LinearGamma
 from diffrep.denoising.parameterisations import X
 from diffrep.errors import UserError
 from diffrep.evaluation.information import Profile, denoisings, mutual_information, profile, profile_over_times
-from diffrep.evaluation.mutual_information import mean_and_error
 from diffrep.evaluation.mutual_information import mutual_information as bounds_of
 from diffrep.models.autoencoder import Autoencoder
 from diffrep.models.diffusion import DiffusionModel
 from diffrep.models.step_terms import denoise, rate
-from diffrep.shapes import Batch, Draws
+from diffrep.shapes import Batch, Draws, mean_and_error
 from oracles import (
     ExactConditional,
     ExactPosterior,
