@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test lint house clean
+.PHONY: setup demo test test-pages pictures docs lint house clean
 
 setup: .venv/.ready
 
@@ -24,6 +24,15 @@ demo: setup
 
 test: setup lint
 	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+test-pages: setup
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,browser]'
+	DIFFREP_BROWSER=1 .venv/bin/python -m pytest tests/pages
+
+docs: setup
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	.venv/bin/python docs/write_pages.py
+	.venv/bin/mkdocs build --strict --quiet --site-dir build/site
 
 lint: setup
 	.venv/bin/ruff check src tests benchmarks docs

@@ -11,9 +11,12 @@ import typer
 from diffrep.commands.console import progress, say
 from diffrep.commands.options import Device, Json, RunPath
 
+HERE = "127.0.0.1"
+
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: diffrep report runs/a")(report)
+    app.command(epilog="Example: diffrep explore runs/a")(explore)
     app.command(epilog="Example: diffrep runs runs/")(runs)
 
 
@@ -31,6 +34,25 @@ def report(
     with progress() as update:
         path = write(run, output, device=device, progress=update)
     say(f"The report is in {path}. Open it in a browser.")
+
+
+def explore(
+    run: RunPath,
+    host: Annotated[str, typer.Option(help="address to listen on; any but this machine's own needs --password")] = HERE,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 7860,
+    password: Annotated[
+        str | None, typer.Option(envvar="DIFFREP_PASSWORD", help="asked for with the user name diffrep")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Open a page in the browser to look at examples, codes, noise, walks and samples; needs the extra `app`."""
+    from diffrep.pages.app import check, serve
+    from diffrep.pages.explorer import Explorer
+
+    check(host, password)
+    explorer = Explorer.of(run, device)
+    say(f"Open http://{host}:{port} in a browser; Ctrl-C ends it.")
+    serve(explorer, host, port, password)
 
 
 def runs(

@@ -74,7 +74,9 @@ def figure(content: object, caption: str = "", style: str = "") -> Markup:
 def rows(named: Sequence[tuple[str, object]]) -> Markup:
     """Strips under each other, each with its name."""
     return Markup("").join(
-        Markup('<div class="row"><div class="rowname">{}</div><div class="strip">{}</div></div>').format(name, strip)
+        Markup('<div class="named"><div class="name-of-row">{}</div><div class="strip">{}</div></div>').format(
+            name, strip
+        )
         for name, strip in named
     )
 

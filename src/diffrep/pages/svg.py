@@ -193,6 +193,19 @@ def columns(values: Sequence[float], active: Sequence[bool], y_label: str, label
     return axes.svg(label)
 
 
+def signed(values: Sequence[float], y_label: str, label: str) -> Markup:
+    """A column for each number of a code, up or down from zero."""
+    axes = Axes((0, len(values)), padded(min([*values, 0.0]), max([*values, 0.0])), height=150)
+    axes.frame("numbers of the code", y_label)
+    for i, value in enumerate(values):
+        (left, top), (right, bottom) = axes.at(i + 0.12, max(value, 0.0)), axes.at(i + 0.88, min(value, 0.0))
+        axes.drawn.append(
+            f'<rect class="fill c1" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}"'
+            f' height="{max(bottom - top, 0.8):.1f}"><title>number {i}: {value:.3f}</title></rect>'
+        )
+    return axes.svg(label)
+
+
 def scatter(points: Points, classes: Sequence[int], said: Sequence[str], label: str, key: str) -> Markup:
     """A map: a dot for each point, coloured by class (-1: none); the page's script names the one pointed at."""
     xs, ys = zip(*points, strict=True)
