@@ -50,7 +50,6 @@ def test_every_tab_answers_and_nothing_complains(address, context, tmp_path):
 def test_reports_have_no_fault(context, tmp_path):
     """In the light, in the dark and on a phone: no error, no request, nothing wider than the window."""
     import take_pictures
-
     from diffrep.pages import report
 
     page = report(run_of("vae-vdm"), tmp_path / "report.html")
