@@ -61,11 +61,15 @@ class DecoderSettings(_Frozen):
     """The network that removes noise."""
 
     kind: Literal["auto", "unet", "mlp"] = Field(default="auto", description="network; auto: unet, or mlp for vectors")
-    width: PositiveInt = Field(default=32, description="channels at full resolution, or units of a layer")
+    width: PositiveInt = Field(
+        default=32, description="channels at full resolution; a layer of vectors has 8 times as many units"
+    )
     multipliers: tuple[PositiveInt, ...] = Field(
         default=(1, 2, 2), min_length=1, description="width at each resolution, finest first"
     )
-    blocks: PositiveInt = Field(default=1, description="residual blocks at each resolution")
+    blocks: PositiveInt = Field(
+        default=1, description="residual blocks at each resolution; vectors, which have one, get one more"
+    )
     condition_width: PositiveInt | None = Field(
         default=None, description="numbers that tell blocks the noise level, and as many the code; none: by width"
     )
@@ -91,7 +95,10 @@ class EncoderSettings(_Frozen):
     """The network that reads a clean example."""
 
     kind: Literal["auto", "conv", "wideresnet", "vit", "mlp"] = Field(default="auto", description="auto: conv, or mlp")
-    width: PositiveInt = Field(default=16, description="channels of the first stage; units of a layer are 8 times it")
+    width: PositiveInt = Field(
+        default=16,
+        description="channels of conv's first stage; a layer of mlp has 8 times as many units, a token of vit 4",
+    )
     depth: PositiveInt | None = Field(
         default=None,
         description="layers of vit and mlp, 4 if none; of wideresnet, 10, 16, 22 or 28 (6 n + 4), 28 if none",

@@ -65,6 +65,11 @@ def mix(*numbers: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
 
 
+def piece_seed(seed: int, number: int) -> int:
+    """The seed of batch `number` of a whole split. It is older than `mix` and stays, so that numbers of runs stay."""
+    return seed * 1_000_003 + number
+
+
 @dataclass(frozen=True)
 class Draws:
     """The random numbers of one step, the same however the batch is cut into parts.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from diffrep.denoising import terms
 from diffrep.errors import UserError
 from diffrep.evaluation import mutual_information as mutual
 from diffrep.evaluation.bound import active_units
+from diffrep.evaluation.encoding import encode_split
 from diffrep.evaluation.mutual_information import Information
 from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion_decoder import DiffusionDecoder
@@ -161,15 +162,7 @@ def mutual_information(
 
     UserError where there is no code, or the code is deterministic, so that I(x; z) is not finite.
     """
-    codes = []
-    with evaluating(model) as device:
-        for chunk in batches(examples, batch, seed, device):
-            codes.append(model.encode(chunk.x, t))
-    spreads = [code.spread for code in codes if code.spread is not None]
-    mean, spread = torch.cat([code.mean for code in codes]), torch.cat(spreads) if spreads else None
-    return mutual.mutual_information(
-        replace(codes[0], mean=mean, spread=spread), Draws.of(seed, mean.device), codes_per_example
-    )
+    return mutual.mutual_information(encode_split(model, examples, t, batch), Draws.of(seed), codes_per_example)
 
 
 @torch.no_grad()

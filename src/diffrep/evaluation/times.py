@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.data import Examples
-from diffrep.data.batches import batches
 from diffrep.errors import UserError
-from diffrep.models.base import Model, evaluating
+from diffrep.evaluation.encoding import encode_batches
+from diffrep.models.base import Model
 from diffrep.probes import linear
 from diffrep.probes.fitting import Labelled, cross_entropy, fit, predicted
 from diffrep.probes.mlp import BATCH, RATE, perceptron
@@ -51,12 +51,8 @@ def codes_over_times(
     """(N, k, d) mean codes at each of `times`; UserError for a code that does not depend on t."""
     if not model.timed:
         raise UserError("this code is the same at all t, so there is nothing to combine; train tdrl or tvdrl for that.")
-    parts = []
-    with evaluating(model) as device:
-        for chunk in batches(examples, batch, 0, device):
-            parts.append(torch.stack([model.encode(chunk.x, t).mean for t in times], 1).cpu())
-            progress(len(chunk))
-    return torch.cat(parts)
+    encoded = encode_batches(model, examples, times, batch, progress=progress)
+    return torch.cat([torch.stack([code.mean for code in codes], 1).cpu() for _, codes in encoded])
 
 
 class Recurrent(nn.Module):

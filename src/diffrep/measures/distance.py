@@ -21,7 +21,7 @@ from diffrep.runs.directory import form
 from diffrep.runs.records import DISTANCE, SAMPLES, weights_digest
 from diffrep.runs.results import DistanceFile
 from diffrep.runs.run import Run, load
-from diffrep.shapes import Draws
+from diffrep.shapes import Draws, piece_seed
 from diffrep.training.checkpoints import BrokenFile, load_tensors, save_tensors
 
 CHUNK = 100  # samples that are drawn at once and kept in one file
@@ -105,7 +105,7 @@ def sampled(
             path = folder / f"{number:05d}.safetensors"
             stored = _kept(path, of)
             if stored is None:
-                draws = Draws.of(seed * 1_000_003 + number, device)
+                draws = Draws.of(piece_seed(seed, number), device)
                 stored = _levels(run.model.sample(CHUNK, draws, sampler, steps).cpu(), run.card.bins)
                 save_tensors(path, {"samples": stored}, of)
             chunks.append(grid.x(stored))

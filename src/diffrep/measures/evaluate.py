@@ -12,6 +12,7 @@ from diffrep.data import Examples, Splits
 from diffrep.data.batches import batches
 from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
+from diffrep.evaluation.encoding import encode_split
 from diffrep.evaluation.refine import PROTOCOL, refined
 from diffrep.models.base import Model, evaluating
 from diffrep.probes import linear
@@ -92,12 +93,7 @@ def codes(
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
     """(N, d) mean codes of a split, in order; t for a time-conditioned code."""
-    means = []
-    with evaluating(model) as device:
-        for chunk in batches(examples, batch, 0, device):
-            means.append(model.encode(chunk.x, t).mean.cpu().numpy())
-            progress(len(chunk))
-    return np.concatenate(means)
+    return encode_split(model, examples, t, batch, progress).mean.numpy()
 
 
 def _bound(run: Run, test: Examples, levels: int, progress: Progress) -> Bounded:

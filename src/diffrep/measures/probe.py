@@ -58,7 +58,7 @@ def probe(
     parts = [splits.train, splits.valid, splits.test]
     targets, numbers = _targets([_column(part, labels) for part in parts], labels or "label", names)
     chosen = protocols(names, few, draws, seed, numbers)
-    model.encode(splits.test.batch(torch.tensor([0])).x.to(run.device), t)  # or it says why not
+    model.need_code(t)
     rows = labelled_first(_known(targets[0]), most)
     parts[0], targets[0] = splits.train.subset(torch.from_numpy(rows)), targets[0][rows]
     weights = weights_digest(model.state_dict())

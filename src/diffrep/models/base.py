@@ -95,18 +95,22 @@ class Model(nn.Module, ABC):
 
         UserError where there is no code, or where the code does not depend on t.
         """
+        return self.need_code(t)(x, self.code_log_snr(t, len(x), x.device))
+
+    def need_code(self, t: object = None) -> Posterior:
+        """q(z | x, t); UserError where there is no code, or where a t is given and the code does not depend on it."""
         if self.posterior is None:
             raise UserError("this method has no code; train one that has (`diffrep methods` lists them)")
-        return self.posterior(x, self.code_log_snr(t, len(x), x.device))
+        if t is not None and not self.timed:
+            raise UserError("this code does not depend on t; leave t out, or train tdrl or tvdrl")
+        return self.posterior
 
     def code_log_snr(self, t: float | Time | None, n: int, device: torch.device) -> Time | None:
         """The log-SNRs (n,) at which a time-conditioned encoder reads n examples; None where it reads no time."""
-        if self.timed and self.diffusion is not None:
-            at = torch.as_tensor(0.5 if t is None else t, dtype=torch.float32, device=device).expand(n)
-            return self.diffusion.noise.log_snr(at)
-        if t is not None:
-            raise UserError("this code does not depend on t; leave t out, or train tdrl or tvdrl")
-        return None
+        if not self.timed or self.diffusion is None:
+            return None
+        at = torch.as_tensor(0.5 if t is None else t, dtype=torch.float32, device=device).expand(n)
+        return self.diffusion.noise.log_snr(at)
 
     @torch.no_grad()
     def decode(
@@ -167,43 +171,62 @@ class Model(nn.Module, ABC):
         }
 
     @torch.no_grad()
-    def sample(self, n: int, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50) -> Data:
+    def sample(self, n: int, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50, seed: int = 0) -> Data:
         """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder.
 
-        A time-conditioned code has no prior over its whole path: its decoder goes without (the null code).
+        The same call gives the same examples: their random numbers are `draws`, or made from `seed`. A time-conditioned
+        code has no prior over its whole path, so its decoder goes without one (the null code).
         """
-        draws = draws or self._draws()
+        draws = self._draws(draws, seed)
         z = None if self.prior is None or self.timed else self.prior.sample(n, draws)
         return self.decode(z, n, draws, sampler, steps)
 
     @torch.no_grad()
     def reconstruct(
-        self, x: Data, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50, per_code: int = 1
+        self,
+        x: Data,
+        draws: Draws | None = None,
+        sampler: str = "dpm",
+        steps: int = 50,
+        per_code: int = 1,
+        seed: int = 0,
     ) -> Tensor:
-        """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise."""
+        """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise.
+
+        draws, seed: as in `sample`.
+        """
         x = x.repeat_interleave(per_code, 0)
-        return self.decode(self.code_path(x), len(x), draws or self._draws(), sampler, steps)
+        return self.decode(self.code_path(x), len(x), self._draws(draws, seed), sampler, steps)
 
     @torch.no_grad()
     def reconstruct_exactly(self, x: Data, steps: int = 100) -> Data:
         """Like x: decoded from its code, if it has one, and its own noise; off by the error of the steps alone."""
         path = self.code_path(x) if self.has_code else None
-        return self.decode(path, len(x), self._draws(), "heun", steps, x_1=self.invert(x, steps))
+        return self.decode(path, len(x), self._draws(None, 0), "heun", steps, x_1=self.invert(x, steps))
 
     @torch.no_grad()
     def interpolate(
-        self, a: Tensor, b: Tensor, points: int = 8, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50
+        self,
+        a: Tensor,
+        b: Tensor,
+        points: int = 8,
+        draws: Draws | None = None,
+        sampler: str = "dpm",
+        steps: int = 50,
+        seed: int = 0,
     ) -> Tensor:
-        """(points, *shape): from codes on the straight line between those of a and b (*shape), all from one x_1."""
-        draws = draws or self._draws()
+        """(points, *shape): from codes on the straight line between those of a and b (*shape), all from one x_1.
+
+        draws, seed: as in `sample`.
+        """
+        draws = self._draws(draws, seed)
         share = torch.linspace(0, 1, points, device=a.device)[:, None]
         from_a, from_b = (self.code_path(x.expand(points, *self.shape)) for x in (a, b))
         x_1 = draws.normal(1, *self.shape).expand(points, *self.shape)
         return self.decode(lambda t: torch.lerp(from_a(t), from_b(t), share), points, draws, sampler, steps, x_1=x_1)
 
-    def _draws(self) -> Draws:
-        """The random numbers of a call that was given none: always the same."""
-        return Draws.of(0, next(self.parameters()).device)
+    def _draws(self, draws: Draws | None, seed: int) -> Draws:
+        return Draws.of(seed, next(self.parameters()).device) if draws is None else draws
 
     def code_path(self, x: Data) -> CodePath:
         """The mean code of x (B, *shape) as a function of t; constant unless the code is time-conditioned."""

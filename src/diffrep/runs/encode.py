@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from diffrep.codes.posteriors import Code
 from diffrep.data import Examples
-from diffrep.data.batches import batches
 from diffrep.errors import UserError
+from diffrep.evaluation.encoding import encode_batches
 from diffrep.files import writing
-from diffrep.models.base import Model, evaluating
+from diffrep.models.base import Model
 
 
 @torch.no_grad()
@@ -38,7 +39,7 @@ def embed(
     if len(examples) < parts:
         raise UserError(f"{len(examples)} examples are too few for {parts} processes: start fewer of them.")
     for t in times or (None,):
-        model.encode(examples.batch(torch.tensor([0])).x.to(next(model.parameters()).device), t)  # or it says why not
+        model.need_code(t)
     if parts > 1:
         path = path.with_name(f"{path.stem}-{part:05d}-of-{parts:05d}{path.suffix or '.parquet'}")
     mine = torch.arange(len(examples)).tensor_split(parts)[part]
@@ -47,13 +48,10 @@ def embed(
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with evaluating(model) as device:
-                for chunk in batches(examples.subset(mine), batch, 0, device):
-                    rows = mine[chunk.index.cpu()]
-                    table = pa.table(_columns(model, chunk.x, rows, examples, times))
-                    writer = writer or pq.ParquetWriter(temporary, table.schema)
-                    writer.write_table(table)
-                    progress(len(chunk))
+            for chunk, codes in encode_batches(model, examples, times or (None,), batch, mine, progress):
+                table = pa.table(_columns(examples, chunk.index.cpu(), times or (None,), codes))
+                writer = writer or pq.ParquetWriter(temporary, table.schema)
+                writer.write_table(table)
             if writer is not None:
                 writer.close()
             os.replace(temporary, path)
@@ -63,14 +61,14 @@ def embed(
     return path
 
 
-def _columns(model: Model, x: torch.Tensor, rows: torch.Tensor, examples: Examples, times: tuple[float, ...]) -> dict:
+def _columns(examples: Examples, rows: torch.Tensor, times: Sequence[float | None], codes: Sequence[Code]) -> dict:
     columns: dict = {"index": pa.array(rows.tolist(), pa.int64())}
     if examples.ids is not None:
         columns["id"] = pa.array([examples.ids[i] for i in rows], pa.string())
     if examples.labels is not None:
         columns["label"] = pa.array(examples.labels.cpu()[rows].tolist(), pa.int64())
-    for t in times or (None,):
-        code, name = model.encode(x, t), "" if t is None else f"_t{t:.2f}"
+    for t, code in zip(times, codes, strict=True):
+        name = "" if t is None else f"_t{t:.2f}"
         columns[f"code{name}"] = _vectors(code.mean)
         if code.spread is not None:
             columns[f"spread{name}"] = _vectors(code.spread)

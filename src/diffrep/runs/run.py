@@ -14,10 +14,10 @@ from diffrep.budget import Budget
 from diffrep.codes.priors import Prior
 from diffrep.config import Settings
 from diffrep.data import Examples, Splits, Stream
-from diffrep.data.batches import batches
 from diffrep.errors import UserError
+from diffrep.evaluation.encoding import encode_batches
 from diffrep.methods.catalog import build, method
-from diffrep.models.base import Model, evaluating
+from diffrep.models.base import Model
 from diffrep.runs import records
 from diffrep.runs.diagnosis import Adviser
 from diffrep.runs.directory import (
@@ -153,9 +153,6 @@ def load(directory: str | Path, device: str = "auto") -> Run:
 def _fit_prior(model: Model, prior: Prior, examples: Examples) -> None:
     """Fit a prior that is fitted after training; one that was trained, or has nothing to fit, stays as it is."""
     index = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))[:PRIOR_EXAMPLES]
-    codes = []
-    with evaluating(model) as device:
-        for chunk in batches(examples.subset(index), 250, 0, device):
-            code = model.encode(chunk.x)
-            codes.append(code.sample(chunk.random.normal(*code.mean.shape)).cpu())
+    encoded = encode_batches(model, examples.subset(index), batch=250)
+    codes = [code.sample(chunk.random.normal(*code.mean.shape)).cpu() for chunk, (code,) in encoded]
     prior.fit(torch.cat(codes))
