@@ -81,6 +81,11 @@ def report_pictures(context, pages: dict[str, Path], folder: Path, axe: str | No
             seen = Watched(context, size, dark)
             seen.page.goto(path.resolve().as_uri())
             seen.page.screenshot(path=folder / f"{name}{kind}.png", full_page=kind == "")
+            if name == "report-image" and kind == "":
+                seen.page.locator("#where-the-code-helps figure").evaluate_all(
+                    "all => all.forEach(f => f.style.margin = 0)"
+                )
+                seen.page.locator("#where-the-code-helps").screenshot(path=folder / "where-the-code-helps.png")
             faults += [f"{name}{kind}: {fault}" for fault in (*seen.faults, *seen.axe(axe))]
             wide = seen.page.evaluate("document.documentElement.scrollWidth")
             faults += [f"{name}{kind} is {wide} pixels wide"] if wide > size["width"] else []
@@ -100,7 +105,7 @@ def explorer_pictures(context, address: str, name: str, folder: Path, axe: str |
         for tab in tabs if kind == "" else tabs[:1]:
             seen.page.click(f"button[role=tab]:has-text('{tab}')")
             seen.page.wait_for_timeout(1000)
-            seen.page.wait_for_function("!document.querySelector('.generating, .eta-bar')", timeout=60_000)
+            seen.page.wait_for_function("!document.body.innerText.includes('processing')", timeout=60_000)
             slug = tab.lower().replace(" ", "-")
             seen.page.screenshot(path=folder / f"{name}-{slug}{kind}.png", full_page=True)
             faults += [f"{name} {tab}{kind}: {fault}" for fault in seen.axe(axe)]

@@ -62,8 +62,7 @@ def serve(
             footer_links=[],
             app_kwargs={"middleware": [_alone()], "docs_url": None, "redoc_url": None},
             theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            css=style(),
-            head=NAMED,
+            head=f"<style>{style()}</style>{NAMED}",
         )
     except OSError as busy:
         raise UserError(f"port {port} is taken: give another one with --port.") from busy

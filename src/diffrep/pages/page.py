@@ -62,7 +62,7 @@ def joined(*parts: object) -> Markup:
 
 def code(*lines: str) -> Markup:
     """Commands as a shell takes them, which can be copied."""
-    return Markup("<pre><code>{}</code></pre>").format("\n".join(lines))
+    return Markup('<pre tabindex="0"><code>{}</code></pre>').format("\n".join(lines))
 
 
 def figure(content: object, caption: str = "", style: str = "") -> Markup:

@@ -112,9 +112,9 @@ def curves(series: Mapping[str, Points], x_label: str, y_label: str, label: str,
     low, high = padded(min(settled), max(settled))
     axes = Axes((min(xs), max(xs)), (min(low, 0.0) if zero else low, high), top=34)
     axes.frame(x_label, y_label, short)
-    for i, (name, points) in enumerate(known.items()):
+    for i, points in enumerate(known.values()):
         axes.line([(x, min(max(y, axes.y[0]), axes.y[1])) for x, y in points], f"line c{i % SERIES + 1}")
-        _legend(axes, i, len(known), name)
+    _legend(axes, list(known))
     return axes.svg(label)
 
 
@@ -157,8 +157,7 @@ def intervals(rows: Mapping[str, Mapping[str, tuple[float, float]]], x_label: st
                 f'<line class="line c{k + 1}" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/>'
                 f'<circle class="fill c{k + 1}" cx="{at:.1f}" cy="{y}" r="4.5"/></g>'
             )
-    for k, kind in enumerate(kinds):
-        _legend(axes, k, len(kinds), kind)
+    _legend(axes, kinds)
     return axes.svg(label)
 
 
@@ -258,7 +257,10 @@ def _share(part: float) -> str:
     return "under 1%" if 0 < part < 0.005 else f"{part:.0%}"
 
 
-def _legend(axes: Axes, i: int, of: int, name: str) -> None:
-    x = axes.left + i * (WIDTH - axes.left - axes.right) / max(of, 3)
-    axes.drawn.append(f'<rect class="fill c{i % SERIES + 1}" x="{x:.1f}" y="8" width="12" height="12" rx="2"/>')
-    axes.text(x + 17, 18.5, name)
+def _legend(axes: Axes, names: Sequence[str]) -> None:
+    """Names beside their colours in one line, from the left edge of the chart."""
+    x = 4.0
+    for i, name in enumerate(names):
+        axes.drawn.append(f'<rect class="fill c{i % SERIES + 1}" x="{x:.1f}" y="8" width="12" height="12" rx="2"/>')
+        axes.text(x + 17, 18.5, name)
+        x += 38 + 7.0 * len(name)
