@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test test-pages pictures docs lint house clean
+.PHONY: setup demo test test-fast test-pages pictures docs lint house clean
 
 setup: .venv/.ready
 
@@ -24,6 +24,9 @@ demo: setup
 
 test: setup lint
 	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+test-fast: setup
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-pages: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,browser]'

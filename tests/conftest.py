@@ -25,3 +25,10 @@ def checked(request):
     jaxtyping.config.update("jaxtyping_disable", loose)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_collection_modifyitems(items):
+    """Slow is what trains runs or starts processes, by what its module imports, and whatever is marked so."""
+    for item in items:
+        if any(hasattr(item.module, name) for name in ("run_of", "subprocess")):
+            item.add_marker("slow")

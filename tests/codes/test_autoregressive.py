@@ -15,6 +15,8 @@ from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.shapes import Batch, Draws
 
+pytestmark = pytest.mark.slow
+
 
 def codes(variables: int, classes: int) -> torch.Tensor:
     """Every code there is, (classes^variables, variables classes)."""

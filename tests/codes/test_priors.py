@@ -21,6 +21,8 @@ from diffrep.nets.encoders import MLPEncoder
 from diffrep.shapes import Batch, Draws
 from oracles import Gaussian, bound_nats, entropy, gaussian_kl
 
+pytestmark = pytest.mark.slow
+
 
 def fitted_normal(dim: int) -> FittedNormal:
     prior = FittedNormal(dim)

@@ -9,7 +9,7 @@ import torch
 
 from diffrep.data import Stream, load
 from diffrep.errors import UserError
-from samples import COLOUR, RNG, write_folder
+from samples import COLOUR, write_folder
 
 
 def indices(stream: Stream, start: int, count: int) -> list[list[int]]:
@@ -52,9 +52,9 @@ def test_workers_change_nothing(tmp_path, monkeypatch):
     """Worker processes read ahead the same batches, and starting them draws nothing from the global generator."""
     monkeypatch.setattr("diffrep.data.albums.SMALL", 0)
     part = load(write_folder(tmp_path, COLOUR)).train
-    alone = list(islice(Stream(part, batch=5, seed=1, flip=True).batches(10), 4))
+    alone = list(islice(Stream(part, batch=5, seed=1).batches(10), 4))
     state = torch.get_rng_state()
-    ahead = list(islice(Stream(part, batch=5, seed=1, flip=True, workers=2).batches(10), 4))
+    ahead = list(islice(Stream(part, batch=5, seed=1, workers=2).batches(10), 4))
     assert torch.equal(state, torch.get_rng_state())
     for a, b in zip(alone, ahead, strict=True):
         assert torch.equal(a.x, b.x) and torch.equal(a.index, b.index)
@@ -63,17 +63,3 @@ def test_workers_change_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot be read") as error:
         next(Stream(part, batch=5, seed=1, workers=1).batches(0))
     assert "Traceback" not in str(error.value)
-
-
-def test_flip_mirrors_half_of_the_examples():
-    """Each example is itself or its mirror image, about half of them, the same whatever the parts."""
-    part = load(COLOUR.repeat(30, 0)).train
-    batch = next(Stream(part, batch=200, seed=0, flip=True).batches(0))
-    plain = part.batch(batch.index).x
-    mirrored = torch.tensor([torch.equal(a, b.flip(-1)) for a, b in zip(batch.x, plain, strict=True)])
-    assert all(torch.equal(batch.x[i], plain[i]) for i in (~mirrored).nonzero()[:, 0])
-    assert 60 < mirrored.sum() < 140  # 100 +- 7
-    half = next(Stream(part, batch=200, seed=0, flip=True, part=1, parts=2).batches(0))
-    assert torch.equal(half.x, batch.x[100:])
-    with pytest.raises(UserError, match="flip"):
-        Stream(load(RNG.normal(size=(9, 3))).train, batch=2, seed=0, flip=True)

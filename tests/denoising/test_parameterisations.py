@@ -69,13 +69,12 @@ def test_the_ideal_output_gives_x_back(kind, process, t):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_score_and_v_of_a_prediction(process):
-    """At the truth, score = -(x_t - alpha x) / sigma^2 and v = (alpha eps - sigma x) / sqrt(alpha^2 + sigma^2)."""
+def test_score_of_a_prediction(process):
+    """At the truth, score = -(x_t - alpha x) / sigma^2, whichever of x and eps is said."""
     x, eps, x_t, alpha, sigma = noisy(PROCESSES[process], 0.4)
     a, s = alpha.flatten(), sigma.flatten()
     for prediction in (Prediction.from_x(x, x_t, a, s), Prediction.from_eps(eps, x_t, a, s)):
         torch.testing.assert_close(prediction.score, (alpha * x - x_t) / sigma**2)
-        torch.testing.assert_close(prediction.v, (alpha * eps - sigma * x) / (alpha**2 + sigma**2).sqrt())
         torch.testing.assert_close(prediction.x, x, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(prediction.eps, eps, rtol=1e-6, atol=1e-6)
 

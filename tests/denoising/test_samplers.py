@@ -19,7 +19,6 @@ from diffrep.denoising.samplers import (
     heun,
     predictor_corrector,
     sample,
-    start,
     step_named,
     times,
 )
@@ -73,8 +72,7 @@ def test_every_sampler_reaches_the_data(name, noise, gaussian):
 def test_every_process_can_be_sampled(any_noise, gaussian):
     """Where alpha and sigma are anything (sub-VP is not variance preserving, the learned gamma not linear) too."""
     x_1 = gaussian.draw_noisy(any_noise, 1.0, batch=4000)
-    for spacing in ("log_snr", "t"):
-        grid = times(any_noise, 300, spacing=spacing)
+    for grid in (times(any_noise, 300), torch.linspace(1, 0, 301).double()):  # even in log-SNR, or in t
         x = sample(gaussian.denoiser(any_noise), any_noise, x_1, ancestral, grid, Draws.of(1))
         assert_moments(x, gaussian.mean, gaussian.covariance, errors=5.5)
 
@@ -251,21 +249,11 @@ def test_the_last_step_takes_the_remaining_noise_away(gaussian):
 
 
 def test_times_are_even_where_they_say(any_noise):
-    """steps + 1 falling times from start to 0, even in log-SNR or in t."""
-    even = times(any_noise, 8, spacing="t", start=0.8)
-    torch.testing.assert_close(even, torch.linspace(0.8, 0, 9, dtype=torch.float64))
+    """steps + 1 falling times from start to 0, even in log-SNR."""
     grid = times(any_noise, 8, start=0.8)
     assert (grid[0], grid[-1], len(grid)) == (0.8, 0.0, 9) and (grid.diff() < 0).all()
     gaps = any_noise.log_snr(grid).detach().diff()
     torch.testing.assert_close(gaps, gaps.mean().expand(8), rtol=2e-3, atol=0)
-
-
-def test_start_has_the_variance_of_the_process(any_noise):
-    """x_1 is N(0, start_scale^2), in the process's precision and on its device."""
-    x_1 = start(any_noise, 5000, (2, 3), Draws.of(0))
-    assert x_1.shape == (5000, 2, 3) and x_1.dtype == torch.float64
-    scale = any_noise.start_scale().detach()
-    assert_moments(x_1 / scale, torch.zeros(6).double(), torch.eye(6).double())
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -353,8 +341,6 @@ def test_mistakes_are_named(gaussian):
     noise, x_1 = VP(), torch.zeros(1, 1, 2, 2)
     with pytest.raises(UserError, match=r"unknown sampler 'dim'. Did you mean 'ddim'?"):
         step_named("dim")
-    with pytest.raises(UserError, match="unknown spacing"):
-        times(noise, 5, spacing="snr")
     with pytest.raises(UserError, match="at least one step, got 0"):
         times(noise, 0)
     with pytest.raises(UserError, match=r"in \(0, 1\], got 1.5"):

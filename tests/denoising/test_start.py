@@ -32,6 +32,8 @@ from oracles import (
     examples_of,
 )
 
+pytestmark = pytest.mark.slow
+
 NOISES = [LinearGamma(-9.0, 0.5), VE(0.05, 1.5)]
 
 

@@ -33,6 +33,8 @@ from oracles import (
     gaussian_kl,
 )
 
+pytestmark = pytest.mark.slow
+
 ENDS = (-9.0, 5.0)
 
 

@@ -13,6 +13,8 @@ from diffrep.methods.parts import Facts
 from diffrep.probes.few_labels import drawn, few_labels
 from diffrep.probes.fitting import accuracy
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["encoder.width=8", "decoder.width=8", "code.dim=4"]
 
 

@@ -30,6 +30,8 @@ from oracles import (
     profile_nats,
 )
 
+pytestmark = pytest.mark.slow
+
 ENDS = (-9.0, 5.0)
 TRUTH = LinearGaussian.of(6, 3)
 

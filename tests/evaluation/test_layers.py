@@ -19,6 +19,8 @@ from diffrep.probes.linear import linear
 from diffrep.shapes import Draws
 from oracles import examples_of
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (1, 8, 8)
 SMALL = ["decoder.width=8", "encoder.width=8", "code.dim=4"]
 

@@ -11,6 +11,8 @@ from diffrep.evaluation.pseudo_labels import balanced, composite, pseudo_labels,
 from diffrep.probes.fitting import accuracy
 from diffrep.probes.neighbours import neighbour_graph, spread_labels
 
+pytestmark = pytest.mark.slow
+
 
 def two_clusters(size: int = 40, apart: float = 10.0):
     """Features around two directions, and their classes."""

@@ -22,6 +22,8 @@ from diffrep.nets.encoders import MLPEncoder
 from diffrep.shapes import Batch, Draws
 from oracles import ExactConditional, ExactPosterior, LinearGaussian, examples_of
 
+pytestmark = pytest.mark.slow
+
 TRUTH = LinearGaussian.of(6, 3)
 
 

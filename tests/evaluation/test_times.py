@@ -13,6 +13,8 @@ from diffrep.methods.parts import Facts
 from diffrep.probes.linear import linear
 from oracles import examples_of
 
+pytestmark = pytest.mark.slow
+
 
 def parts_of(times: int = 2, sizes=(400, 150, 200)):
     """Codes (N, k, 2) whose first number at each time is the sign of one bit; the class is all the bits together."""

@@ -10,6 +10,8 @@ from diffrep.methods.catalog import METHODS, build, method
 from diffrep.methods.parts import Facts
 from diffrep.shapes import Batch, Draws
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "decoder.width=4",
     "decoder.multipliers=[1, 2]",

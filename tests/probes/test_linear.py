@@ -14,6 +14,8 @@ from diffrep.probes.mlp import mlp
 from diffrep.probes.neighbours import knn
 from diffrep.probes.protocols import protocols
 
+pytestmark = pytest.mark.slow
+
 SIZES = (120, 150, 200)
 CLASSIFIERS = [linear, svm, knn, lambda *parts: mlp(*parts, epochs=4)]
 

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from diffrep.probes.linear import linear
 from diffrep.probes.mlp import mlp
 
+pytestmark = pytest.mark.slow
+
 
 def rings(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two classes, one around the other: no plane parts them."""

@@ -16,6 +16,8 @@ from diffrep.studies import benchmark as judge
 from diffrep.studies.benchmark import RESERVE, benchmark
 from runs_at_hand import diffrep, one_sentence
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("train.batch=32", "decoder.width=4", "encoder.width=4", "code.dim=4")
 
 

@@ -11,6 +11,8 @@ from diffrep.studies import figures
 from diffrep.studies.row import Row
 from runs_at_hand import diffrep, one_sentence
 
+pytestmark = pytest.mark.slow
+
 SMALL = [word for change in ("train.batch=32", "encoder.width=4", "code.dim=4") for word in ("--set", change)]
 
 

@@ -20,6 +20,8 @@ from diffrep.studies.plan import expand, plan
 from diffrep.studies.study import study
 from runs_at_hand import diffrep, one_sentence
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["train.batch=32", "decoder.width=4", "encoder.width=4", "code.dim=4"]
 MEASURED = ["bound", "probes", "information", "factors", "appearance"]
 RUNS = [{"name": "A code", "method": "vae-vdm", "twin": True}]

@@ -8,6 +8,8 @@ from diffrep.methods.catalog import METHODS, build
 from diffrep.methods.parts import Facts
 from diffrep.studies.twin import STEP, parameters, twin
 
+pytestmark = pytest.mark.slow
+
 GREY, VECTOR = Facts((1, 16, 16), 256), Facts((12,), None)
 CASES = [
     (GREY, "vae-vdm", ["decoder.width=4", "encoder.width=24", "code.dim=64"]),

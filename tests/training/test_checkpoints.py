@@ -14,6 +14,8 @@ from diffrep.errors import UserError
 from diffrep.training.checkpoints import BrokenFile, Checkpoints, load_tensors, load_weights, save_tensors
 from diffrep.training.ema import EMA
 
+pytestmark = pytest.mark.slow
+
 TENSORS = {
     "w": torch.randn(3, 4, 5, 6).to(memory_format=torch.channels_last),
     "n": torch.tensor(7),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffrep.data.examples import Examples
 from diffrep.errors import UserError
-from diffrep.shapes import Batch, expand
+from diffrep.shapes import Batch
 
 
 class Stream:
@@ -22,8 +21,7 @@ class Stream:
     runs of it. So a stream can start anywhere, and parts (processes, accumulated pieces) together see what one would.
 
     batch: examples of all parts together. workers: processes that read ahead for lazily read sets; sets in memory are
-    indexed on their device and need none. flip: mirrors the last axis of every other example, by chance. The batches
-    are the same whatever the number of workers.
+    indexed on their device and need none. The batches are the same whatever the number of workers.
     """
 
     def __init__(
@@ -34,15 +32,12 @@ class Stream:
         part: int = 0,
         parts: int = 1,
         workers: int = 0,
-        flip: bool = False,
     ):
         if batch < 1 or batch % parts:
             raise UserError(f"a batch of {batch} cannot be cut into {parts} equal parts: give a multiple of {parts}.")
-        if flip and len(examples.shape) < 2:
-            raise UserError(f"flip mirrors pictures and {examples.name} holds vectors: leave it out.")
         self.examples, self.size, self.seed, self.part, self.parts = examples, batch, seed, part, parts
-        self.workers, self.flip = workers if examples.lazy else 0, flip
-        self._kept: tuple[int, Tensor, Tensor] | None = None
+        self.workers = workers if examples.lazy else 0
+        self._kept: tuple[int, Tensor] | None = None
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches from `start` on, the number of examples that all parts have seen before. Each holds batch / parts."""
@@ -65,31 +60,24 @@ class Stream:
     def at(self, start: int) -> Batch:
         """This part's share of the batch that starts at position `start`."""
         share = self.size // self.parts
-        index, mirrored = self._places(start + self.part * share, share)
-        batch = self.examples.batch(index)
-        if not self.flip:
-            return batch
-        mirror = expand(mirrored.to(batch.x.device), batch.x)
-        return replace(batch, x=torch.where(mirror, batch.x.flip(-1), batch.x))
+        return self.examples.batch(self._places(start + self.part * share, share))
 
-    def _places(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Positions in the data, and whether to mirror, of the stream's positions [first, first + count)."""
+    def _places(self, first: int, count: int) -> Tensor:
+        """Positions in the data of the stream's positions [first, first + count)."""
         total, pieces = len(self.examples), []
         while count:
             epoch, offset = divmod(first, total)
-            order, mirrored = self._order(epoch)
             take = min(count, total - offset)
-            pieces.append((order[offset : offset + take], mirrored[offset : offset + take]))
+            pieces.append(self._order(epoch)[offset : offset + take])
             first, count = first + take, count - take
-        return torch.cat([order for order, _ in pieces]), torch.cat([mirrored for _, mirrored in pieces])
+        return torch.cat(pieces)
 
-    def _order(self, epoch: int) -> tuple[Tensor, Tensor]:
+    def _order(self, epoch: int) -> Tensor:
         if self._kept is None or self._kept[0] != epoch:
             name = hashlib.sha256(f"{self.seed} {epoch}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(name[:7], "little"))
-            order = torch.randperm(len(self.examples), generator=generator)
-            self._kept = epoch, order, torch.rand(len(order), generator=generator) < 0.5
-        return self._kept[1], self._kept[2]
+            self._kept = epoch, torch.randperm(len(self.examples), generator=generator)
+        return self._kept[1]
 
 
 class _Reader(Dataset):

@@ -23,22 +23,18 @@ class Prediction:
 
     @classmethod
     def from_x(cls, x: Data, x_t: Data, alpha: Time, sigma: Time) -> Prediction:
+        """Of a denoiser that says x; eps follows."""
         return cls(x, (x_t - expand(alpha, x) * x) / expand(sigma, x), alpha, sigma)
 
     @classmethod
     def from_eps(cls, eps: Data, x_t: Data, alpha: Time, sigma: Time) -> Prediction:
+        """Of a denoiser that says eps; x follows."""
         return cls((x_t - expand(sigma, eps) * eps) / expand(alpha, eps), eps, alpha, sigma)
 
     @property
     def score(self) -> Data:
         """grad log p_t(x_t) = -eps / sigma."""
         return -self.eps / expand(self.sigma, self.eps)
-
-    @property
-    def v(self) -> Data:
-        """alpha eps - sigma x (Salimans and Ho 2022), for any process divided by sqrt(alpha^2 + sigma^2)."""
-        scale = (self.alpha**2 + self.sigma**2).sqrt()
-        return expand(self.alpha / scale, self.x) * self.eps - expand(self.sigma / scale, self.x) * self.x
 
 
 class Denoiser(nn.Module):

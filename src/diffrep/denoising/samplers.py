@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from diffrep.denoising.denoiser import Prediction
 from diffrep.denoising.noise import Noise
 from diffrep.errors import UserError, unknown
-from diffrep.shapes import Data, Draws, Shape, Time
+from diffrep.shapes import Data, Draws, Time
 
 Denoise = Callable[[Data, Time], Prediction]  # (x_t, t) -> Prediction; a code, where there is one, is already inside
 
@@ -60,18 +59,14 @@ class State:
 Step = Callable[[Denoise, State, Level, Level, Draws | None], State]  # from level t to level s, with its random numbers
 
 
-def times(noise: Noise, steps: int, spacing: Literal["log_snr", "t"] = "log_snr", start: float = 1.0) -> Tensor:
-    """The steps + 1 times of a walk, falling from `start` to 0: even in log-SNR, or even in t; (steps + 1,)."""
+def times(noise: Noise, steps: int, start: float = 1.0) -> Tensor:
+    """The steps + 1 times of a sampler, falling from `start` to 0, even in log-SNR; (steps + 1,)."""
     if steps < 1:
         raise UserError(f"sampling expects at least one step, got {steps}. Pass --steps 1 or more.")
     if not 0 < start <= 1:
         raise UserError(f"sampling starts at a time in (0, 1], got {start}. Use 1 to start from pure noise.")
     scale = noise.start_scale().detach()
     even = torch.linspace(start, 0, steps + 1, device=scale.device, dtype=scale.dtype)
-    if spacing == "t":
-        return even
-    if spacing != "log_snr":
-        raise unknown("spacing", spacing, ["log_snr", "t"])
     with torch.no_grad():
         low, high = noise.log_snr(even[[0, -1]])
         inner = noise.time(low + (high - low) * (1 - even[1:-1] / start))
@@ -82,13 +77,6 @@ def times(noise: Noise, steps: int, spacing: Literal["log_snr", "t"] = "log_snr"
 def levels(noise: Noise, times: Tensor) -> list[Level]:
     """The noise levels at `times` (K,)."""
     return [Level(*numbers) for numbers in zip(times, *noise.log_scales(times), strict=True)]
-
-
-@torch.no_grad()
-def start(noise: Noise, batch: int, shape: Shape, draws: Draws) -> Data:
-    """x_1 (batch, *shape), from which sampling starts: a draw from N(0, start_scale^2 I)."""
-    scale = noise.start_scale()
-    return scale * draws.normal(batch, *shape).to(scale)
 
 
 @torch.no_grad()

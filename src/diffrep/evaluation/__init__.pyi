@@ -1,4 +1,5 @@
 from .bound import Bound as Bound
 from .information import Profile as Profile
+from .layers import of_diffusers as of_diffusers
 from .mutual_information import Information as Information
 from .refine import Refined as Refined

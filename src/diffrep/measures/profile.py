@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -148,7 +150,7 @@ def _code(run: Run, test: Examples, seen: Profile) -> Paid:
         "used_share": share,
         "used_share_se": error,
         "mutual_information": {**_between(found.lower, upper), "upper_from": "rate" if by_rate else "leave-one-out"},
-        "aggregate_gap": _between(rates - upper, rates - found.lower),
+        "aggregate_gap": _between(*replace(found, upper=upper).gap(rates)),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,6 @@ def few_labels(
     per_class: int,
     draws: int = 20,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> Result:
     """Logistic regression on `per_class` training examples of each class, drawn `draws` times; see `over_draws`.
 
@@ -42,7 +41,6 @@ def few_labels(
     right = []
     for rows in drawn(y, per_class, draws, seed):
         right.append(regression(x[rows], y[rows]).predict(x_test) == y_test)
-        progress(1)
     return over_draws(
         np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, {"seed": seed, "strength": STRENGTH}
     )

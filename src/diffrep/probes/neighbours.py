@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from diffrep.errors import UserError
@@ -62,7 +60,6 @@ def spreading(
     per_class: int,
     draws: int = 20,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> Result:
     """A few labels of each class, spread over the graph of neighbours of train and test (Zhou et al. 2004).
 
@@ -81,7 +78,6 @@ def spreading(
         scores = spread_labels(graph, seeds)[len(x) + asked]
         predicted = np.where(scores.max(1) > 0, classes[scores.argmax(1)], -1)
         right.append(predicted == y_test[asked])
-        progress(1)
     count = per_class * len(np.unique(y[y >= 0]))
     return over_draws(
         np.array(right), count, SPREADING, per_class, {"seed": seed, "neighbours": DEGREE, "alpha": ALPHA}
