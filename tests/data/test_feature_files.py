@@ -127,7 +127,7 @@ MISTAKES = {
     "short.npz": (dict(features=X, labels=Y[:9]), (), "200 features and there are 9 labels"),
     "nan.npz": (dict(features=X * np.nan, labels=Y), (), "finite"),
     "flat.npz": (dict(features=X[:, 0], labels=Y), (), "expected finite numbers (N, d)"),
-    "words.npz": (dict(features=X, labels=Y, split=np.array(["dev"] * 200)), (), "the split 'dev'"),
+    "words.npz": (dict(features=X, labels=Y, split=np.array(["other"] * 200)), (), "the split 'other'"),
     "column.npz": (dict(features=X, labels=Y, size=Y), ("--labels", "sise"), "Did you mean 'size'"),
     "file.npz": (dict(features=X), ("--labels", "none.npy"), "none.npy"),
     "t.npz": (dict(features=X, labels=Y), ("--t", "0.5"), "--t picks a column"),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.data.reading import Reading
 from diffrep.data.stores import Grid, Store
 from diffrep.errors import UserError
 from diffrep.shapes import Batch, Draws, Shape
@@ -23,7 +24,9 @@ class Examples:
     name: as the user gave it. split: "train", "valid" or "test". shape: of one example. bins: number of grey levels
     (256 for 8 bit), None when continuous. labels: (N,) int64, -1 where an example has none. ids: names of files or
     rows. factors: other columns, (N,) each. fingerprint: 16 hex digits over the examples and their order (labels stay
-    out), the same on every machine. scaling: mean and standard deviation (F,) of the features of a table.
+    out), the same on every machine. scaling: mean and standard deviation (F,) of the features of a table. reading: how
+    the data was read. rows: (N,) places in the source, None where they are 0, 1, ... own_split: (N,) the splits that
+    the source has.
     """
 
     name: str
@@ -39,6 +42,9 @@ class Examples:
     digests: np.ndarray = field(repr=False)  # (N, 32) uint8: SHA-256 of each example
     scaling: tuple[Tensor, Tensor] | None = None
     prepared: str = ""  # what was done to the numbers of a table, in words
+    reading: Reading = field(default_factory=Reading, repr=False)
+    rows: np.ndarray | None = field(default=None, repr=False)
+    own_split: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -72,6 +78,8 @@ class Examples:
             factors={name: column[rows] for name, column in self.factors.items()},
             fingerprint=fingerprint_of(self.shape, self.bins, self.digests[rows]),
             store=self.store.subset(index),
+            rows=rows if self.rows is None else self.rows[rows],
+            own_split=None if self.own_split is None else self.own_split[rows],
             digests=self.digests[rows],
         )
 

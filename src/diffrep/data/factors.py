@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from diffrep.data.raw import Raw
+from diffrep.data.reading import Reading
 from diffrep.data.values import of_array
 
 SIDE = 16  # pixels of a picture; everything is drawn at twice that and averaged
@@ -15,8 +17,18 @@ DRAWINGS = 4  # of each source digit
 TINT = 0.15  # how far the ink is from white: little, so that its hue is a fine factor
 
 
-@cache
-def digits_factors() -> Raw:
+@dataclass(frozen=True)
+class _Drawn:
+    """The pictures (7188, 3, 16, 16), and of each its split, its class, its source digit and its factors."""
+
+    pictures: np.ndarray
+    split: np.ndarray
+    classes: np.ndarray
+    source: np.ndarray
+    factors: dict[str, np.ndarray]
+
+
+def digits_factors(reading: Reading) -> Raw:
     """7,188 pictures (3, 16, 16) of 8 bit: each of scikit-learn's 1,797 digits drawn four times, and its class.
 
     Factors: `stroke` (width of the pen, 1.3 to 1.9 pixels), `hue` (of a light tint, 0 red to 2/3 blue) and `background`
@@ -25,6 +37,21 @@ def digits_factors() -> Raw:
     validation, with all their drawings.
     Whole-number arithmetic, frozen random numbers and single operations on float64: the same everywhere.
     """
+    drawn = _drawn()
+    values, reading = of_array(drawn.pictures, "digits-factors", replace(reading, layout="nchw"))
+    return Raw(
+        values,
+        replace(reading, label="class", split="arrays", factors=tuple(drawn.factors)),
+        split=drawn.split,
+        labels=drawn.classes.astype(object),
+        label_names=[str(k) for k in range(10)],
+        ids=[f"digit {digit} drawing {k % DRAWINGS}" for k, digit in enumerate(drawn.source)],
+        factors=drawn.factors,
+    )
+
+
+@cache
+def _drawn() -> _Drawn:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -39,14 +66,7 @@ def digits_factors() -> Raw:
         "background": random.uniform(0, 0.08, len(source)),
     }
     pictures = draw(digits.images.astype(np.int64), source, **factors)
-    return Raw(
-        of_array(pictures, "digits-factors"),
-        split=split[source],
-        labels=digits.target[source].astype(object),
-        label_names=[str(k) for k in range(10)],
-        ids=[f"digit {digit} drawing {k % DRAWINGS}" for k, digit in enumerate(source)],
-        factors=factors,
-    )
+    return _Drawn(pictures, split[source], digits.target[source], source, factors)
 
 
 def draw(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from diffrep.data.raw import LABELS, SPLITS
+from diffrep.data.names import LABELS, SPLITS
 from diffrep.errors import UserError, unknown
 
 FEATURES = ("features", "codes", "code", "embeddings", "x", "z")  # names of the features in an .npz

@@ -1,54 +1,110 @@
-"""Picture files: header, mode and pixels through Pillow, with errors that name the file."""
+"""Picture files: header, form and pixels through Pillow, with errors that name the file."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from diffrep.data import tiff
 from diffrep.errors import UserError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+}
+UNREAD = {".heic", ".heif", ".svg", ".psd", ".dcm", ".nef", ".cr2", ".dng", ".jp2", ".jxl", ".tga"}  # counted, and said
 MODES = {"L": (1, np.uint8), "RGB": (3, np.uint8), "RGBA": (4, np.uint8), "I;16": (1, np.uint16), "F": (1, np.float32)}
 _STORED_AS = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA", "I": "I;16", "F": "F"}
+ORIENTATION = 0x0112  # EXIF's tag; from 5 on width and height change places
+
+Size = tuple[int, ...]  # (height, width), or (depth, height, width)
 
 
-def header(encoded: str | bytes, name: str) -> tuple[str, tuple[int, int]]:
-    """(mode, (height, width)) without decoding. The mode is one of `MODES`: what the picture holds without loss.
+def form(mode: str) -> tuple[int, np.dtype]:
+    """(channels, type) of a mode: one of `MODES`, or such as "5 uint16" of a TIFF that Pillow does not read whole."""
+    if mode in MODES:
+        return MODES[mode][0], np.dtype(MODES[mode][1])
+    channels, kind = mode.split()
+    return int(channels), np.dtype(kind)
 
-    1-bit becomes grey; grey with alpha becomes RGBA; palettes and other colour spaces become RGB. Pillow gives colour
-    with 16 bits a channel as 8 bits, and of an animation the first frame.
+
+def header(encoded: str | bytes, name: str, upright: bool = True, size: Size | None = None) -> tuple[str, Size]:
+    """(mode, size) without decoding. The mode is one that `form` knows: what the picture holds without loss.
+
+    1-bit becomes grey; grey or a palette with alpha RGBA; palettes and other colour spaces become RGB. Of an animation
+    the first frame is read. upright: as its EXIF tag turns it. size: what it is to be brought to.
     """
     image = _opened(encoded, name)
-    return _mode(image), (image.height, image.width)
+    if image is None:
+        values = tiff.read(encoded, name)
+        return f"{len(values)} {values.dtype.name}", (values.shape[1:] if size is None else size)
+    height, width = (image.width, image.height) if upright and _turned(image) else (image.height, image.width)
+    return _mode(image, name), (size or (height, width))
 
 
-def decode(encoded: str | bytes, name: str, mode: str) -> np.ndarray:
-    """Pixels (C, H, W) in one of `MODES`: uint8, uint16 or float32. UserError where the picture is broken."""
-    return read(encoded, name, mode)[2]
+def decode(
+    encoded: str | bytes, name: str, mode: str, upright: bool = True, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Pixels (C, H, W) in a mode: uint8, uint16 or float32. UserError where the picture is broken."""
+    return read(encoded, name, mode, upright, size)[2]
 
 
-def read(encoded: str | bytes, name: str, mode: str) -> tuple[str, tuple[int, int], np.ndarray]:
-    """What `header` gives, which is the picture's own, and the pixels (C, H, W) brought to `mode`."""
+def read(
+    encoded: str | bytes, name: str, mode: str, upright: bool = True, size: tuple[int, int] | None = None
+) -> tuple[str, Size, np.ndarray]:
+    """What `header` gives, which is the picture's own, and the pixels (C, *size) brought to `mode`.
+
+    size: (height, width) that pictures are brought to: the largest centred part of that shape, averaged over areas.
+    """
     image = _opened(encoded, name)
-    own = _mode(image)
-    size = image.height, image.width
+    if image is None:
+        pixels = tiff.read(encoded, name)
+        own = f"{len(pixels)} {pixels.dtype.name}"
+        if size is not None:
+            raise UserError(f"{name} holds bands or pages, which data.size does not bring to one size: leave it out.")
+        return own, pixels.shape[1:], pixels
+    own = _mode(image, name)
     try:
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise _broken(name, str(error)) from error
+    if upright and _turned(image, load=True):
+        image = ImageOps.exif_transpose(image)
     if own == mode == "I;16":
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
             raise UserError(f"{name} holds values from {pixels.min()} to {pixels.max()}, expected 16 bit: convert it.")
-    else:
+    elif mode in MODES:
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    else:
+        raise UserError(f"{name} is {own} and the others are {mode}, expected one form: convert them all to the same.")
     pixels = pixels.astype(MODES[mode][1], copy=False)
-    return own, size, pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if size is not None:
+        pixels = _sized(pixels, size)
+    return own, pixels.shape[:2], pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def frames(encoded: str | bytes, name: str) -> int:
+    """How many frames an animation has; 1 for a picture."""
+    image = _opened(encoded, name)
+    return 1 if image is None else getattr(image, "n_frames", 1)
 
 
 def common_mode(modes: Sequence[str], names: Sequence[str]) -> str:
@@ -59,20 +115,21 @@ def common_mode(modes: Sequence[str], names: Sequence[str]) -> str:
     if present <= {"L", "RGB", "RGBA"}:
         return max(present, key=len)
     other = next(i for i, mode in enumerate(modes) if mode != modes[0])
-    words = {"I;16": "16-bit", "F": "floating-point"}
+    words = {"I;16": "16-bit", "F": "floating-point", "L": "8-bit", "RGB": "8-bit", "RGBA": "8-bit"}
     raise UserError(
-        f"{names[0]} is {words.get(modes[0], '8-bit')} and {names[other]} is {words.get(modes[other], '8-bit')}, "
+        f"{names[0]} is {words.get(modes[0], modes[0])} and {names[other]} is {words.get(modes[other], modes[other])}, "
         "expected one depth: convert them all to the same."
     )
 
 
-def common_size(sizes: Sequence[tuple[int, int]], names: Sequence[str]) -> tuple[int, int]:
-    """The (height, width) that all pictures share; UserError that names the first two that differ."""
+def common_size(sizes: Sequence[Size], names: Sequence[str]) -> Size:
+    """The size that all pictures share; UserError that names the first two that differ."""
     for i, size in enumerate(sizes):
         if size != sizes[0]:
+            first, second = ("x".join(map(str, reversed(one))) for one in (sizes[0], size))
             raise UserError(
-                f"{names[0]} is {sizes[0][1]}x{sizes[0][0]} and {names[i]} is {size[1]}x{size[0]} pixels, expected one "
-                "size: resize or crop them all to the same width and height."
+                f"{names[0]} is {first} and {names[i]} is {second} pixels, expected one size: "
+                f"data.size={min(sizes[0][-2:])} crops and resizes them all, or resize them yourself."
             )
     return sizes[0]
 
@@ -87,18 +144,72 @@ def digest(encoded: str | bytes, limit: int | None) -> bytes:
     return hashlib.sha256(size.to_bytes(8, "little") + content).digest()
 
 
-def _opened(encoded: str | bytes, name: str) -> Image.Image:
+def _opened(encoded: str | bytes, name: str) -> Image.Image | None:
+    """A picture whose pixels are still to be decoded; None for a TIFF of which Pillow would lose a part."""
     try:
-        return Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Pillow's, of odd tags
+            image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
     except UnidentifiedImageError as error:
+        if _is_tiff(encoded):
+            return None
         size = len(encoded) if isinstance(encoded, bytes) else os.path.getsize(encoded)
         raise _broken(name, "not a picture" if size else "it is empty") from error
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, Image.DecompressionBombError) as error:
+        if _is_tiff(encoded) and not isinstance(error, OSError):
+            return None
         raise _broken(name, str(error)) from error
+    return None if image.format == "TIFF" and not tiff.is_whole(image) else image
 
 
-def _mode(image: Image.Image) -> str:
+def _is_tiff(encoded: str | bytes) -> bool:
+    if isinstance(encoded, bytes):
+        return encoded[:4] in (b"II*\0", b"MM\0*")
+    with open(encoded, "rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*")
+
+
+def _mode(image: Image.Image, name: str) -> str:
+    if (
+        image.mode in ("RGB", "RGBA", "LA")
+        and image.format == "PNG"
+        and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    ):
+        raise UserError(
+            f"{name} has 16 bits a channel in colour, of which 8 would be lost: save it as TIFF or .npy, or as 8 bit."
+        )
+    if image.mode == "P" and "transparency" in image.info:
+        return "RGBA"
     return "I;16" if image.mode.startswith("I;16") else _STORED_AS.get(image.mode, "RGB")
+
+
+def _turned(image: Image.Image, load: bool = False) -> bool:
+    """Does its EXIF tag turn it (load: at all; else: so that width and height change places)?
+
+    A PNG without the chunk before its pixels is not decoded for it.
+    """
+    if image.format in ("PNG", "BMP", "GIF", "PPM") and "exif" not in image.info:
+        return False
+    tag = image.getexif().get(ORIENTATION, 1)
+    return tag > 1 if load else 5 <= tag <= 8
+
+
+def _sized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) or (H, W, C) -> `size`: the largest centred part of that shape, resized by averages over areas."""
+    height, width = pixels.shape[:2]
+    scale = min(height / size[0], width / size[1])
+    tall, wide = size[0] * scale, size[1] * scale
+    top, left = (height - tall) / 2, (width - wide) / 2
+    how = Image.Resampling.BOX if scale >= 1 else Image.Resampling.BILINEAR
+
+    def one(plane: np.ndarray) -> np.ndarray:
+        moved = Image.fromarray(plane.astype(np.float32)).resize(
+            (size[1], size[0]), how, box=(left, top, left + wide, top + tall)
+        )
+        values = np.asarray(moved)
+        return (np.rint(values) if pixels.dtype.kind in "iu" else values).astype(pixels.dtype)
+
+    return one(pixels) if pixels.ndim == 2 else np.stack([one(pixels[..., c]) for c in range(pixels.shape[2])], -1)
 
 
 def _broken(name: str, reason: str) -> UserError:

@@ -1,25 +1,20 @@
-"""A data set as its source gives it, before it is cut into splits; and the words for columns that sources share."""
+"""A data set as its source gives it, before it is cut into splits; and what its labels say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.data.names import in_order
+from diffrep.data.reading import Reading
 from diffrep.data.values import Values
-from diffrep.errors import UserError, unknown
+from diffrep.errors import UserError
 
-LABELS = ("label", "labels", "y", "Y", "target", "targets", "class", "fine_label", "bulk_labels")
-IDS = ("id", "ids", "name", "names", "file_name", "barcode", "barcodes", "index")
-SPLITS = {split: split for split in ("train", "valid", "test")} | {
-    "training": "train",
-    "validation": "valid",
-    "val": "valid",
-}
+MANY = 20  # classes from which on whole numbers must repeat to be classes
+REPEAT = 5  # examples for each of them, on average
 
 
 @dataclass(frozen=True)
@@ -27,35 +22,106 @@ class Raw:
     """N examples of all splits together, in the order of the source.
 
     split: (N,) of "train", "valid", "test" where the source has its own. labels: (N,) integers or words, None where
-    an example has none. skipped: files that could not be read.
+    an example has none. words: columns of words that are features. rows: (N,) places in the source. skipped: files
+    that could not be read.
     """
 
     values: Values
+    reading: Reading
     split: np.ndarray | None = None
     labels: np.ndarray | None = None
     label_names: list[str] | None = None
     ids: list[str] | None = None
     factors: dict[str, np.ndarray] = field(default_factory=dict)
+    words: dict[str, np.ndarray] = field(default_factory=dict)
+    rows: np.ndarray | None = None
     skipped: int = 0
 
-    def classes(self) -> tuple[Tensor | None, list[str] | None]:
-        """Labels (N,) int64 with their names: see `numbered`; None where no example has one."""
-        return (None, None) if self.labels is None else numbered(self.labels, self.label_names)
+    def classes(self) -> tuple[Tensor | None, list[str] | None, Reading]:
+        """Labels (N,) int64 with their names, and the reading with them; None where no example has one.
+
+        A run's reading numbers them as the run's; a class that the run does not know is -1, and said.
+        """
+        if self.labels is None:
+            return None, None, self.reading
+        missing = self.reading.missing_label
+        if missing is None and not self.reading.applied:
+            missing, doubt = missing_label(self.labels, self.label_names)
+            reading = replace(self.reading, missing_label=missing).said(*([doubt] if doubt else []))
+        else:
+            reading = self.reading
+        known = reading.classes if reading.applied else None
+        if known is None:
+            labels, names = numbered(self.labels, self.label_names, missing)
+            return labels, names, reading if names is None else replace(reading, classes=tuple(names))
+        place = {name: number for number, name in enumerate(known)}
+        present = _present(self.labels, missing)
+        called = [
+            _called(label, self.label_names) if here else "" for label, here in zip(self.labels, present, strict=True)
+        ]
+        strange = sorted({name for name, here in zip(called, present, strict=True) if here and name not in place})
+        if strange:
+            reading = reading.said(
+                f"{len(strange)} classes of {reading.source} are not among those of the training and get the label -1:"
+                f" {', '.join(strange[:5])}{', ...' if len(strange) > 5 else ''}."
+            )
+        numbers = [place.get(name, -1) if here else -1 for name, here in zip(called, present, strict=True)]
+        return torch.tensor(numbers, dtype=torch.int64), list(known), reading
 
 
-def numbered(labels: np.ndarray, label_names: list[str] | None = None) -> tuple[Tensor | None, list[str] | None]:
-    """Labels (N,) as `as_labels` gives them -> int64 with their names: names given are kept, others are the sorted
-    values; -1 is unlabelled, and so are empty words, NaN and None."""
-    present = np.array([label not in (None, "") and label == label and label != -1 for label in labels], bool)
-    found = sorted(set(labels[present].tolist()))
+def _called(label: object, names: list[str] | None) -> str:
+    """The name of a class as a source writes it."""
+    if names and isinstance(label, int) and 0 <= label < len(names):
+        return names[label]
+    return str(label)
+
+
+def _present(labels: np.ndarray, missing: int | None) -> np.ndarray:
+    return np.array(
+        [
+            label not in (None, "") and label == label and not (missing is not None and label == missing)
+            for label in labels
+        ],
+        bool,
+    )
+
+
+def missing_label(labels: np.ndarray, names: list[str] | None = None) -> tuple[int | None, str]:
+    """(-1, "") where -1 stands for "no label", (None, "") where it is a class, and a sentence where it may be either.
+
+    It is a class beside other negative numbers, and beside 1 alone (-1 and 1); it is none beside names of classes.
+    """
+    numbers = {label for label in labels.tolist() if isinstance(label, int) and not isinstance(label, bool)}
+    if -1 not in numbers:
+        return (-1, "")
+    if names:
+        return -1, ""
+    others = numbers - {-1}
+    if others == {1} or min(others, default=0) < 0:
+        return None, ""
+    if others == {0, 1}:
+        return -1, "The labels are -1, 0 and 1, and -1 was taken for no label: write them as words if it is a class."
+    return -1, ""
+
+
+def numbered(
+    labels: np.ndarray, label_names: list[str] | None = None, missing: int | None = -1
+) -> tuple[Tensor | None, list[str] | None]:
+    """Labels (N,) as `as_labels` gives them -> int64 with their names: names given are kept, others are the values in
+    order, numbers as numbers. Empty words, NaN, None and the number `missing` are unlabelled, -1."""
+    present = _present(labels, missing)
+    found = set(labels[present].tolist())
     if not found:
         return None, None
     if label_names and all(isinstance(k, int) and 0 <= k < len(label_names) for k in found):
-        place, names = {k: k for k in found}, label_names
+        place: dict = {k: k for k in found}
+        names = list(label_names)
     else:
-        place, names = {k: i for i, k in enumerate(found)}, [str(k) for k in found]
+        names = in_order(str(k) for k in found)
+        number = {name: i for i, name in enumerate(names)}
+        place = {k: number[str(k)] for k in found}
     numbers = [place[k] if here else -1 for k, here in zip(labels.tolist(), present, strict=True)]
-    return torch.tensor(numbers, dtype=torch.int64), list(names)
+    return torch.tensor(numbers, dtype=torch.int64), names
 
 
 def keep(raw: Raw, kept: np.ndarray, total: int) -> Raw:
@@ -66,32 +132,28 @@ def keep(raw: Raw, kept: np.ndarray, total: int) -> Raw:
         labels=None if raw.labels is None else raw.labels[kept],
         ids=None if raw.ids is None else [raw.ids[i] for i in kept],
         factors={name: column[kept] for name, column in raw.factors.items()},
+        rows=kept if raw.rows is None else raw.rows[kept],
         skipped=raw.skipped + total - len(kept),
     )
 
 
-def label_column_of(columns: Iterable[str], wanted: str | None) -> str | None:
-    """The column that holds the labels: the one asked for, or the first of the usual names; None without one."""
-    columns = list(columns)
-    if wanted is not None and not columns:
-        raise UserError(f"there is no label column {wanted!r}, and no column at all beside the examples: leave it out.")
-    if wanted is not None and wanted not in columns:
-        raise unknown("label column", wanted, columns)
-    return wanted or next((name for name in LABELS if name in columns), None)
-
-
-def split_of(name: str) -> str | None:
-    """ "train", "valid" or "test" where a file or folder name begins with such a word ("test-00000-of-00001")."""
-    word = PurePath(name).name.lower().replace("_", "-").replace(".", "-").split("-")[0]
-    return SPLITS.get(word)
-
-
 def is_class_column(values: np.ndarray) -> bool:
     """Words or whole numbers: a column of other numbers is a quantity and no label."""
+    if values.ndim != 1:
+        return False
     if values.dtype.kind != "f":
-        return True
+        return values.dtype.kind in "biuUSO"
     finite = values[np.isfinite(values)]
     return bool((finite == np.rint(finite)).all())
+
+
+def is_target(values: np.ndarray) -> bool:
+    """Whole numbers that hardly repeat: a quantity to be regressed on, such as a price, and no class."""
+    if values.dtype.kind not in "iuf":
+        return False
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    different = len(np.unique(known))
+    return different > MANY and len(known) < REPEAT * different
 
 
 def as_labels(values: np.ndarray, name: str) -> np.ndarray:
@@ -100,4 +162,8 @@ def as_labels(values: np.ndarray, name: str) -> np.ndarray:
         raise UserError(f"{name} cannot be labels (shape {values.shape}, {values.dtype}), expected (N,) whole numbers.")
     if values.dtype.kind == "f":
         values = np.array([int(v) if np.isfinite(v) else None for v in values], object)
-    return values.astype(object)
+    values = values.astype(object)
+    kinds = {isinstance(v, str) for v in values if v is not None and v == v}
+    if kinds == {True, False}:  # words beside numbers
+        values = np.array([None if v is None or v != v else str(v) for v in values], object)
+    return values

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.data.columns import expanded, fitted
 from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.raw import Raw
-from diffrep.data.readers import read
+from diffrep.data.readers.source import read
+from diffrep.data.reading import Reading
 from diffrep.data.stores import InMemory
 from diffrep.errors import UserError
 
@@ -33,6 +36,8 @@ def load(
     seed: int = 0,
     skip_bad: bool = False,
     label_column: str | None = None,
+    reading: Reading | None = None,
+    **how: Any,
 ) -> Splits:
     """Reads a data set and cuts it into splits.
 
@@ -41,6 +46,7 @@ def load(
     | "digits" | 1,797 digits of 8 x 8 with 17 grey levels, inside scikit-learn |
     | "digits-factors" | the same digits drawn anew with known stroke and colours: see `diffrep.data.factors` |
     | array or tensor, or (x, labels) | pictures, signals, volumes or tables: see `diffrep.data.values.of_array` |
+    | data frame, dictionary, data set, paths | see `diffrep.data.readers.objects` |
     | `.npy`, `.npz` | the same; in `.npz` x, images, data, counts or features, with y or labels; the rest: factors |
     | folder of pictures | flat, class folders, train/ valid/ test/, metadata.csv (file_name, label, factors) |
     | `.parquet`, folder of them | hub layout: pictures {bytes, path} and a ClassLabel, or numeric columns |
@@ -53,14 +59,18 @@ def load(
 
     valid, test: shares of the examples, at least one each; a split that the source has is kept, and what is missing
     is cut from its training split (valid is then a share of that). seed: of the cut. skip_bad: go on without pictures
-    that cannot be read. label_column: where the labels are, when not in a column of a usual name.
+    that cannot be read. label_column: where the labels are, when not in a column of a usual name. how: what else is
+    not to be guessed, see `Reading.asked`. reading: that of a run, in place of both. How the data was read, and what
+    was guessed, stands in `.train.reading`.
     UserError: a source that is missing, broken, of mixed sizes, of a wrong range, not finite, or under 3 examples.
     """
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise UserError(f"valid={valid} and test={test} are shares of the data: give two above 0 with a sum below 1.")
-    name, raw = read(source, label_column=label_column, skip_bad=skip_bad)
+    name, raw = read(source, reading or Reading.asked(label_column=label_column, **how), skip_bad)
     rows = cut(len(raw.values.digests), raw.split, name, valid, test, seed)
-    every = _examples(raw, name, _scaling(raw, rows["train"]))
+    if raw.split is None:
+        raw = replace(raw, reading=replace(raw.reading, split="cut"))
+    every = _examples(raw, name, rows["train"])
     train, valid_, test_ = (replace(every.subset(rows[split]), split=split) for split in ("train", "valid", "test"))
     return Splits(train, valid_, test_, raw.skipped)
 
@@ -71,21 +81,20 @@ def whole(
     skip_bad: bool = False,
     label_column: str | None = None,
     scaling: tuple[Tensor, Tensor] | None = None,
+    reading: Reading | None = None,
+    **how: Any,
 ) -> Examples:
     """All examples of a source, one or more, in its own order, as the split "all". See `load`.
 
-    scaling: mean and standard deviation (F,) that a table is standardised with, as a model was trained; its own
-    otherwise. UserError: those of `load`, or another number of features.
+    reading: that of a run, which is applied: nothing is guessed. scaling: mean and standard deviation (F,) that a table
+    is standardised with, as a model was trained; its own otherwise. UserError: those of `load`, or another number of
+    features.
     """
-    name, raw = read(source, label_column=label_column, skip_bad=skip_bad)
-    if not raw.values.table:
-        return _examples(raw, name, None)
-    features = raw.values.shape[0]
-    if scaling is not None and len(scaling[0]) != features:
-        raise UserError(
-            f"{name} has {features} features, expected {len(scaling[0])}: give the columns of the training."
-        )
-    return _examples(raw, name, scaling or _scaling(raw, torch.arange(len(raw.values.digests))))
+    asked = reading or Reading.asked(label_column=label_column, **how)
+    if scaling is not None:
+        asked = replace(asked, scaling=(tuple(scaling[0].tolist()), tuple(scaling[1].tolist())))
+    name, raw = read(source, asked, skip_bad)
+    return _examples(raw, name, torch.arange(len(raw.values.digests)))
 
 
 def cut(total: int, given: np.ndarray | None, name: str, valid: float, test: float, seed: int) -> dict[str, Tensor]:
@@ -108,22 +117,20 @@ def cut(total: int, given: np.ndarray | None, name: str, valid: float, test: flo
     return {**rows, "train": free.sort().values}
 
 
-def _scaling(raw: Raw, rows: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation (F,) of a table over `rows`, float32, 1 for a constant feature; None without one."""
-    if not raw.values.table:
-        return None
-    known = raw.values.store.raw(rows)
-    std = known.std(0, correction=0).float()
-    return known.mean(0).float(), torch.where(std > 0, std, torch.ones_like(std))
-
-
-def _examples(raw: Raw, name: str, scaling: tuple[Tensor, Tensor] | None) -> Examples:
-    """All examples as one set, standardised where they are a table."""
-    values, store = raw.values, raw.values.store
-    if scaling is not None:
+def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
+    """All examples as one set; a table is standardised as its reading says, or else by what it is over `rows`."""
+    values, store, scaling = raw.values, raw.values.store, None
+    if values.table:
+        if raw.reading.scaling is None:
+            raw = replace(raw, reading=fitted(raw, rows.numpy(), name))
+        table = torch.from_numpy(expanded(raw, name))
+        scaling = _scaling(raw.reading, table, rows, name)
         mean, std = (part.double() for part in scaling)
-        store = InMemory(((store.raw(torch.arange(len(values.digests))) - mean) / std).float())
-    labels, label_names = raw.classes()
+        store = InMemory(((table - mean) / std).float())
+        values = replace(values, shape=tuple(table.shape[1:]))
+    labels, label_names, reading = raw.classes()
+    if scaling is not None:
+        reading = replace(reading, scaling=(tuple(scaling[0].tolist()), tuple(scaling[1].tolist())))
     return Examples(
         name=name,
         split="all",
@@ -138,4 +145,21 @@ def _examples(raw: Raw, name: str, scaling: tuple[Tensor, Tensor] | None) -> Exa
         digests=values.digests,
         scaling=scaling,
         prepared=values.prepared,
+        reading=replace(reading, shape=tuple(values.shape)),
+        rows=raw.rows,
+        own_split=raw.split,
     )
+
+
+def _scaling(reading: Reading, table: Tensor, rows: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (F,): those of the reading, else over `rows`, float32, 1 for a constant feature."""
+    if reading.scaling is not None:
+        mean, std = (torch.tensor(part) for part in reading.scaling)
+        if len(mean) != table.shape[1]:
+            raise UserError(
+                f"{name} has {table.shape[1]} features, expected {len(mean)}: give the columns of the training."
+            )
+        return mean, std
+    known = table[rows]
+    std = known.std(0, correction=0).float()
+    return known.mean(0).float(), torch.where(std > 0, std, torch.ones_like(std))

@@ -18,7 +18,7 @@ HEAD = 2**16  # bytes of each example that the digest of a lazily read set looks
 
 @dataclass(frozen=True)
 class Grid:
-    """How stored numbers become x: `bins` grey levels as integers, or floats by slope * value + shift (bins None)."""
+    """How values become x: slope * value + shift is one of `bins` grey levels, or, with bins None, x itself."""
 
     bins: int | None
     slope: float = 1.0
@@ -28,7 +28,11 @@ class Grid:
         """A copy as a tensor: uint8 (up to 256 levels) or int32 levels; float32 on the scale of x otherwise."""
         if self.bins is None:
             return torch.from_numpy(np.array(values, dtype=np.float32, order="C")).mul_(self.slope).add_(self.shift)
-        return torch.from_numpy(np.array(values, dtype=np.uint8 if self.bins <= 256 else np.int32, order="C"))
+        kind = np.uint8 if self.bins <= 256 else np.int32
+        if (self.slope, self.shift) == (1.0, 0.0):
+            return torch.from_numpy(np.array(values, dtype=kind, order="C"))
+        level = np.rint(np.asarray(values, np.float64) * self.slope + self.shift)
+        return torch.from_numpy(np.ascontiguousarray(level.clip(0, self.bins - 1).astype(kind)))
 
     def x(self, stored: Tensor) -> Tensor:
         """Level k of `bins` -> 2 (k + 1/2) / bins - 1, in (-1, 1); floats are on that scale already."""
@@ -97,15 +101,27 @@ class Encoded(Store):
 
     lazy = True
 
-    def __init__(self, encoded: Sequence[str | bytes], names: Sequence[str], mode: str, grid: Grid, rows: Tensor):
+    def __init__(
+        self,
+        encoded: Sequence[str | bytes],
+        names: Sequence[str],
+        mode: str,
+        grid: Grid,
+        rows: Tensor,
+        upright: bool = True,
+        size: tuple[int, int] | None = None,
+    ):
         self.encoded, self.names, self.mode, self.grid, self.rows = encoded, names, mode, grid, rows
+        self.upright, self.size = upright, size
 
     def raw(self, index: Tensor) -> Tensor:
         places = self.rows[index.cpu()].tolist()
-        return self.grid.store(np.stack([decode(self.encoded[i], self.names[i], self.mode) for i in places]))
+        read = (decode(self.encoded[i], self.names[i], self.mode, self.upright, self.size) for i in places)
+        return self.grid.store(np.stack([*read]))
 
     def subset(self, index: Tensor) -> Encoded:
-        return Encoded(self.encoded, self.names, self.mode, self.grid, self.rows[index.cpu()])
+        rows = self.rows[index.cpu()]
+        return Encoded(self.encoded, self.names, self.mode, self.grid, rows, self.upright, self.size)
 
     def to(self, device: torch.device | str) -> Encoded:
         return self

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from diffrep.data.layout import channels_first
+from diffrep.data.reading import Reading
 from diffrep.data.stores import HEAD, SMALL, Grid, InMemory, Mapped, Store
 from diffrep.errors import UserError
 from diffrep.shapes import Shape
 
-CHANNELS = {1, 3, 4}  # grey, RGB, RGBA: sizes of a last axis that is taken for the channels of a picture
 LEVELS = {"bool": 2, "uint8": 256, "uint16": 65536}
+STANDARDISED = "standardised for each feature"
+COUNTED = "counts brought to 10,000 a row, log(1 + count), "
+ROUNDING = 1e-5  # of a range: what lies so far outside of it is taken for rounding
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,23 @@ class Values:
     prepared: str = ""  # what was done to the numbers, in words
 
 
-def of_array(values: np.ndarray, name: str, bins: int | None = None) -> Values:
-    """An array (N, ...) -> Values.
+@dataclass(frozen=True)
+class Extent:
+    """The smallest and the largest value, and whether all are whole numbers; kind: of NumPy's types."""
 
-    (N, F): a table, unless it holds uint8 or bool, which are levels. (N, H, W): one channel; where the second axis has
-    at most 4 entries and the last eight times as many or more it is a signal (N, C, L). (N, H, W, C) with C in
-    {1, 3, 4} is moved to channels first. uint8, uint16 and bool are 256, 65536 and 2 levels; whole numbers from 0 to
-    255 (65535) are 8 (16) bit levels; floats in [0, 1] are stretched to [-1, 1], floats in [-1, 1] are kept. A table of
-    counts (whole numbers, at least a quarter of them 0 and the largest 10 or more) is brought to 10,000 counts a row
-    and log(1 + count).
-    bins: overrides the number of levels. UserError: another shape, range or type, NaN or infinite values.
+    low: float
+    high: float
+    whole: bool
+    kind: str
+
+
+def of_array(values: np.ndarray, name: str, reading: Reading, bins: int | None = None) -> tuple[Values, Reading]:
+    """An array (N, ...) -> Values, and the reading with layout and scale.
+
+    (N, F): a table, unless it holds uint8 or bool, which are levels. Other arrays: see `layout`; uint8, uint16 and bool
+    are 256, 65536 and 2 levels; whole numbers from 0 to 255 (65535) are 8 (16) bit levels; floats in [0, 1] are
+    stretched to [-1, 1], floats in [-1, 1] are kept. bins: the number of levels of a source that knows it.
+    UserError: another shape, range or type, NaN or infinite values.
     """
     if values.ndim < 2 or values.ndim > 5 or 0 in values.shape[1:] or values.dtype.kind not in "biuf":
         raise UserError(
@@ -47,43 +59,93 @@ def of_array(values: np.ndarray, name: str, bins: int | None = None) -> Values:
         )
     if len(values) == 0:
         raise UserError(f"{name} holds no examples, expected at least 3: check how it was written.")
-    values = _channels_first(values)
+    if reading.size is not None:
+        raise UserError(f"data.size brings pictures to one size and {name} is an array: leave it out.")
     kind = values.dtype.name
-    if values.ndim == 2 and (kind not in ("bool", "uint8") and bins is None):
-        return _of_table(values, name)
-    grid = Grid(bins or LEVELS[kind]) if bins or kind in LEVELS else float_grid(*value_range(values, name), name)
+    if values.ndim == 2 and is_table(kind, reading) and bins is None:
+        return of_table(values, name, reading.guess("layout", "nf") if reading.layout is None else reading)
+    values, reading = channels_first(values, name, reading)
+    if bins:
+        reading = reading.decided(levels=bins, range=(0.0, bins - 1.0))
+    wide = (
+        kind in LEVELS and reading.levels in (None, LEVELS[kind]) and reading.range in (None, (0.0, LEVELS[kind] - 1.0))
+    )
+    if wide and kind != "uint16":
+        reading = reading.decided(levels=LEVELS[kind], range=(0.0, LEVELS[kind] - 1.0))
+    else:
+        reading = scaled(extent(values, name), name, reading)
+    grid = grid_of(reading)
     lazy = isinstance(values, np.memmap) and values.nbytes > SMALL
-    return Values(
+    made = Values(
         store=Mapped(values, grid) if lazy else InMemory(grid.store(values)),
         shape=values.shape[1:],
         grid=grid,
         digests=_row_digests(values, HEAD if lazy else None),
     )
+    return made, reading
 
 
-def _of_table(values: np.ndarray, name: str) -> Values:
-    low, high, whole = value_range(values, name)
+def is_table(kind: str, reading: Reading) -> bool:
+    """Are rows of numbers features to be standardised? uint8 and bool are levels, unless a run's table says not."""
+    if reading.applied:
+        return reading.scaling is not None
+    return (kind not in ("bool", "uint8") or reading.counts is True) and not reading.levels
+
+
+def of_table(
+    values: np.ndarray, name: str, reading: Reading, columns: Sequence[str] | None = None
+) -> tuple[Values, Reading]:
+    """Rows of numbers (N, F) -> Values still to be standardised. columns: their names; such may lack numbers (NaN)."""
+    if columns is None:
+        found = extent(values, name)
+        low, whole = found.low, found.whole
+    else:
+        infinite = np.isinf(values).any(0)
+        if infinite.any():
+            raise UserError(f"column {columns[int(infinite.argmax())]!r} of {name} holds infinite numbers: mend it.")
+        known = values[np.isfinite(values)]
+        low = float(known.min()) if known.size else 0.0
+        whole = not np.isnan(values).any() and bool((values == np.rint(values)).all())
+    if reading.counts is None:
+        counts = not reading.applied and whole and low >= 0 and are_counts(values)
+        share = float(np.mean(values == 0)) if counts else 0.0
+        doubt = (
+            f"{name} was taken for counts (whole numbers in {values.shape[1]} columns, {share:.0%} of them 0), so each"
+            " row is brought to 10,000 and its logarithm taken: data.counts=no if they are measurements."
+        )
+        reading = reading.guess("counts", counts, doubt if counts else "")
     digests, prepared = _row_digests(values, None), ""
     table = values.astype(np.float64)
-    if whole and low >= 0 and high >= 10 and np.mean(values == 0) >= 0.25:
+    if reading.counts:
+        if low < 0 or np.isnan(table).any():
+            raise UserError(f"{name} holds negative or missing numbers, which are no counts: set data.counts=no.")
         table = np.log1p(1e4 * table / np.maximum(table.sum(1, keepdims=True), 1))
-        prepared = "counts brought to 10,000 a row, log(1 + count), "
-    return Values(
+        prepared = COUNTED
+    made = Values(
         InMemory(torch.from_numpy(table)), values.shape[1:], Grid(None), digests, table=True,
-        prepared=prepared + "standardised for each feature",
+        prepared=prepared + STANDARDISED,
     )  # fmt: skip
+    return made, reading
 
 
-def _channels_first(values: np.ndarray) -> np.ndarray:
-    if values.ndim == 3 and not (values.shape[1] <= 4 and values.shape[2] >= 8 * values.shape[1]):
-        return values[:, None]
-    if values.ndim == 4 and values.shape[-1] in CHANNELS and values.shape[1] not in CHANNELS:
-        return np.moveaxis(values, -1, 1)
-    return values
+def are_counts(table: np.ndarray) -> bool:
+    """Do whole numbers (N, F) look like counts of cells or words?
+
+    Thirty columns or more, a quarter of all numbers 0, the largest 10 or more; no common end of a scale (grey levels,
+    grades): at most a twentieth of the columns reaches the largest number; and of the columns that reach 10 most hold a
+    0 too, which flags do not reach and measurements do not hold.
+    """
+    if table.shape[1] < 30 or np.mean(table == 0) < 0.25:
+        return False
+    highest = table.max(0)
+    large = highest >= 10
+    if not large.any() or (highest == highest.max()).sum() > max(2, table.shape[1] / 20):
+        return False
+    return bool((table[:, large] == 0).any(0).mean() > 0.5)
 
 
-def value_range(values: np.ndarray, name: str) -> tuple[float, float, bool]:
-    """(smallest, largest, are all whole numbers), in one pass by chunks; UserError where some are not finite."""
+def extent(values: np.ndarray, name: str) -> Extent:
+    """See `Extent`; in one pass by chunks. UserError where some values are not finite."""
     low, high, whole, bad, first = math.inf, -math.inf, True, 0, -1
     rows = max(1, 2**22 // math.prod(values.shape[1:]))
     for start in range(0, len(values), rows):
@@ -98,20 +160,77 @@ def value_range(values: np.ndarray, name: str) -> tuple[float, float, bool]:
         whole = whole and (chunk.dtype.kind in "biu" or bool((chunk == np.rint(chunk)).all()))
     if bad:
         raise UserError(f"{name} holds {bad:,} NaN or infinite values, the first in row {first}: remove or fill them.")
-    return low, high, whole
+    return Extent(low, high, whole, values.dtype.name)
 
 
-def float_grid(low: float, high: float, whole: bool, name: str) -> Grid:
-    if low >= 0 and high <= 1:
-        return Grid(None, slope=2.0, shift=-1.0)
-    if low >= -1 and high <= 1:
-        return Grid(None)
-    if whole and low >= 0 and high <= 65535:
-        return Grid(256 if high <= 255 else 65536)
+def scaled(found: Extent, name: str, reading: Reading) -> Reading:
+    """The reading with levels and range; where it has them, UserError for values that lie outside of them."""
+    if reading.levels is None and reading.range is None:
+        return _guessed(found, name, reading)
+    if reading.range is None:
+        reading = reading.decided(range=(0.0, reading.levels - 1.0))  # type: ignore[operator]
+    low, high = reading.range  # type: ignore[misc]
+    slack = ROUNDING * (high - low)
+    if found.low < low - slack or found.high > high + slack:
+        raise UserError(
+            f"{name} holds values from {found.low:.6g} to {found.high:.6g}, expected {low:g} to {high:g}: bring it to"
+            " that range" + (", which the run was trained on." if reading.applied else ", or set data.range.")
+        )
+    unit = reading.levels and high - low == reading.levels - 1  # each whole number is a level
+    if unit and not found.whole:
+        raise UserError(
+            f"{name} holds values that are no whole numbers, expected {reading.levels:,} levels from {low:g} to"
+            f" {high:g}: round it, or set data.range."
+        )
+    return reading
+
+
+def _guessed(found: Extent, name: str, reading: Reading) -> Reading:
+    low, high = found.low, found.high
+    if found.kind == "uint16":
+        doubt = ""
+        if high < 32768 and high > 255:
+            bits = max(9, math.ceil(math.log2(high + 1)))
+            doubt = (
+                f"{name} holds 16-bit levels and the largest is {high:,.0f}: data.levels={2**bits} if the camera has "
+                f"{bits} bits."
+            )
+        return reading.guess("levels", 65536, doubt).decided(range=(0.0, 65535.0))
+    if found.kind in LEVELS:
+        return reading.decided(levels=LEVELS[found.kind], range=(0.0, LEVELS[found.kind] - 1.0))
+    whole_kind = not found.kind.startswith("float")
+    if whole_kind and low >= 0 and high <= 1:
+        return reading.guess("levels", 2).decided(range=(0.0, 1.0))
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        doubt = ""
+        if found.whole:
+            doubt = f"{name} holds 0 and 1 alone as floats, read as continuous: data.levels=2 if they are two levels."
+        return reading.guess("range", (0.0, 1.0), doubt).decided(levels=0)
+    if low >= -1 - ROUNDING and high <= 1 + ROUNDING:
+        return reading.guess("range", (-1.0, 1.0)).decided(levels=0)
+    if found.whole and low >= 0 and high <= 65535:
+        bins = 256 if high <= 255 else 65536
+        doubt = ""
+        if bins == 65536 and high < 32768:
+            bits = max(9, math.ceil(math.log2(high + 1)))
+            doubt = (
+                f"{name} holds whole numbers up to {high:,.0f}, read as 16 bit: data.levels={2**bits} for {bits} bits."
+            )
+        return reading.guess("levels", bins, doubt).decided(range=(0.0, bins - 1.0))
     fix = "divide it by 255" if low >= 0 and high <= 255 else "scale it into [-1, 1]"
     raise UserError(
-        f"{name} holds values from {low:.6g} to {high:.6g}, expected [0, 1], [-1, 1] or whole levels 0 to 255: {fix}."
+        f"{name} holds values from {low:.6g} to {high:.6g}, expected [0, 1], [-1, 1] or whole levels 0 to 255: {fix}, "
+        f"or name the ends of its scale, data.range=[{low:.6g},{high:.6g}]."
     )
+
+
+def grid_of(reading: Reading) -> Grid:
+    """How values are stored: level = (value - low) / (high - low) (levels - 1), or x = -1 at low and 1 at high."""
+    assert reading.range is not None
+    low, high = reading.range
+    reach = (reading.levels - 1.0) if reading.levels else 2.0
+    slope = reach / (high - low)
+    return Grid(reading.levels or None, slope, -low * slope - (0.0 if reading.levels else 1.0))
 
 
 def _row_digests(values: np.ndarray, limit: int | None) -> np.ndarray:

@@ -1,0 +1,214 @@
+"""The columns of a table: which are features, labels, factors and names of rows; what missing numbers become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffrep.data.names import IDS, LABELS, SPLITS, found, is_index, known
+from diffrep.data.raw import Raw, is_class_column, is_target
+from diffrep.data.reading import Reading
+from diffrep.errors import UserError
+
+ALL = "all"  # data.columns=all: columns of words are features too
+WORDS = 50  # different words from which on a column is no class
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column by its name: kind "number", "word", "list" (of numbers) or "other"; values: (N,) numbers or words."""
+
+    name: str
+    kind: str
+    values: np.ndarray | None = None
+
+    def missing(self) -> bool:
+        """Holds it no value at all?"""
+        if self.values is None:
+            return False
+        return bool(np.isnan(self.values).all()) if self.values.dtype.kind == "f" else False
+
+
+def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: str | None = None) -> Reading:
+    """The reading with label, ids, features, words, factors and left-out columns decided.
+
+    A run's reading asks for its features by name, wherever they stand. UserError: a column that was asked for is
+    missing; no column of numbers.
+    """
+    by_name = {column.name: column for column in columns}
+    if reading.applied and reading.features is not None:
+        lacking = [c for c in (*reading.features, *reading.words) if c not in by_name]
+        if lacking:
+            shown = ", ".join(map(repr, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
+            raise UserError(
+                f"{name} lacks {len(lacking):,} of the {len(reading.features) + len(reading.words):,} columns of the"
+                f" training ({shown}): add them."
+            )
+        return reading
+    for dropped in reading.drop:
+        known(dropped, by_name, "column to drop")
+    left = {c.name: c for c in columns if c.name not in reading.drop}
+    asked = tuple(c for c in reading.features or () if c != ALL)
+    for one in asked:
+        known(one, left, "column")
+    out = [*reading.drop, *(c.name for c in left.values() if c.missing())]
+    left = {key: c for key, c in left.items() if key not in out}
+    if reading.split is not None and reading.split.startswith("column "):
+        left.pop(reading.split.removeprefix("column "), None)
+    reading = with_label([c for c in left.values() if c.name not in asked], name, reading, hub_label)
+    left.pop(reading.label or "", None)
+    reading = _with_ids([c for c in left.values() if c.name not in asked], reading)
+    left.pop(reading.ids or "", None)
+    index = [key for key in left if is_index(key) and key not in asked]
+    targets = [key for key in left if key.lower() in LABELS and key not in asked and left[key].kind == "number"]
+    factors = [key for key, c in left.items() if c.kind == "word" and key not in asked]
+    if reading.features is not None and ALL in reading.features:
+        words, factors = factors, []
+    else:
+        words = [key for key in asked if left[key].kind == "word"]
+    if asked:
+        numbers = [key for key in asked if left[key].kind in ("number", "list")]
+        factors = [
+            key for key, c in left.items() if key not in asked and c.kind in ("number", "word") and key not in index
+        ]
+    else:
+        numbers = [key for key, c in left.items() if c.kind in ("number", "list") and key not in (*index, *targets)]
+        factors = [*factors, *targets]
+    if not asked and factors and not targets and len(factors) < len(left):
+        shown = ", ".join(factors[:5])
+        doubt = f"The columns of words of {name} ({shown}) are factors and no features: data.columns=all makes them features."
+    else:
+        doubt = ""
+    out += [key for key, c in left.items() if key not in (*numbers, *words, *factors)]
+    decided = replace(reading, features=None) if not asked else reading
+    decided = decided.guess("features", tuple(numbers)) if not asked else replace(reading, features=tuple(numbers))
+    decided = decided.guess("factors", tuple(factors), doubt)
+    return decided.decided(words={key: vocabulary(left[key].values) for key in words}, left_out=tuple(out))
+
+
+def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label: str | None = None) -> Reading:
+    """The reading with its label column: the one asked for, that of a usual name, or the only column of a few words."""
+    by_name = {column.name: column for column in columns}
+    if reading.label is not None:
+        if reading.label and not reading.applied and not reading.label.startswith("folder"):
+            known(reading.label, by_name, "label column")
+        return reading
+    column = hub_label if hub_label in by_name else found(LABELS, by_name)
+    if column is not None:
+        one = by_name[column]
+        usable = one.values is not None and is_class_column(one.values)
+        if usable and not (one.kind == "number" and is_target(one.values)):  # type: ignore[arg-type]
+            return reading.guess("label", column)
+        doubt = (
+            f"Column {column!r} of {name} holds quantities and no classes, so it is a factor and no feature: `diffrep"
+            f" probe --labels {column}` regresses on it."
+        )
+        if one.kind in ("list", "other"):
+            doubt = (
+                f"Column {column!r} of {name} holds no single value for each example, so it is no label: name another."
+            )
+        return reading.guess("label", "", doubt)
+    words = [c for c in columns if c.kind == "word" and c.values is not None and _repeats(c.values)]
+    if len(words) == 1:
+        doubt = (
+            f"Column {words[0].name!r} of {name}, the only one of words, was taken for the label: data.label_column."
+        )
+        return reading.guess("label", words[0].name, doubt)
+    return reading.guess("label", "")
+
+
+def _repeats(values: np.ndarray) -> bool:
+    different = len({v for v in values.tolist() if v})
+    return 2 <= different <= WORDS and len(values) >= 2 * different
+
+
+def _with_ids(columns: Sequence[Column], reading: Reading) -> Reading:
+    if reading.ids is not None or reading.applied:
+        return reading
+    column = found(IDS, [c.name for c in columns]) or next((c.name for c in columns if is_index(c.name)), None)
+    return reading if column is None else reading.guess("ids", column)
+
+
+def with_split(columns: Mapping[str, np.ndarray], name: str, reading: Reading) -> tuple[np.ndarray | None, Reading]:
+    """(N,) of "train", "valid", "test", of the column asked for, or of one called split; the reading with it."""
+    guess = reading.split is None and "split" in columns and not reading.applied
+    if guess and {str(word).lower() for word in columns["split"]} <= set(SPLITS):
+        reading = reading.guess("split", "column split")
+    if reading.split is None or not reading.split.startswith("column "):
+        return None, reading
+    column = reading.split.removeprefix("column ")
+    if reading.applied and column not in columns:
+        return None, reading
+    words = [str(word).lower() for word in columns[known(column, columns, "split column")]]
+    if odd := sorted(set(words) - set(SPLITS)):
+        raise UserError(
+            f"column {column!r} of {name} has the split {odd[0]!r}, expected train, valid and test: rename it."
+        )
+    return np.array([SPLITS[word] for word in words]), reading
+
+
+def vocabulary(values: np.ndarray | None) -> tuple[str, ...]:
+    """The different words of a column, sorted; empty ones are missing and get no indicator."""
+    assert values is not None
+    return tuple(sorted({str(v) for v in values.tolist() if v not in (None, "")}))
+
+
+def fitted(raw: Raw, rows: np.ndarray, name: str) -> Reading:
+    """The reading with what a missing number becomes: the mean over `rows`, where any of a column is missing."""
+    reading = raw.reading
+    if reading.features is None:
+        return reading
+    table = raw.values.store.raw(_all(raw)).numpy()
+    lacking = np.flatnonzero(np.isnan(table).any(0))
+    if not len(lacking):
+        return reading
+    names = _names(raw)
+    means = {}
+    for i in lacking:
+        seen = table[rows, i]
+        means[names[i]] = float(np.nanmean(seen)) if np.isfinite(seen).any() else 0.0
+    shown = ", ".join(f"{names[i]!r} ({int(np.isnan(table[:, i]).sum()):,})" for i in lacking[:5])
+    return replace(reading, fills=means).said(
+        f"{name} lacks numbers in {len(lacking)} columns, {shown}: they became the column's mean, and a column says where."
+    )
+
+
+def expanded(raw: Raw, name: str) -> np.ndarray:
+    """(N, F) float64: numbers with missing ones filled, an indicator for each column that may lack some, and one for
+    each word. UserError where a number is missing that was never missing in training."""
+    reading = raw.reading
+    table = raw.values.store.raw(_all(raw)).numpy()
+    if reading.features is None:
+        return table
+    names = _names(raw)
+    place = {column: i for i, column in enumerate(names)}
+    hole = np.isnan(table)
+    for i in map(int, np.flatnonzero(hole.any(0))):
+        if names[i] not in reading.fills:
+            raise UserError(
+                f"column {names[i]!r} of {name} lacks {int(hole[:, i].sum()):,} numbers (NaN), the first in row"
+                f" {int(hole[:, i].argmax())}, and lacked none in training: fill them."
+            )
+    parts = [table]
+    for column, mean in reading.fills.items():
+        i = place[column]
+        table[hole[:, i], i] = mean
+        parts.append(hole[:, i : i + 1].astype(np.float64))
+    for column, words in reading.words.items():
+        values = raw.words[column].astype(str)
+        parts.append((values[:, None] == np.array(words, dtype=str)[None]).astype(np.float64))
+    return np.concatenate(parts, 1)
+
+
+def _names(raw: Raw) -> list[str]:
+    """A name for each number: that of its column, with its place where the column holds lists."""
+    features, width = list(raw.reading.features or ()), raw.values.shape[0]
+    return features if len(features) == width else [f"number {i}" for i in range(width)]
+
+
+def _all(raw: Raw):
+    import torch
+
+    return torch.arange(len(raw.values.digests))

@@ -1,0 +1,87 @@
+"""Sources: a name, a folder, a file or an object of Python -> `Raw`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from diffrep.data.albums import of_pictures
+from diffrep.data.factors import digits_factors
+from diffrep.data.pictures import SUFFIXES
+from diffrep.data.raw import Raw, keep
+from diffrep.data.readers.arrays import read_arrays
+from diffrep.data.readers.csv_files import is_csv
+from diffrep.data.readers.folders import read_folder
+from diffrep.data.readers.hub import read_hub
+from diffrep.data.readers.objects import of_object
+from diffrep.data.readers.tables import read_csv, read_parquet
+from diffrep.data.reading import Reading
+from diffrep.data.values import of_array
+from diffrep.errors import UserError, unknown
+
+KINDS = "a folder of pictures or Parquet files, or a picture, .parquet, .npy, .npz, .csv or .tsv file"
+
+
+def read(source: object, reading: Reading, skip_bad: bool) -> tuple[str, Raw]:
+    """(name, data) of any source that `diffrep.data.load` takes."""
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        place = str(path.resolve()) if path.exists() else ""
+        return str(source), _read_name(str(source), replace(reading, source=str(source), place=place), skip_bad)
+    return "array", of_object(source, replace(reading, source="array", place=""), skip_bad)
+
+
+def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return read_folder(path, KINDS, _without_dialect(reading, str(path)), skip_bad)
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if is_csv(path):
+            return read_csv(path, reading)
+        reading = _without_dialect(reading, name)
+        if suffix == ".parquet":
+            return read_parquet([path], name, None, reading, skip_bad)
+        if suffix in (".npy", ".npz"):
+            return read_arrays(path, reading)
+        if suffix in SUFFIXES:
+            values, kept, reading = of_pictures([str(path)], [name], skip_bad, reading)
+            return keep(Raw(values, reading, ids=[path.name]), kept, 1)
+        raise UserError(f"{name} is a {suffix or 'nameless'} file, expected {KINDS}.")
+    if name in INSIDE:
+        if reading.label is not None and not reading.applied:
+            raise UserError(f"{name} has labels of its own and no column {reading.label!r}: leave label_column out.")
+        return INSIDE[name](reading)
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not path.suffix and not path.parent.exists():
+        return read_hub(name, reading, skip_bad)
+    if get_close_matches(name.lower(), INSIDE, cutoff=0.7):
+        raise unknown("data set", name, INSIDE, hint=f"Otherwise give {KINDS}.")
+    raise UserError(
+        f"there is no file or folder {name!r}: give {' or '.join(INSIDE)}, {KINDS}, or a hub name such as ylecun/mnist."
+    )
+
+
+def _without_dialect(reading: Reading, name: str) -> Reading:
+    """UserError where a header or a delimiter was asked for and there is no text that has one."""
+    if reading.applied or Path(name).is_dir():
+        return reading
+    for setting, value in (("header", reading.header), ("delimiter", reading.delimiter)):
+        if value is not None:
+            raise UserError(f"data.{setting} is for .csv and .tsv files and {name} is none: leave it out.")
+    return reading
+
+
+def _digits(reading: Reading) -> Raw:
+    """1,797 handwritten digits of 8 x 8 with grey levels 0 to 16, inside scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    names = [str(k) for k in range(10)]
+    values, reading = of_array(digits.images, "digits", replace(reading, layout="nhw"), bins=17)
+    return Raw(values, replace(reading, label="class"), labels=digits.target.astype(object), label_names=names)
+
+
+INSIDE: dict[str, Callable[[Reading], Raw]] = {"digits": _digits, "digits-factors": digits_factors}  # no file needed

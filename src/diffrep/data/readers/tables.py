@@ -1,0 +1,322 @@
+"""Arrow tables, from Parquet, CSV, a data frame or a hub: encoded pictures with labels, or rows of numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from diffrep.data.albums import of_pictures
+from diffrep.data.columns import Column, chosen, with_label, with_split
+from diffrep.data.names import EXAMPLES, PICTURES, found, known, split_of
+from diffrep.data.pictures import header
+from diffrep.data.raw import Raw, as_labels, keep
+from diffrep.data.readers.csv_files import read_csv as csv_table
+from diffrep.data.reading import Reading
+from diffrep.data.values import of_array, of_table
+from diffrep.errors import UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table: where it comes from (for errors and for paths beside it) and its split, if it has one."""
+
+    table: pa.Table
+    origin: str
+    split: str | None = None
+
+
+class Pictures(Sequence):
+    """A column {bytes, path} as encoded bytes, or the path where the bytes lie outside; nothing is copied."""
+
+    def __init__(self, content: pa.ChunkedArray, paths: list[str | None], origins: list[str]):
+        self.content, self.paths, self.origins = content, paths, origins
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def __getitem__(self, i):
+        content = self.content[i].as_py()
+        if content is None and self.paths[i]:
+            return str(Path(self.origins[i]).parent / self.paths[i])
+        return content or b""
+
+
+def read_parquet(files: Sequence[Path], name: str, root: Path | None, reading: Reading, skip_bad: bool) -> Raw:
+    """Parquet files in hub layout (`train-*.parquet`, `test/*.parquet`) or without splits. See `of_tables`."""
+    files, reading = _configured(files, name, root, reading)
+    parts = []
+    for file in files:
+        try:
+            table = pq.ParquetFile(file).read()
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{file} cannot be read as Parquet ({_first_line(error)}): write it anew.") from error
+        parts.append(Part(table, str(file), split_of(file.stem) or (split_of(file.parent.name) if root else None)))
+    return of_tables(parts, name, reading, skip_bad)
+
+
+def _configured(
+    files: Sequence[Path], name: str, root: Path | None, reading: Reading
+) -> tuple[Sequence[Path], Reading]:
+    """The files of one configuration, where several folders hold the same splits; UserError: which is meant?"""
+    if root is None:
+        return files, reading
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        folders = [part for part in file.relative_to(root).parts[:-1] if split_of(part) is None and part != "data"]
+        groups.setdefault("/".join(folders), []).append(file)
+    if reading.config is not None and (reading.config in groups or not reading.applied):
+        return groups[known(reading.config, groups, "configuration")], reading
+    split = [
+        key for key, members in groups.items() if any(split_of(f.stem) or split_of(f.parent.name) for f in members)
+    ]
+    if len(split) < 2:
+        return files, reading
+    if "default" in groups:
+        doubt = f"{name} has the configurations {', '.join(sorted(groups))}, of which default is read: data.config."
+        return groups["default"], reading.guess("config", "default", doubt)
+    raise UserError(
+        f"{name} has several configurations, {', '.join(sorted(groups))}, which are different sets: choose one with"
+        " data.config."
+    )
+
+
+def read_csv(file: Path, reading: Reading) -> Raw:
+    """A table of numbers as text. See `csv_files` and `of_tables`."""
+    table, reading = csv_table(file, reading)
+    return of_tables([Part(table, str(file))], str(file), reading, skip_bad=False)
+
+
+def of_tables(parts: Sequence[Part], name: str, reading: Reading, skip_bad: bool) -> Raw:
+    """Tables -> Raw: a column of pictures ({bytes, path} or bytes), else the numeric columns as features.
+
+    Lists of equal length (codes, embeddings) count as numeric columns. The label column gives the classes, with the
+    names that a hub's ClassLabel holds; words and, beside pictures, numbers are factors. Where one part is "train",
+    parts without a split are left out, as a hub's further splits are.
+    """
+    if any(part.split == "train" for part in parts):
+        out = [part.origin for part in parts if not part.split]
+        parts = [part for part in parts if part.split]
+        if out:
+            reading = reading.said(f"What belongs to no split of {name} is left out: {', '.join(out[:3])}.")
+    else:
+        parts = [Part(part.table, part.origin) for part in parts]
+    try:
+        table = pa.concat_tables([part.table for part in parts], promote_options="default")
+    except pa.ArrowException as error:
+        raise UserError(f"the files of {name} differ in their columns ({_first_line(error)}): give one.") from error
+    if len(table) == 0:
+        raise UserError(f"{name} holds no examples, expected at least 3: check how it was written.")
+    lengths = [len(part.table) for part in parts]
+    split = np.repeat([part.split for part in parts], lengths) if parts[0].split else None
+    picture, reading = _picture(table, name, reading)
+    columns = [_column(table, c) for c in table.column_names if c != picture]
+    if split is not None:
+        reading = reading.decided(split="files")
+    else:
+        split, reading = with_split({c.name: c.values for c in columns if c.values is not None}, name, reading)
+    hub = _hub_labels(parts[0].table.schema)
+    if picture is not None:
+        origins = [part.origin for part in parts for _ in range(len(part.table))]
+        return _of_pictures(table, picture, columns, origins, lengths, split, name, reading, skip_bad, hub)
+    reading = chosen(columns, name, reading, next((c for c in hub if c in table.column_names), None))
+    by_name = {column.name: column for column in columns}
+    labels = _labels(by_name, name, reading)
+    assert reading.features is not None
+    if not reading.features and not reading.words:
+        shown = ", ".join(table.column_names)
+        raise UserError(
+            f"{name} has neither a column of pictures nor numeric columns (it has {shown}): store pictures as {{bytes, "
+            "path}, or numbers, or name columns of words with data.columns."
+        )
+    pieces = [_features(table.column(c), by_name[c], f"column {c!r} of {name}") for c in reading.features]
+    features = np.column_stack(pieces) if pieces else np.zeros((len(table), 0))
+    widths = [1 if piece.ndim == 1 else piece.shape[1] for piece in pieces]
+    called = [c if w == 1 else f"{c}[{i}]" for c, w in zip(reading.features, widths, strict=True) for i in range(w)]
+    values, reading = of_table(features, name, reading, called)
+    words = {c: _words(by_name[c], name) for c in reading.words}
+    ids = list(map(str, table.column(reading.ids).to_pylist())) if reading.ids in by_name else None
+    factors = {c: by_name[c].values for c in reading.factors or () if c in by_name and by_name[c].values is not None}
+    return Raw(values, reading, split, labels, hub.get(reading.label or ""), ids, factors, words)  # type: ignore[arg-type]
+
+
+def _of_pictures(
+    table: pa.Table,
+    picture: str,
+    columns: list[Column],
+    origins: list[str],
+    lengths: list[int],
+    split: np.ndarray | None,
+    name: str,
+    reading: Reading,
+    skip_bad: bool,
+    hub: dict[str, list[str]],
+) -> Raw:
+    columns = [c for c in columns if c.name not in reading.drop and f"column {c.name}" != reading.split]
+    by_name = {c.name: c for c in columns}
+    first = next((c for c in hub if c in by_name), None)
+    usual = found(("fine_label", "label"), hub) or first
+    reading = with_label(columns, name, reading, usual)
+    labels = _labels(by_name, name, reading)
+    factors = {c.name: c.values for c in columns if c.values is not None and c.name != reading.label}
+    reading = reading.guess("factors", tuple(factors)) if factors else reading
+    reading = reading.decided(left_out=tuple(c.name for c in columns if c.values is None and c.name != reading.label))
+    if pa.types.is_nested(table.schema.field(picture).type) and not _holds_pictures(table.schema.field(picture)):
+        values, reading = of_array(_nested(table.column(picture), f"column {picture!r} of {name}"), name, reading)
+        return Raw(values, reading, split, labels, hub.get(reading.label or ""), None, factors)
+    encoded = _pictures(table.column(picture), origins)
+    rows = np.concatenate([np.arange(n) for n in lengths])
+    called = [f"{o}: {p or f'row {r}'}" for o, p, r in zip(origins, encoded.paths, rows, strict=True)]
+    values, kept, reading = of_pictures(encoded, called, skip_bad, reading)
+    ids = list(map(str, encoded.paths)) if all(encoded.paths) else None
+    raw = Raw(values, reading, split, labels, hub.get(reading.label or ""), ids, factors)
+    return keep(raw, kept, len(encoded))
+
+
+def _picture(table: pa.Table, name: str, reading: Reading) -> tuple[str | None, Reading]:
+    """The column of pictures: the one asked for, image before all others, else the first that holds any."""
+    if reading.picture is not None and (reading.picture in table.column_names or not reading.applied):
+        return known(reading.picture, table.column_names, "column of pictures"), reading
+    held = [c for c in table.column_names if _holds_pictures(table.schema.field(c)) and _begins(table.column(c))]
+    held = held or [c for c in table.column_names if c.lower() in EXAMPLES and _is_grid(table.schema.field(c).type)]
+    if not held:
+        return None, reading
+    named = found(PICTURES, held)
+    chosen_one = named or held[0]
+    doubt = f"{name} has pictures in the columns {', '.join(held)}, of which {chosen_one} is read: data.column."
+    return chosen_one, reading.guess("picture", chosen_one, doubt if named is None and len(held) > 1 else "")
+
+
+def _begins(column: pa.ChunkedArray) -> bool:
+    """Is the first value that is not missing a picture (or a path)? Other bytes are none."""
+    for i in range(min(len(column), 1000)):
+        value = column[i].as_py()
+        if isinstance(value, dict):
+            if value.get("path") and value.get("bytes") is None:
+                return True
+            value = value.get("bytes")
+        if value is not None:
+            try:
+                header(value, "it")
+            except UserError:
+                return pa.types.is_struct(column.type)  # a broken picture among {bytes, path} is still one
+            return True
+    return pa.types.is_struct(column.type)
+
+
+def _column(table: pa.Table, name: str) -> Column:
+    kind = table.schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if _is_list(kind):
+        inner = kind.value_type
+        return Column(name, "list" if _is_numeric(inner) else "other")
+    if (
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    ):
+        return Column(name, "number", _numpy(table.column(name)))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return Column(name, "word", _numpy(table.column(name)))
+    if pa.types.is_null(kind):
+        return Column(name, "number", np.full(len(table), np.nan))
+    return Column(name, "other")
+
+
+def _labels(columns: dict[str, Column], name: str, reading: Reading) -> np.ndarray | None:
+    column = columns.get(reading.label or "")
+    if column is None:
+        return None
+    if column.values is None:
+        raise UserError(f"column {column.name!r} of {name} holds no single value for each example, so it is no label.")
+    return as_labels(column.values, f"column {column.name!r} of {name}")
+
+
+def _words(column: Column, name: str) -> np.ndarray:
+    if column.values is None:
+        raise UserError(f"column {column.name!r} of {name} holds no words, expected those of the training.")
+    return column.values
+
+
+def _pictures(column: pa.ChunkedArray, origins: list[str]) -> Pictures:
+    if pa.types.is_struct(column.type):
+        fields = {field.name for field in column.type}
+        paths = pc.struct_field(column, "path").to_pylist() if "path" in fields else [None] * len(column)
+        return Pictures(pc.struct_field(column, "bytes"), paths, origins)
+    return Pictures(column, [None] * len(column), origins)
+
+
+def _holds_pictures(field: pa.Field) -> bool:
+    kind = field.type
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_grid(kind: pa.DataType) -> bool:
+    """Lists of lists of numbers, or what `datasets` calls an Array2D."""
+    storage = getattr(kind, "storage_type", kind)
+    return _is_list(storage) and _is_list(storage.value_type)
+
+
+def _nested(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Lists of lists as one array (N, ...)."""
+    try:
+        return np.array(column.to_pylist(), dtype=None)
+    except ValueError as error:
+        raise UserError(f"{name} holds examples of different shapes, expected one: pad or cut them.") from error
+
+
+def _features(column: pa.ChunkedArray, found: Column, name: str) -> np.ndarray:
+    """A numeric column as (N,), or a column of equally long lists as (N, F); missing numbers become NaN."""
+    if found.kind == "word":
+        raise UserError(f"{name} holds words, expected numbers as in training: check the file.")
+    if not _is_list(column.type):
+        assert found.values is not None
+        return found.values.astype(np.float64)
+    lengths = set(pc.list_value_length(column).to_pylist())
+    if len(lengths) != 1 or None in lengths:
+        raise UserError(f"{name} holds lists of different lengths, expected one length: pad or cut them.")
+    return _numpy(pc.list_flatten(column)).astype(np.float64).reshape(len(column), -1)
+
+
+def _numpy(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as an array; words as str, missing words as "", missing numbers as NaN."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        return np.array(pc.fill_null(column, "").to_pylist(), dtype=str)
+    if pa.types.is_boolean(column.type) and column.null_count:
+        column = column.cast(pa.int8()).cast(pa.float64())
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    return column.to_numpy()
+
+
+def _hub_labels(schema: pa.Schema) -> dict[str, list[str]]:
+    """Column -> names of its classes, of every ClassLabel that a hub describes in the metadata of the schema."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {c: list(f["names"]) for c, f in features.items() if isinstance(f, dict) and "names" in f}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -1,0 +1,225 @@
+"""How a data set is read: what stands where, on which scale, and what of that was guessed; kept with a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from diffrep.errors import UserError
+
+AXES = {"n": "examples", "c": "channels", "d": "depth", "t": "time", "h": "height", "w": "width", "l": "length"}
+SETTINGS = {  # field of a reading -> the setting that says otherwise where it was guessed
+    "header": "data.header",
+    "delimiter": "data.delimiter",
+    "decimal": "data.delimiter",
+    "config": "data.config",
+    "split": "data.split_column",
+    "picture": "data.column",
+    "features": "data.columns",
+    "label": "data.label_column",
+    "ids": "data.drop",
+    "factors": "data.columns",
+    "layout": "data.layout",
+    "levels": "data.levels",
+    "range": "data.range",
+    "counts": "data.counts",
+}
+LONG = 8  # names of a list that are printed
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A field that was guessed; doubt: a sentence where the guess may well be wrong, with what to do."""
+
+    field: str
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a data set is read. A field of None is still to be decided; what readers decide is marked in `guesses`.
+
+    source: as given. place: the whole path of it. header: "yes" or "no"; delimiter, decimal: of a CSV file. config: of
+    a hub. split: "column NAME", "folders", "files", "arrays", or "cut" by shares and seed. picture: the column, or the
+    array, of the examples. features: columns of a table; fills: what a missing number becomes (its column has an
+    indicator beside it); words: the words of a column of words, each an indicator. label: a column, "folder:1" for the
+    first level of folders below those of splits, "" for none. factors, ids, left_out: further columns. layout: the
+    axes of an array, such as "nhwc". levels: grey levels, 0 for continuous data; range: (low, high), the values of the
+    first and the last level, or what becomes -1 and 1. counts: a table of counts is brought to 10,000 a row and
+    log(1 + count). scaling: mean and standard deviation of each number of a table. classes: their names by number.
+    missing_label: the number that stands for "no label". mode: of pictures. size: (height, width) that they are
+    brought to. upright: turned as their EXIF tag says. applied: decided by a run, and applied to other data.
+    notes: sentences about what was found.
+    """
+
+    source: str = ""
+    place: str = ""
+    header: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    config: str | None = None
+    split: str | None = None
+    picture: str | None = None
+    features: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
+    fills: Mapping[str, float] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    label: str | None = None
+    factors: tuple[str, ...] | None = None
+    ids: str | None = None
+    left_out: tuple[str, ...] = ()
+    layout: str | None = None
+    shape: tuple[int, ...] | None = None
+    levels: int | None = None
+    range: tuple[float, float] | None = None
+    counts: bool | None = None
+    scaling: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    classes: tuple[str, ...] | None = None
+    missing_label: int | None = None
+    mode: str | None = None
+    size: tuple[int, int] | None = None
+    upright: bool = True
+    applied: bool = False
+    guesses: tuple[Guess, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.layout is not None and self.layout != "nf":
+            odd = set(self.layout) - set(AXES)
+            if odd or len(set(self.layout)) < len(self.layout) or "n" not in self.layout or len(self.layout) < 2:
+                raise UserError(
+                    f"data.layout={self.layout} is no order of axes, expected n and some of c, d, t, h, w, l, each "
+                    "once, such as nhwc, nchw, ncl, nlc or ndhw."
+                )
+        if self.levels is not None and (self.levels == 1 or self.levels < 0 or self.levels > 2**31):
+            raise UserError(f"data.levels={self.levels} is no number of grey levels, expected 2 or more.")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise UserError(f"data.range={list(self.range)} is empty, expected a lower and a higher number.")
+        if self.size is not None and min(self.size) < 1:
+            raise UserError(f"data.size={list(self.size)} is no size, expected height and width in pixels.")
+        if self.header not in (None, "yes", "no"):
+            raise UserError(f"data.header={self.header} is unknown, expected auto, yes or no.")
+
+    @classmethod
+    def asked(
+        cls,
+        label_column: str | None = None,
+        columns: tuple[str, ...] = (),
+        drop: tuple[str, ...] = (),
+        layout: str = "auto",
+        levels: int | None = None,
+        range: tuple[float, float] | None = None,
+        counts: str = "auto",
+        size: int | tuple[int, int] | None = None,
+        header: str = "auto",
+        delimiter: str | None = None,
+        config: str | None = None,
+        split_column: str | None = None,
+        column: str | None = None,
+    ) -> Reading:
+        """What the settings `data.*` of these names say; the rest is left to be decided. UserError: no such value."""
+        if counts not in ("auto", "yes", "no"):
+            raise UserError(f"data.counts={counts} is unknown, expected auto, yes or no.")
+        sizes = (size, size) if isinstance(size, int) else size
+        return cls(
+            label=label_column,
+            features=tuple(columns) or None,
+            drop=tuple(drop),
+            layout=None if layout == "auto" else layout.lower(),
+            levels=0 if range is not None and levels is None else levels,
+            range=None if range is None else (float(range[0]), float(range[1])),
+            counts=None if counts == "auto" else counts == "yes",
+            size=None if sizes is None else (int(sizes[0]), int(sizes[1])),
+            header=None if header == "auto" else header,
+            delimiter=delimiter,
+            config=config,
+            split=None if split_column is None else f"column {split_column}",
+            picture=column,
+        )
+
+    def guess(self, name: str, value: object, doubt: str = "") -> Reading:
+        """The same with a field that was guessed; as it is where the field was decided before."""
+        if getattr(self, name) is not None:
+            return self
+        return replace(self, **{name: value}, guesses=(*self.guesses, Guess(name, doubt)))
+
+    def decided(self, **values: object) -> Reading:
+        """The same with fields that follow from what was found, so that no other value could be meant."""
+        return replace(self, **values)  # type: ignore[arg-type]
+
+    def said(self, *sentences: str) -> Reading:
+        """The same with further sentences about what was found."""
+        return replace(self, notes=(*self.notes, *sentences))
+
+    def for_other(self) -> Reading:
+        """To be applied to other data: what was decided stays, nothing of that was guessed."""
+        return replace(self, applied=True, guesses=(), notes=())
+
+    def doubts(self) -> list[str]:
+        """A sentence for each doubtful guess, and what else is to be said."""
+        return [*dict.fromkeys([*(guess.doubt for guess in self.guesses if guess.doubt), *self.notes])]
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """(name, value, "guessed; SETTING says otherwise" or "") of every field that is decided."""
+        guessed = {guess.field for guess in self.guesses}
+        rows = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in ("guesses", "notes", "applied", "shape", "scaling", "place", "drop") or value is None:
+                continue
+            if value in ((), {}) or (item.name == "upright" and self.mode is None):
+                continue
+            note = f"guessed; {SETTINGS[item.name]} says otherwise" if item.name in guessed else ""
+            rows.append((item.name.replace("_", " "), _shown(item.name, value), note))
+        return rows
+
+    def line(self) -> str:
+        """One line: shape, scale, label, and how many guesses there are."""
+        parts = [
+            "x".join(map(str, self.shape or ())) + (f" from {self.layout}" if self.layout not in (None, "nf") else "")
+        ]
+        if self.scaling is not None:
+            parts.append("counts, log, standardised" if self.counts else "standardised")
+        elif self.levels:
+            parts.append(f"{self.levels:,} levels")
+        elif self.range is not None:
+            parts.append(f"continuous from {self.range[0]:g} to {self.range[1]:g}")
+        label = "no labels" if not self.label else f"label {self.label}"
+        parts.append(label + (f" ({len(self.classes)} classes)" if self.classes else ""))
+        if self.guesses:
+            parts.append(f"{len(self.guesses)} guesses, `diffrep data` lists them")
+        return ", ".join(parts)
+
+    def facts(self) -> dict:
+        """Plain values for JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def of_facts(cls, facts: Mapping) -> Reading:
+        """What `facts` gave, read again; names that a later version may add are left out."""
+        known = {item.name: facts[item.name] for item in fields(cls) if item.name in facts}
+        guesses = tuple(Guess(**guess) for guess in known.pop("guesses", ()))
+        words = {name: tuple(values) for name, values in known.pop("words", {}).items()}
+        plain: dict[str, Any] = {name: _tuples(value) for name, value in known.items()}
+        return cls(**plain, guesses=guesses, words=words)
+
+
+def _tuples(value: object) -> object:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "levels":
+        return f"{value:,}" if value else "continuous"
+    if name == "label" and not value:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_shown('', item)}" for key, item in list(value.items())[:LONG])
+    if isinstance(value, tuple):
+        shown = ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value[:LONG])
+        return f"{shown}, ... ({len(value):,} in all)" if len(value) > LONG else shown
+    return f"{value:g}" if isinstance(value, float) else str(value)

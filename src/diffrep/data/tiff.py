@@ -1,0 +1,66 @@
+"""TIFF files that Pillow cannot read whole: several pages, bands, or 16 bits a channel; through tifffile (extra)."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from diffrep.errors import UserError
+
+BITS, SAMPLES, EXTRA, FORMAT = 258, 277, 338, 339  # tags of TIFF
+KINDS = {"uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"}
+
+
+def is_whole(image: Image.Image) -> bool:
+    """Does Pillow read all that this opened TIFF holds?"""
+    if getattr(image, "n_frames", 1) > 1:
+        return False
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    samples, bits = tags.get(SAMPLES, 1), max(_numbers(tags.get(BITS, 1)))
+    kind = max(_numbers(tags.get(FORMAT, 1)))
+    if samples == 1:
+        return bits <= 8 or (bits == 16 and kind == 1) or (bits == 32 and kind == 3)
+    alpha = samples == 4 and _numbers(tags.get(EXTRA, 0)) in ((1,), (2,))
+    return bits == 8 and (samples == 3 or alpha)
+
+
+def read(encoded: str | bytes, name: str) -> np.ndarray:
+    """(C, H, W), or (C, D, H, W) for pages that are no channels. UserError: what tifffile cannot read, no tifffile."""
+    try:
+        import tifffile
+    except ImportError as error:
+        raise UserError(
+            f"{name} is a TIFF with several pages, bands or 16 bits a channel, which needs more: pip install"
+            " 'diffrep[tiff]', or save it as .npy."
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with tifffile.TiffFile(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as file:
+                series = file.series[0]
+                values, axes = series.asarray(), series.axes
+                several = len(file.series) > 1
+    except Exception as error:  # tifffile raises many kinds, and those of its codecs
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise UserError(
+            f"{name} cannot be read ({reason}): save it uncompressed, or as .npy. --skip-bad goes on without it."
+        ) from error
+    if several:
+        raise UserError(f"{name} holds pages of different sizes, expected one: save them as files of their own.")
+    keep = [i for i, (axis, length) in enumerate(zip(axes, values.shape, strict=True)) if length > 1 or axis in "YX"]
+    values, axes = values.reshape([values.shape[i] for i in keep]), "".join(axes[i] for i in keep)
+    channels = [i for i, axis in enumerate(axes) if axis in "SC"]
+    depth = [i for i, axis in enumerate(axes) if axis not in "SCYX"]
+    if len(channels) > 1 or len(depth) > 1 or values.dtype.name not in KINDS or "Y" not in axes or "X" not in axes:
+        raise UserError(
+            f"{name} has the axes {axes} of {values.dtype}, expected pages or channels of pictures: save it as .npy."
+        )
+    values = values.transpose([*channels, *depth, axes.index("Y"), axes.index("X")])
+    return values if channels else values[None]
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple) else (int(value),)  # type: ignore[call-overload]
