@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,5 +40,7 @@ def train(
     chosen = settings(
         f"data.source={data if named else runs.IN_MEMORY}", f"method={method}", f"train.budget={budget}", *changes
     )
-    splits = None if named else runs.splits_of(chosen, data)
+    splits = None if named else runs.splits_of(chosen, source=data)
+    for sentence in splits.train.reading.doubts() if splits else ():
+        warnings.warn(sentence, stacklevel=2)
     return runs.train(chosen, out, restart, splits)

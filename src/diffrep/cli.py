@@ -14,7 +14,20 @@ import typer
 from rich.table import Table
 
 from diffrep.commands import distances, pages, pictures, probes, readouts, studies
-from diffrep.commands.console import Count, hush, leave, out, progress, say, say_next, show_facts, show_metrics, usage
+from diffrep.commands.console import (
+    Count,
+    hush,
+    leave,
+    out,
+    progress,
+    say,
+    say_aside,
+    say_next,
+    show_facts,
+    show_metrics,
+    show_reading,
+    usage,
+)
 from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, SkipBad
 from diffrep.errors import UserError
 from diffrep.training.memory import keep_memory
@@ -66,6 +79,7 @@ def train(
 ) -> None:
     """Train a method on data into a run directory."""
     from diffrep import config, runs
+    from diffrep.data import Reading
     from diffrep.training.process import main_process
 
     words = {
@@ -85,7 +99,14 @@ def train(
         settings = config.load(known, changes)
     else:
         settings = config.override(config.Settings(), changes)
-    run = runs.train(settings, out_, restart)
+
+    def tell(reading: Reading) -> None:
+        if not as_json:
+            say(f"{reading.source} is read as {reading.line()}.")
+        for sentence in reading.doubts():
+            say_aside(sentence)
+
+    run = runs.train(settings, out_, restart, tell=tell)
     result = run.result
     assert result is not None
     facts = {
@@ -239,23 +260,25 @@ def data(
     source: Annotated[
         str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")
     ] = "digits",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="one setting, such as data.layout=nhwc or data.label_column=age")
+    ] = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Read a data set and say what diffrep sees: shape, levels, splits, labels, fingerprint. Changes nothing."""
-    from dataclasses import asdict
-
+    """Read a data set and say what diffrep sees, how it is read and what of that is guessed. Changes nothing."""
     from diffrep import config, runs
 
-    settings = config.override(config.Settings(), [f"data.source={source}"])
-    if skip_bad:
-        settings = config.override(settings, ["data.skip_bad=true"])
-    card = asdict(runs.DataCard.of(runs.splits_of(settings)))
-    card["scaling"] = card["scaling"] is not None
+    changes = [*(set_ or []), f"data.source={source}", *(["data.skip_bad=true"] if skip_bad else [])]
+    splits = runs.splits_of(config.override(config.Settings(), changes))
+    card, reading = runs.DataCard.of(splits).public(), splits.train.reading
     if as_json:
-        print(json.dumps(card))
+        print(json.dumps({**card, "reading": reading.facts(), "doubts": reading.doubts()}))
         return
     show_facts(card)
+    show_reading(reading.lines())
+    for sentence in reading.doubts():
+        say(f"? {sentence}")
 
 
 @app.command(epilog="Example: diffrep doctor runs/a")

@@ -7,11 +7,12 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -37,6 +38,18 @@ def _is_budget(text: str) -> str:
     return text
 
 
+def _listed(value: object) -> object:
+    """ "a,b" -> its names."""
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Guessed = Literal["auto", "yes", "no"]
+Size = PositiveInt | tuple[PositiveInt, PositiveInt]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -48,7 +61,23 @@ class DataSettings(_Frozen):
     valid: Share = Field(default=0.1, description="share of examples kept for choosing between models")
     test: Share = Field(default=0.2, description="share of examples kept for the final numbers")
     skip_bad: bool = Field(default=False, description="go on without files that cannot be read")
-    label_column: str | None = Field(default=None, description="column of the labels, if it must be named")
+    label_column: str | None = Field(default=None, description="column of the labels, or a level of folders: folder:2")
+    columns: Names = Field(default=(), description="columns that are features, or all, words too; empty: the numbers")
+    drop: Names = Field(default=(), description="columns that are left out")
+    column: str | None = Field(default=None, description="column of the pictures, or array of the examples in an .npz")
+    split_column: str | None = Field(default=None, description="column of the words train, valid and test")
+    layout: str = Field(default="auto", description="axes of an array: nhwc, nchw, nhw, ncl, nlc, ndhw, ncdhw, ...")
+    levels: int | None = Field(default=None, ge=2, description="grey levels, such as 4096 for 12 bits")
+    range: tuple[float, float] | None = Field(default=None, description="values of -1 and 1, or first and last level")
+    counts: Guessed = Field(default="auto", description="whether a table is counts: 10,000 a row, log(1 + count)")
+    size: Size | None = Field(default=None, description="pictures are cropped and resized to it: a side, or [h, w]")
+    header: Guessed = Field(default="auto", description="whether a .csv file begins with names")
+    delimiter: str | None = Field(default=None, min_length=1, description="of a .csv file: a sign, tab or semicolon")
+    config: str | None = Field(default=None, description="configuration of a hub data set that has several")
+
+    def how(self) -> dict[str, Any]:
+        """What is not to be guessed, by the names of `diffrep.data.Reading.asked`."""
+        return self.model_dump(exclude={"source", "valid", "test", "skip_bad"})
 
     @model_validator(mode="after")
     def _some_are_left(self) -> DataSettings:

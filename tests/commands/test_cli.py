@@ -172,7 +172,7 @@ def test_words_that_do_not_parse_are_one_sentence(words, capsys):
         (("sample", "--sampler", "dmp"), "Did you mean 'dpm'"),
         (("interpolate", 0, 9999), "0 to 358"),
         (("interpolate", 0, "nowhere.png"), "nowhere.png"),
-        (("reconstruct", "other.npy"), "1x8x8 17-level"),
+        (("reconstruct", "other.npy"), "expected 0 to 16"),
         (("reconstruct", "digits", "--exact", "--sampler", "ddim"), "--exact"),
     ],
 )

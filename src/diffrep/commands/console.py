@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from diffrep.probes.overlap import sentence as overlaps
 
 if TYPE_CHECKING:  # it imports torch
     from diffrep.runs.results import Metrics
 
-out, err = Console(), Console(stderr=True)
+out, err = Console(emoji=False), Console(stderr=True, emoji=False)
 
 
 PATIENCE = 2.0  # seconds before a bar appears
@@ -97,8 +98,17 @@ def show_facts(facts: dict) -> None:
     """A line for each fact: its name in words, and its value."""
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name.replace("_", " "), Text(shown))  # no markup: a class may be called c1cc[nH]c1
     out.print(table)
+
+
+def show_reading(lines: list[tuple[str, str, str]]) -> None:
+    """How data is read: a line for each decision, those that were guessed marked, in words that are never markup."""
+    say("")
+    width = max((len(name) for name, _, _ in lines), default=0)
+    for name, value, note in lines:
+        say(f" {name.ljust(width)}  {value}" + (f"   ({note})" if note else ""))
 
 
 def show_rows(rows: Sequence[Sequence[str]]) -> None:

@@ -143,9 +143,7 @@ def _common(found: Iterable[Found], names: Sequence[str], reading: Reading) -> s
         wide = common_mode([reading.mode, *modes], ["the pictures of the training", *called])
         if wide != reading.mode:
             odd = called[next(i for i, mode in enumerate(modes) if mode != reading.mode)]
-            raise UserError(
-                f"{odd} has more channels than the pictures of the training, {reading.mode}: convert it to {reading.mode}."
-            )
+            raise UserError(f"{odd} has more channels than the pictures of the training: convert it to {reading.mode}.")
         return wide
     return common_mode(modes, called)
 

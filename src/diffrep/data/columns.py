@@ -78,7 +78,7 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
         factors = [*factors, *targets]
     if not asked and factors and not targets and len(factors) < len(left):
         shown = ", ".join(factors[:5])
-        doubt = f"The columns of words of {name} ({shown}) are factors and no features: data.columns=all makes them features."
+        doubt = f"The columns of words of {name} ({shown}) are factors: data.columns=all makes features of them."
     else:
         doubt = ""
     out += [key for key, c in left.items() if key not in (*numbers, *words, *factors)]
@@ -171,7 +171,7 @@ def fitted(raw: Raw, rows: np.ndarray, name: str) -> Reading:
         means[names[i]] = float(np.nanmean(seen)) if np.isfinite(seen).any() else 0.0
     shown = ", ".join(f"{names[i]!r} ({int(np.isnan(table[:, i]).sum()):,})" for i in lacking[:5])
     return replace(reading, fills=means).said(
-        f"{name} lacks numbers in {len(lacking)} columns, {shown}: they became the column's mean, and a column says where."
+        f"{name} lacks numbers in {len(lacking)} columns, {shown}: they became the mean, and a column says where."
     )
 
 

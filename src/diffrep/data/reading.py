@@ -143,7 +143,8 @@ class Reading:
         """The same with a field that was guessed; as it is where the field was decided before."""
         if getattr(self, name) is not None:
             return self
-        return replace(self, **{name: value}, guesses=(*self.guesses, Guess(name, doubt)))
+        found: dict[str, Any] = {name: value}
+        return replace(self, guesses=(*self.guesses, Guess(name, doubt)), **found)
 
     def decided(self, **values: object) -> Reading:
         """The same with fields that follow from what was found, so that no other value could be meant."""

@@ -17,7 +17,7 @@ from diffrep.evaluation.feature_networks import Features, named, public
 from diffrep.models.base import evaluating
 from diffrep.probes import quality
 from diffrep.progress import Progress, counting, silent
-from diffrep.runs.directory import form
+from diffrep.runs.card import form
 from diffrep.runs.records import DISTANCE, SAMPLES, weights_digest
 from diffrep.runs.results import DistanceFile
 from diffrep.runs.run import Run, load

@@ -11,8 +11,9 @@ from diffrep import config
 from diffrep.config import Settings
 from diffrep.methods.catalog import METHODS
 from diffrep.runs import records, summary
+from diffrep.runs.card import DataCard, form
 from diffrep.runs.diagnosis import checkup
-from diffrep.runs.directory import DataCard, form, read_card, settings_of
+from diffrep.runs.directory import read_card, settings_of
 from diffrep.training import journal
 
 AS_TRAIN_SAYS = ("data.source", "method", "train.budget", "seed")  # settings that have an option of their own

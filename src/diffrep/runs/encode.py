@@ -29,7 +29,8 @@ def embed(
     batch: int = 500,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
-    """Write index, id and label (where known) and the code of each example; returns the file written.
+    """Write the place in the source, id, label, class and split (where known) and the code of each example; returns the
+    file written.
 
     A Gaussian code has a column `spread` beside `code`. times: for a time-conditioned code, a column `code_t0.30` for
     each. part, parts: of several processes, each writes its own shard codes-00000-of-00002.parquet. The file is whole
@@ -62,11 +63,17 @@ def embed(
 
 
 def _columns(examples: Examples, rows: torch.Tensor, times: Sequence[float | None], codes: Sequence[Code]) -> dict:
-    columns: dict = {"index": pa.array(rows.tolist(), pa.int64())}
+    places = rows.numpy() if examples.rows is None else examples.rows[rows.numpy()]
+    columns: dict = {"index": pa.array(places.tolist(), pa.int64())}
     if examples.ids is not None:
         columns["id"] = pa.array([examples.ids[i] for i in rows], pa.string())
     if examples.labels is not None:
-        columns["label"] = pa.array(examples.labels.cpu()[rows].tolist(), pa.int64())
+        labels = examples.labels.cpu()[rows].tolist()
+        columns["label"] = pa.array(labels, pa.int64())
+        if examples.label_names is not None:
+            columns["class"] = pa.array([examples.label_names[k] if k >= 0 else None for k in labels], pa.string())
+    if examples.own_split is not None:
+        columns["split"] = pa.array(examples.own_split[rows.numpy()].tolist(), pa.string())
     for t, code in zip(times, codes, strict=True):
         name = "" if t is None else f"_t{t:.2f}"
         columns[f"code{name}"] = _vectors(code.mean)

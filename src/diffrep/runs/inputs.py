@@ -1,31 +1,77 @@
-"""What a trained run is given: other data, single examples, codes; each checked against what it was trained on."""
+"""What a trained run is given: other data, single examples; each read as the run's data was, and checked against it."""
 
 from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffrep import data
+from diffrep.codes.posteriors import Code
 from diffrep.data import Examples
 from diffrep.errors import UserError
-from diffrep.runs.directory import form
+from diffrep.models.base import evaluating
+from diffrep.runs.card import form
 from diffrep.runs.run import Run
 
+AT_ONCE = 500  # examples that are encoded at a time
+SLACK = 1e-3  # by which a tensor may leave [-1, 1]
 
-def examples_of(run: Run, source: str, skip_bad: bool = False) -> Examples:
-    """All examples of a source, prepared as the run's data was; UserError where their shape is another."""
-    examples = data.whole(source, skip_bad=skip_bad, scaling=run.scaling())
+
+def examples_of(run: Run, source: Any, skip_bad: bool = False) -> Examples:
+    """All examples of a source, read as the run's data was; UserError where that does not fit. What is to be said of
+    them is a warning."""
+    how = run.card.how()
+    if run.card.reading is None:
+        how = replace(how, label=run.settings.data.label_column)
+    examples = data.whole(source, skip_bad=skip_bad, reading=how)
     if (examples.shape, examples.bins) != (run.card.shape, run.card.bins):
         raise UserError(
-            f"{run.directory} was trained on {form(run.card.shape, run.card.bins)} data and {source} is"
+            f"{run.directory} was trained on {form(run.card.shape, run.card.bins)} data and {examples.name} is"
             f" {form(examples.shape, examples.bins)}; pick data of the same shape and levels."
         )
     if examples.prepared != run.card.prepared:
         raise UserError(
-            f"{run.directory} was trained on a table ({run.card.prepared or 'plain numbers'}) and {source} is another"
-            f" kind ({examples.prepared or 'plain numbers'}); give a table like the one it was trained on."
+            f"{run.directory} was trained on a table ({run.card.prepared or 'plain numbers'}) and {examples.name} is"
+            f" another kind ({examples.prepared or 'plain numbers'}); give a table like the one it was trained on."
         )
+    for sentence in examples.reading.doubts():
+        warnings.warn(sentence, stacklevel=2)
     return examples
+
+
+def tensor_of(run: Run, x: Any) -> Tensor:
+    """x (N, *shape) on the run's device, of raw examples; a tensor of floats is x itself. UserError: no fit."""
+    if not (isinstance(x, Tensor) and x.is_floating_point()):
+        examples = examples_of(run, x)
+        return examples.batch(torch.arange(len(examples))).x.to(run.device)
+    if tuple(x.shape[1:]) != run.card.shape:
+        raise UserError(
+            f"a tensor of shape {tuple(x.shape)} was given, expected {run.card.shape} for each example: reshape it."
+        )
+    if not x.isfinite().all():
+        raise UserError("the tensor holds NaN or infinite values: remove or fill them.")
+    if run.card.scaling is None and x.numel() and x.abs().max() > 1 + SLACK:
+        raise UserError(
+            f"the tensor holds values from {float(x.min()):.4g} to {float(x.max()):.4g} and a tensor of floats is taken"
+            " for x itself, in [-1, 1]: give raw values as a NumPy array or as whole numbers."
+        )
+    return x.float().to(run.device)
+
+
+@torch.no_grad()
+def codes_of(run: Run, x: Any, t: float | None = None) -> Code:
+    """The codes of raw examples, see `Run.encode`."""
+    whole = tensor_of(run, x)
+    with evaluating(run.model):
+        parts = [run.model.encode(part, t) for part in whole.split(AT_ONCE)]
+    spreads = [part.spread for part in parts if part.spread is not None]
+    return replace(
+        parts[0], mean=torch.cat([part.mean for part in parts]), spread=torch.cat(spreads) if spreads else None
+    )
 
 
 def one_example(run: Run, end: str) -> Tensor:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffrep import data
 from diffrep.budget import Budget
+from diffrep.codes.posteriors import Code
 from diffrep.codes.priors import Prior
 from diffrep.config import Settings
-from diffrep.data import Examples, Splits, Stream
+from diffrep.data import Examples, Reading, Splits, Stream
 from diffrep.errors import UserError
 from diffrep.evaluation.encoding import encode_batches
 from diffrep.methods.catalog import build, method
 from diffrep.models.base import Model
 from diffrep.runs import records
+from diffrep.runs.card import DataCard, splits_of
 from diffrep.runs.diagnosis import Adviser
-from diffrep.runs.directory import (
-    IN_MEMORY,
-    DataCard,
-    describe,
-    existing,
-    read_card,
-    remove_learned,
-    same_data,
-    settings_of,
-)
+from diffrep.runs.directory import IN_MEMORY, describe, existing, read_card, remove_learned, settings_of
 from diffrep.runs.lock import locked
 from diffrep.runs.records import WEIGHTS, weights_digest
 from diffrep.training import engine
@@ -61,8 +55,8 @@ class Run:
                 f"{self.directory} was trained on an array in memory, which a run does not keep: give its splits,"
                 " diffrep.load_data(x), or save the array and train on the file."
             )
-        splits = splits_of(self.settings)
-        same_data(self.card, DataCard.of(splits), self.directory)
+        splits = splits_of(self.settings, self.card)
+        self.card.same_data(DataCard.of(splits), self.directory)
         return splits
 
     def keep(self, name: str, facts: records.Facts) -> records.Facts:
@@ -74,6 +68,27 @@ class Run:
         """Where the model's weights are."""
         return next(self.model.parameters()).device
 
+    def encode(self, x: Any, t: float | None = None) -> Code:
+        """The codes of raw examples, whatever `diffrep.load_data` takes, prepared as the run's data was.
+
+        A tensor of floats is taken for x itself, in [-1, 1] (tables: standardised). UserError: what does not fit.
+        """
+        from diffrep.runs.inputs import codes_of
+
+        return codes_of(self, x, t)
+
+    def reconstruct(self, x: Any, **how: Any) -> Tensor:
+        """As `Model.reconstruct`, of raw examples; see `encode`."""
+        from diffrep.runs.inputs import tensor_of
+
+        return self.model.reconstruct(tensor_of(self, x), **how)
+
+    def interpolate(self, a: Any, b: Any, **how: Any) -> Tensor:
+        """As `Model.interpolate`, between the first of two sets of raw examples; see `encode`."""
+        from diffrep.runs.inputs import tensor_of
+
+        return self.model.interpolate(tensor_of(self, a)[0], tensor_of(self, b)[0], **how)
+
     def scaling(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation that the columns of a table were standardised with; None for other data."""
         if self.card.scaling is None:
@@ -82,30 +97,28 @@ class Run:
         return torch.tensor(mean), torch.tensor(std)
 
 
-def splits_of(settings: Settings, source: object = None) -> Splits:
-    """The data of the settings, read and cut; source: an array or whatever else holds it, in place of their name."""
-    d = settings.data
-    source = d.source if source is None else source
-    return data.load(
-        source, valid=d.valid, test=d.test, seed=settings.seed, skip_bad=d.skip_bad, label_column=d.label_column
-    )
-
-
-def train(settings: Settings, directory: str | Path, restart: bool = False, splits: Splits | None = None) -> Run:
+def train(
+    settings: Settings,
+    directory: str | Path,
+    restart: bool = False,
+    splits: Splits | None = None,
+    tell: Callable[[Reading], None] = lambda reading: None,
+) -> Run:
     """Train what the settings describe into a run directory, or continue the run that is there to its budget.
 
-    restart: remove that run first. splits: data at hand, in place of what settings.data names. Nothing is written
-    before settings and data are known to be good. UserError: the directory holds another run (other settings, other
-    data), or something that is no run; another process trains in it.
+    restart: remove that run first. splits: data at hand, in place of what settings.data names. tell: is told how the
+    data was read, once training begins. Nothing is written before settings and data are known to be good. UserError:
+    the directory holds another run (other settings, other data), or something that is no run; another process trains
+    in it.
     """
     directory = Path(directory)
     method(settings.method)
     place(settings.train.device)  # a device that is not there is told first
     known = existing(directory, None if restart else settings)
-    splits = splits or splits_of(settings)
+    splits = splits or splits_of(settings, known)
     card = DataCard.of(splits)
     if known is not None:
-        same_data(known, card, directory)
+        known.same_data(card, directory)
     model = build(settings, card.facts(splits.train))
     t = settings.train
     training = Training(
@@ -118,6 +131,7 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
         if restart:
             remove_learned(directory)
         describe(directory, card, settings)
+        tell(splits.train.reading)
 
     with joined(t.device) as here, locked(directory) if here.main else nullcontext():
         existing(directory, None if restart else settings)  # again, now that nobody else can change it
@@ -133,10 +147,13 @@ def train(settings: Settings, directory: str | Path, restart: bool = False, spli
     return Run(directory, settings, card, model.eval(), result, splits)
 
 
-def load(directory: str | Path, device: str = "auto") -> Run:
-    """The run in a directory, its averaged weights in the model; UserError where there is none, or it is broken."""
+def load(directory: str | Path, device: str = "auto", data: str | None = None) -> Run:
+    """The run in a directory, its averaged weights in the model; UserError where there is none, or it is broken.
+
+    data: where the data that it was trained on lies now.
+    """
     directory = Path(directory)
-    settings, card = settings_of(directory), read_card(directory)
+    settings, card = settings_of(directory, [f"data.source={data}"] if data else ()), read_card(directory)
     if not (directory / WEIGHTS).is_file():
         raise UserError(
             f"{directory} has no {WEIGHTS} yet: its training did not end. Continue it with `diffrep train`."

@@ -13,7 +13,8 @@ from diffrep.errors import UserError
 from diffrep.evaluation.information import not_profiled
 from diffrep.progress import Progress, silent
 from diffrep.runs import summary
-from diffrep.runs.directory import form, read_card, settings_of
+from diffrep.runs.card import form
+from diffrep.runs.directory import read_card, settings_of
 from diffrep.runs.records import METRICS, PROFILE, current
 from diffrep.runs.summary import COLUMNS, Column, Numbers
 from diffrep.studies.study import measure

@@ -1,0 +1,189 @@
+"""What a run records of its data: what it was, how it was read, and which example lay in which split."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from diffrep import data
+from diffrep.config import Settings
+from diffrep.data import Examples, Reading, Splits
+from diffrep.data.places import places
+from diffrep.errors import UserError
+from diffrep.shapes import Facts, Shape
+
+DATA = "data.json"
+HEX = 8  # digits of the SHA-256 by which a card knows an example
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a run records of its data. scaling: mean and standard deviation of each column of a table.
+
+    reading: how it was read, see `diffrep.data.Reading`; none in runs of version 0.1.0. known: for each split the first
+    eight hex digits of the SHA-256 of its examples, one after the other.
+    """
+
+    source: str
+    shape: Shape
+    bins: int | None
+    examples: dict[str, int]
+    fingerprints: dict[str, str]
+    skipped: int
+    label_names: list[str] | None
+    scaling: tuple[list[float], list[float]] | None
+    prepared: str
+    reading: dict | None = None
+    known: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, splits: Splits) -> DataCard:
+        parts = dict(zip(PARTS, (splits.train, splits.valid, splits.test), strict=True))
+        train = splits.train
+        scaling = None if train.scaling is None else (train.scaling[0].tolist(), train.scaling[1].tolist())
+        return cls(
+            source=train.name,
+            shape=train.shape,
+            bins=train.bins,
+            examples={name: len(part) for name, part in parts.items()},
+            fingerprints={name: part.fingerprint for name, part in parts.items()},
+            skipped=splits.skipped,
+            label_names=train.label_names,
+            scaling=scaling,
+            prepared=train.prepared,
+            reading=train.reading.facts(),
+            known={name: "".join(_names(part)) for name, part in parts.items()},
+        )
+
+    @classmethod
+    def read(cls, directory: Path) -> DataCard:
+        """The data card of a run; UserError where it is missing or broken."""
+        try:
+            raw = json.loads((directory / DATA).read_text(encoding="utf-8"))
+            card = cls(**{**raw, "shape": tuple(raw["shape"])})
+            card.how()
+            return card
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"{directory / DATA} cannot be read ({reason}); train the run again with --restart."
+            ) from error
+
+    def facts(self, examples: Examples | None = None) -> Facts:
+        """What a model must know; what is counted of the training examples only to be trained."""
+        classes = len(self.label_names or ())
+        if examples is None:
+            return Facts(self.shape, self.bins, classes=classes)
+        return Facts(self.shape, self.bins, examples.histogram(), places(examples), classes)
+
+    def how(self) -> Reading:
+        """How the data was read, to be applied to other data; of a run of version 0.1.0, what its card tells of it."""
+        if self.reading is not None:
+            return Reading.of_facts(self.reading).for_other()
+        scaling = None if self.scaling is None else (tuple(self.scaling[0]), tuple(self.scaling[1]))
+        return Reading(
+            source=self.source,
+            shape=self.shape,
+            levels=self.bins,
+            range=None if self.bins is None else (0.0, self.bins - 1.0),
+            counts=None if scaling is None else "counts" in self.prepared,
+            scaling=scaling,
+            classes=None if self.label_names is None else tuple(self.label_names),
+            missing_label=-1,
+            upright=False,
+            applied=True,
+        )
+
+    def public(self) -> dict:
+        """The facts that are printed."""
+        return {
+            "source": self.source,
+            "shape": list(self.shape),
+            "bins": self.bins,
+            "examples": self.examples,
+            "fingerprints": self.fingerprints,
+            "skipped": self.skipped,
+            "label_names": self.label_names,
+            "scaling": self.scaling is not None,
+            "prepared": self.prepared,
+        }
+
+    def same_data(self, now: DataCard, directory: Path) -> None:
+        """UserError where `now` is the card of other data."""
+        if (self.shape, self.bins) != (now.shape, now.bins):
+            raise UserError(
+                f"{directory} was trained on {form(self.shape, self.bins)} data and {now.source} is"
+                f" {form(now.shape, now.bins)}; train a new run with --out, or pick data of the same shape."
+            )
+        if self.fingerprints != now.fingerprints:
+            raise UserError(
+                f"{directory} was trained on other data: the fingerprint of {self.source} was"
+                f" {self.fingerprints['train']} and is {now.fingerprints['train']}; train a new run with --out, or"
+                " begin anew with --restart."
+            )
+
+
+def splits_of(
+    settings: Settings,
+    card: DataCard | None = None,
+    tell: Callable[[str], None] = warnings.warn,
+    source: object = None,
+) -> Splits:
+    """The data of the settings, read and cut; with a card, read as it was then.
+
+    source: an array or whatever else holds the data, in place of its name in the settings. Data that has moved is looked
+    for where it lay. Examples that were added since are left out, and said.
+    """
+    d = settings.data
+    if card is None:
+        given = d.source if source is None else source
+        return data.load(given, valid=d.valid, test=d.test, seed=settings.seed, skip_bad=d.skip_bad, **d.how())
+    how = card.how()
+    if card.reading is None:
+        how = replace(how, label=d.label_column)
+    here = Path(d.source).expanduser().exists() or not how.place or not Path(how.place).exists()
+    name = d.source if here else how.place
+    splits = data.load(name, valid=d.valid, test=d.test, seed=settings.seed, skip_bad=d.skip_bad, reading=how)
+    if DataCard.of(splits).fingerprints == card.fingerprints or card.known is None:
+        return splits
+    every = data.whole(name, skip_bad=d.skip_bad, reading=how)
+    parts = _found(every, card)
+    if parts is None:
+        return splits
+    added = len(every) - sum(map(len, parts))
+    tell(f"{added:,} examples were added to {name} since the run was trained; they are left out.")
+    train, valid, test = (replace(part, split=name) for part, name in zip(parts, PARTS, strict=True))
+    return Splits(train, valid, test, splits.skipped)
+
+
+def form(shape: Shape, bins: int | None) -> str:
+    """Shape and levels of data in words, such as "1x28x28 256-level"."""
+    return "x".join(map(str, shape)) + (f" {bins}-level" if bins else " continuous")
+
+
+def _names(examples: Examples) -> list[str]:
+    return [row.tobytes().hex() for row in examples.digests[:, : HEX // 2]]
+
+
+def _found(every: Examples, card: DataCard) -> list[Examples] | None:
+    """The splits of a card among all examples; None where one of them is gone, or has changed."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(_names(every)):
+        places.setdefault(name, []).append(place)
+    parts = []
+    for split in PARTS:
+        text = (card.known or {}).get(split, "")
+        names = [text[i : i + HEX] for i in range(0, len(text), HEX)]
+        if not all(places.get(name) for name in names):
+            return None
+        part = every.subset(torch.tensor([places[name].pop(0) for name in names], dtype=torch.int64))
+        if part.fingerprint != card.fingerprints[split]:
+            return None
+        parts.append(part)
+    return parts
