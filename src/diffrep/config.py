@@ -47,7 +47,6 @@ def _listed(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Guessed = Literal["auto", "yes", "no"]
-Size = PositiveInt | tuple[PositiveInt, PositiveInt]
 
 
 class _Frozen(BaseModel):
@@ -70,7 +69,7 @@ class DataSettings(_Frozen):
     levels: int | None = Field(default=None, ge=2, description="grey levels, such as 4096 for 12 bits")
     range: tuple[float, float] | None = Field(default=None, description="values of -1 and 1, or first and last level")
     counts: Guessed = Field(default="auto", description="whether a table is counts: 10,000 a row, log(1 + count)")
-    size: Size | None = Field(default=None, description="pictures are cropped and resized to it: a side, or [h, w]")
+    size: int | tuple[int, int] | None = Field(default=None, description="side, or [h, w], to resize pictures to")
     header: Guessed = Field(default="auto", description="whether a .csv file begins with names")
     delimiter: str | None = Field(default=None, min_length=1, description="of a .csv file: a sign, tab or semicolon")
     config: str | None = Field(default=None, description="configuration of a hub data set that has several")
@@ -90,15 +89,9 @@ class DecoderSettings(_Frozen):
     """The network that removes noise."""
 
     kind: Literal["auto", "unet", "mlp"] = Field(default="auto", description="network; auto: unet, or mlp for vectors")
-    width: PositiveInt = Field(
-        default=32, description="channels at full resolution; a layer of vectors has 8 times as many units"
-    )
-    multipliers: tuple[PositiveInt, ...] = Field(
-        default=(1, 2, 2), min_length=1, description="width at each resolution, finest first"
-    )
-    blocks: PositiveInt = Field(
-        default=1, description="residual blocks at each resolution; vectors, which have one, get one more"
-    )
+    width: PositiveInt = Field(default=32, description="channels at full resolution; vectors: 8 times as many a layer")
+    multipliers: tuple[PositiveInt, ...] = Field(default=(1, 2, 2), min_length=1, description="width, finest first")
+    blocks: PositiveInt = Field(default=1, description="residual blocks at each resolution; vectors have one more")
     condition_width: PositiveInt | None = Field(
         default=None, description="numbers that tell blocks the noise level, and as many the code; none: by width"
     )

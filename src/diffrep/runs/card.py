@@ -137,8 +137,8 @@ def splits_of(
 ) -> Splits:
     """The data of the settings, read and cut; with a card, read as it was then.
 
-    source: an array or whatever else holds the data, in place of its name in the settings. Data that has moved is looked
-    for where it lay. Examples that were added since are left out, and said.
+    source: an array or whatever else holds the data, in place of its name in the settings. Data that has moved is
+    looked for where it lay. Examples that were added since are left out, and said.
     """
     d = settings.data
     if card is None:
