@@ -92,9 +92,7 @@ class DecoderSettings(_Frozen):
     width: PositiveInt = Field(default=32, description="channels at full resolution; vectors: 8 times as many a layer")
     multipliers: tuple[PositiveInt, ...] = Field(default=(1, 2, 2), min_length=1, description="width, finest first")
     blocks: PositiveInt = Field(default=1, description="residual blocks at each resolution; vectors have one more")
-    condition_width: PositiveInt | None = Field(
-        default=None, description="numbers that tell blocks the noise level, and as many the code; none: by width"
-    )
+    condition_width: PositiveInt | None = Field(default=None, description="numbers that tell noise, code; none: width")
     attention: tuple[bool, ...] = Field(default=(), description="whether each resolution attends, finest first")
     fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin, cos(2^n pi x)")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
