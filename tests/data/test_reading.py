@@ -1,0 +1,101 @@
+"""How data is read is decided once: what was guessed is said, and what was decided is applied to other data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from diffrep import data
+from diffrep.data import Reading, load
+from diffrep.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def all_of(examples) -> torch.Tensor:
+    return examples.batch(torch.arange(len(examples))).x
+
+
+def test_a_reading_survives_its_file():
+    """What a run stores is what it applies."""
+    reading = load((RNG.random((9, 4, 5)), np.arange(9) % 3)).train.reading
+    assert Reading.of_facts(reading.facts()) == reading
+
+
+def test_a_part_is_read_on_the_grid_of_the_whole():
+    """Pictures that alone look as if in [0, 1] stay on [-1, 1], and dark ones keep their 256 levels."""
+    whole = RNG.uniform(-1, 1, (12, 6, 5)).astype(np.float32)
+    whole[::2] = np.abs(whole[::2])
+    levels = np.rint(255 * RNG.random((12, 6, 5))).astype(np.float32)
+    levels[0] = levels[0] > 128
+    for values, part in ((whole, slice(0, 12, 2)), (levels, slice(0, 1))):
+        how = load(values).train.reading.for_other()
+        assert torch.equal(all_of(data.whole(values[part], reading=how)), all_of(data.whole(values, reading=how))[part])
+    with pytest.raises(UserError, match="from -1.* expected 0 to 255"):
+        data.whole(whole - 0.5, reading=load(levels).train.reading.for_other())
+
+
+def test_columns_are_matched_by_name(tmp_path):
+    """Other orders of columns are the same table; one that lacks a column says which."""
+    table = pd.DataFrame(RNG.normal(size=(20, 3)), columns=["a", "b", "c"]).assign(label=np.arange(20) % 2)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    table[["c", "label", "a", "b"]].to_csv(tmp_path / "r.csv", index=False, sep=";")
+    how = load(tmp_path / "t.csv").train.reading.for_other()
+    one, other = (data.whole(tmp_path / name, reading=how) for name in ("t.csv", "r.csv"))
+    assert torch.equal(all_of(one), all_of(other)) and torch.equal(one.labels, other.labels)
+    with pytest.raises(UserError, match="lacks 1 of the 3 columns.*'b'"):
+        data.whole(table[["a", "c"]], reading=how)
+
+
+def test_measurements_and_flags_are_no_counts():
+    """Whole numbers of which many are 0 are counts only where the columns look like those of counts."""
+    flags = RNG.integers(0, 2, (60, 20))
+    plain = load(np.concatenate([RNG.integers(20, 900, (60, 3)), flags], 1)).train
+    assert plain.reading.counts is False and not plain.reading.doubts()
+    counted = load(RNG.poisson(RNG.gamma(0.2, 20, (60, 50)))).train
+    assert counted.reading.counts is True and "data.counts=no" in counted.reading.doubts()[0]
+
+
+@pytest.mark.parametrize(
+    "shape, how, expected",
+    [
+        ((9, 32, 32, 13), {}, (13, 32, 32)),
+        ((9, 4, 4, 3), {}, (3, 4, 4)),
+        ((9, 7, 7, 7), {}, (1, 7, 7, 7)),
+        ((9, 8, 6, 6, 3), {}, (3, 8, 6, 6)),
+        ((9, 12, 400), {}, (12, 400)),
+        ((9, 64, 100), {"layout": "ncl"}, (64, 100)),
+    ],
+)
+def test_axes(shape, how, expected):
+    """The lengths of the axes tell what they are, or the layout says it."""
+    assert load(RNG.random(shape), **how).train.shape == expected
+
+
+def test_words_and_missing_numbers():
+    """A column of words that is asked for has an indicator for each word; a missing number has one beside the mean."""
+    table = pd.DataFrame({"size": [1.0, None, 3.0, 4.0] * 5, "colour": ["red", "blue"] * 10, "kind": ["a", "b"] * 10})
+    part = load(table, columns=("all",), label_column="kind").train
+    assert part.shape == (4,) and part.reading.words == {"colour": ("blue", "red")} and "size" in part.reading.fills
+    assert all_of(part).isfinite().all()
+
+
+def test_classes_are_numbered_as_in_training():
+    """A part of the classes keeps their numbers; a class that is not known is -1 and said; 10 comes after 2."""
+    x = RNG.random((12, 4, 5))
+    train = load((x, np.array(["2", "10", "9"] * 4))).train
+    assert train.label_names == ["2", "9", "10"]
+    other = data.whole((x[:3], np.array(["10", "9", "new"])), reading=train.reading.for_other())
+    assert other.labels.tolist() == [2, 1, -1] and "new" in other.reading.doubts()[0]
+
+
+@pytest.mark.parametrize("source", [RNG.random((9, 5, 6, 7)), RNG.integers(0, 900, (9, 5, 6)).astype(np.uint16)])
+def test_no_guess_without_a_word(source):
+    """Each guess stands in the printed lines with the setting that says otherwise."""
+    reading = load(source).train.reading
+    marked = {
+        name.replace(" ", "_") for name, _, note in reading.lines() if "says otherwise" in note and "data." in note
+    }
+    assert reading.guesses and {guess.field for guess in reading.guesses} == marked and reading.doubts()
