@@ -33,7 +33,7 @@ def test_a_part_is_read_on_the_grid_of_the_whole():
     for values, part in ((whole, slice(0, 12, 2)), (levels, slice(0, 1))):
         how = load(values).train.reading.for_other()
         assert torch.equal(all_of(data.whole(values[part], reading=how)), all_of(data.whole(values, reading=how))[part])
-    with pytest.raises(UserError, match="from -1.* expected 0 to 255"):
+    with pytest.raises(UserError, match=r"from -1.* expected 0 to 255"):
         data.whole(whole - 0.5, reading=load(levels).train.reading.for_other())
 
 
@@ -45,7 +45,7 @@ def test_columns_are_matched_by_name(tmp_path):
     how = load(tmp_path / "t.csv").train.reading.for_other()
     one, other = (data.whole(tmp_path / name, reading=how) for name in ("t.csv", "r.csv"))
     assert torch.equal(all_of(one), all_of(other)) and torch.equal(one.labels, other.labels)
-    with pytest.raises(UserError, match="lacks 1 of the 3 columns.*'b'"):
+    with pytest.raises(UserError, match=r"lacks 1 of the 3 columns.*'b'"):
         data.whole(table[["a", "c"]], reading=how)
 
 
