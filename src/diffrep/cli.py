@@ -142,7 +142,9 @@ def train(
 @app.command(epilog="Example: diffrep evaluate runs/a")
 def evaluate(
     run: RunPath,
-    levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example")] = 8,
+    levels: Annotated[
+        int | None, typer.Option(min=1, help="noise levels for each test example; a pilot chooses if left out")
+    ] = None,
     flow: Annotated[int, typer.Option(min=0, help="also the flow's likelihood on so many examples (no code)")] = 0,
     refine: Annotated[int, typer.Option(min=0, help="also the bound of codes refined by so many gradient steps")] = 0,
     device: Device = "auto",

@@ -133,6 +133,9 @@ def show_metrics(metrics: Metrics) -> None:
         table.add_row(bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}")
         decoder = f"diffusion {bound['diffusion']:.4f}  prior {bound['prior']:.4f}"
         table.add_row("of which", f"{decoder}\nreconstruction {bound['reconstruction']:.4f}  rate {bound['rate']:.4f}")
+        if "monte_carlo_se" in bound:
+            errors = f"{bound['sample_se']:.4f} of the split as a sample"
+            table.add_row("+- is", f"{errors}, {bound['monte_carlo_se']:.4f} of noise levels and draws")
         if metrics["active_units"] is not None:
             table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
     if "worse_than_even" in metrics:

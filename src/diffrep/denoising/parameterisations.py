@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from diffrep.denoising.alone import Alone
 from diffrep.denoising.grey_levels import Grid, shares
 from diffrep.denoising.observation import Heard, fuse
 from diffrep.shapes import Data, Shape
@@ -24,6 +25,10 @@ class Parameterisation(nn.Module, ABC):
 
     channels: int = 0
     fuses: bool = False
+
+    def alone(self, ends: Tensor) -> Alone | None:
+        """The loss of what is known without the network, between these log-SNRs; None where nothing is."""
+        return None
 
     @abstractmethod
     def forward(
@@ -123,6 +128,9 @@ class Marginal(Posterior):
         if histogram is not None:
             self.table.copy_(self.grid.table(shares(histogram, self.grid.levels)))
 
+    def alone(self, ends: Tensor) -> Alone | None:
+        return Alone.of(self.moments, self.grid, self.table, None, ends)
+
     def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
         channel = torch.arange(y.shape[1], device=y.device).reshape(-1, *[1] * (y.ndim - 2))
         return self.grid.read(self.table, channel, y, s)
@@ -148,6 +156,9 @@ class MarginalByPlace(Posterior):
         if known is not None:
             self.places.copy_(known[0])
             self.prior[: len(known[1])] = shares(known[1], self.grid.levels).float()
+
+    def alone(self, ends: Tensor) -> Alone | None:
+        return Alone.of(self.moments, self.grid, self._table(), self.places, ends)
 
     def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
         return self.grid.read(self._table(), self.places, y, s)

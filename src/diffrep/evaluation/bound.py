@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -12,19 +13,27 @@ from torch import Tensor
 from diffrep.data import Examples
 from diffrep.data.batches import batches
 from diffrep.denoising import terms
+from diffrep.evaluation.pilot import Plan, pilot
 from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim, mean_and_error
 
-PROTOCOL = "bound-1"  # whole split, stratified log-SNRs, evaluation weights, weight one, one x_0 and z a level
+# whole split, weight one, evaluation weights; noise levels and their control variate by a pilot; one x_0 an example
+PROTOCOL = "bound-2"
 IN_STEPS = "bound-in-steps-1"  # the same for a chain of T steps: stratified steps in place of log-SNRs
 
 
 class Summary(TypedDict):
-    """A bound and its parts in bits/dim, and the standard error of the bound over examples."""
+    """A bound and its parts in bits/dim, and its standard error: se^2 = monte_carlo_se^2 + sample_se^2.
+
+    monte_carlo_se is of noise levels and draws, which more levels lower; sample_se of the split as a sample of all
+    examples that there could be.
+    """
 
     bits_per_dim: float
     bits_per_dim_se: float
+    monte_carlo_se: NotRequired[float]
+    sample_se: NotRequired[float]
     diffusion: float
     prior: float
     reconstruction: float
@@ -36,13 +45,17 @@ class Bound:
     """-log p(x) <= diffusion + prior + reconstruction + rate, each (N,) nats, one for each example of a split.
 
     levels: noise levels for each example. A bound on continuous data bounds a density in units of x (its standardised
-    columns for a table), which may be negative.
+    columns for a table), which may be negative. measured_error: standard error of the mean total, nats, where it is
+    not that of independent totals. monte_carlo: the part of it that is of noise levels and draws: how far the mean is
+    from this split's exact bound.
     """
 
     parts: dict[str, Tensor]
     shape: Shape
     levels: int
     active_units: int | None
+    measured_error: float | None = None
+    monte_carlo: float | None = None
 
     @property
     def total(self) -> Tensor:
@@ -57,7 +70,8 @@ class Bound:
 
         means = {name: float(nats.double().mean()) for name, nats in self.parts.items()}
         mean, error = mean_and_error(self.total)
-        return {
+        error = error if self.measured_error is None else self.measured_error
+        summary: Summary = {
             "bits_per_dim": bits(mean),
             "bits_per_dim_se": bits(error),
             "diffusion": bits(means.get("diffusion", 0.0)),
@@ -65,6 +79,10 @@ class Bound:
             "reconstruction": bits(means.get("reconstruction", 0.0)),
             "rate": bits(means.get("rate", 0.0)),
         }
+        if self.monte_carlo is not None:
+            summary["monte_carlo_se"] = bits(self.monte_carlo)
+            summary["sample_se"] = bits(math.sqrt(max(error**2 - self.monte_carlo**2, 0.0)))
+        return summary
 
     @property
     def rate_nats(self) -> float:
@@ -76,25 +94,63 @@ class Bound:
 def bound(
     model: Model,
     examples: Examples,
-    levels: int = 8,
+    levels: int | None = None,
     batch: int = 250,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Bound:
     """The bound of a model (its evaluation weights loaded) on every example of a split; UserError if it has none.
 
-    Each example sees `levels` stratified noise levels. progress is called with the number of examples done.
+    Each example sees `levels` noise levels, stratified over itself and over its batch; a pilot says where they lie, and
+    how many they are where it is left open (see `Plan`). progress is called with the number of examples done.
     """
     collected: list[dict[str, Tensor]] = []
-    means = []
+    means, looks, places = [], [], []
     with evaluating(model) as device:
+        plan = pilot(model, examples, device, seed)
+        levels = plan.levels if levels is None else levels
         for chunk in batches(examples, batch, seed, device):
-            collected.append({name: nats.cpu() for name, nats in model.bound(chunk, levels).items()})
-            if "rate" in collected[-1]:
-                means.append(model.encode(chunk.x).mean.cpu())
+            code = model.encode(chunk.x) if model.has_code else None
+            parts = {}
+            if model.diffusion is not None:
+                u = [(k + chunk.random.stratified(len(chunk))) / levels for k in range(levels)]
+                nats = [plan.look(model.diffusion, chunk, place, code) for place in u]
+                looks.append(torch.stack(nats, 1).cpu())
+                places.append(torch.stack(u, 1).cpu())
+                parts["diffusion"] = looks[-1].mean(1).to(device) + plan.known(chunk)
+            parts |= model.ends(chunk, code)
+            collected.append({name: nats.cpu() for name, nats in parts.items()})
+            if "rate" in parts and code is not None:
+                means.append(code.mean.cpu())
             progress(len(chunk))
     parts = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
-    return Bound(parts, examples.shape, levels, active_units(torch.cat(means)) if means else None)
+    active = active_units(torch.cat(means)) if means else None
+    return _with_errors(Bound(parts, examples.shape, levels, active), plan, looks, places)
+
+
+def _with_errors(bound: Bound, plan: Plan, looks: list[Tensor], places: list[Tensor]) -> Bound:
+    """The errors of a bound. looks, places: (B, levels) of each batch, nats and the u in [0, 1) that they belong to.
+
+    The places are even over a batch, so what the loss has to do with the place alone averages out: it is taken off
+    before the spread over examples is taken.
+    """
+    total, n = bound.total.double(), len(bound.total)
+    if n < 2:
+        return bound
+    if looks:
+        total = total - _by_place(torch.cat(looks).double(), torch.cat(places)).mean(1)
+    error = math.sqrt(float(total.var()) / n)
+    chance = math.sqrt((plan.variance / bound.levels + plan.rest) / n)
+    return replace(bound, measured_error=error, monte_carlo=min(error, chance))
+
+
+def _by_place(nats: Tensor, u: Tensor, cells: int = 64) -> Tensor:
+    """(N, levels): the mean of nats (N, levels) over the examples whose u lies in the same cell."""
+    cells = max(nats.shape[1], min(cells, nats.numel() // 8))
+    cell = (u * cells).long().clamp(max=cells - 1).flatten()
+    count = torch.zeros(cells, dtype=nats.dtype).index_add(0, cell, torch.ones_like(nats).flatten()).clamp(min=1)
+    mean = torch.zeros(cells, dtype=nats.dtype).index_add(0, cell, nats.flatten()) / count
+    return mean[cell].reshape(nats.shape)
 
 
 @torch.no_grad()
@@ -109,14 +165,17 @@ def in_steps(
 ) -> Bound:
     """The bound of a chain of finite length T = `steps`; its ends and its rate are those of the continuous bound.
 
-    Each example sees as many stratified steps as it saw noise levels there, each with its own eps and z.
+    Each example sees as many stratified steps as it saw noise levels there, and eight at least, each with its own eps
+    and z.
     """
     decoder, nats = model.needs_diffusion("it has no chain of steps"), []
+    levels = max(8, continuous.levels)
     with evaluating(model) as device:
         for chunk in batches(examples, batch, seed, device):
-            nats.append(_diffusion_in_steps(decoder, chunk, steps, continuous.levels).cpu())
+            nats.append(_diffusion_in_steps(decoder, chunk, steps, levels).cpu())
             progress(len(chunk))
-    return replace(continuous, parts={**continuous.parts, "diffusion": torch.cat(nats)})
+    parts = {**continuous.parts, "diffusion": torch.cat(nats)}
+    return replace(continuous, parts=parts, levels=levels, measured_error=None, monte_carlo=None)
 
 
 def _diffusion_in_steps(decoder: DiffusionDecoder, batch: Batch, steps: int, levels: int) -> PerExample:

@@ -26,6 +26,7 @@ from diffrep.runs.run import Run
 from diffrep.shapes import bits_per_dim
 
 BATCH = 250
+LEVELS = 8  # for each example, where no pilot chooses them
 PROBED = 20_000  # training examples whose codes are probed
 REFINED = 1_000  # test examples whose codes are refined
 
@@ -33,7 +34,7 @@ REFINED = 1_000  # test examples whose codes are refined
 def evaluate(
     run: Run,
     splits: Splits | None = None,
-    levels: int = 8,
+    levels: int | None = None,
     probe_examples: int = PROBED,
     flow: int = 0,
     refine: int = 0,
@@ -41,7 +42,8 @@ def evaluate(
 ) -> Metrics:
     """Bound, rate, active units and probes on the whole test split; written to RUN/metrics.json and returned.
 
-    levels: noise levels for each example in the bound. A model without a bound says why under "no_bound"; what
+    levels: noise levels for each example in the bound; a pilot chooses where it is left out. A model without a bound
+    says why under "no_bound"; what
     removing noise costs it, with the code and without, stands under "denoising" in nats/dim, apart from any bound.
     Where codes cannot be probed, "no_probe" says why. flow: also the likelihood along the probability flow, on so many
     test examples; UserError for a model with a code. refine: also the bound of codes that so many gradient steps have
@@ -58,7 +60,6 @@ def evaluate(
         "shape": list(run.card.shape),
         "examples": len(test),
         "protocol": bounds.PROTOCOL,
-        "levels": levels,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": facts_of(run.directory),
         **_bound(run, test, levels, progress),
@@ -68,7 +69,7 @@ def evaluate(
         metrics["flow"] = flowed
     if refine:
         try:
-            metrics["refined"] = _refined(model, test, levels, refine, metrics, progress)
+            metrics["refined"] = _refined(model, test, levels or LEVELS, refine, metrics, progress)
         except UserError as not_refined:
             metrics["no_refined"] = str(not_refined)
     try:
@@ -96,21 +97,23 @@ def codes(
     return encode_split(model, examples, t, batch, progress).mean.numpy()
 
 
-def _bound(run: Run, test: Examples, levels: int, progress: Progress) -> Bounded:
+def _bound(run: Run, test: Examples, levels: int | None, progress: Progress) -> Bounded:
     """The bound and what comes with it; where there is none, why, and what removing noise costs."""
     model = run.model
     if model.no_bound is not None:
         return {
             "bound": None,
             "no_bound": model.no_bound,
+            "levels": levels or LEVELS,
             "rate_nats": None,
             "active_units": None,
-            "denoising": _denoising(model, test, levels, progress),
+            "denoising": _denoising(model, test, levels or LEVELS, progress),
         }
     result = bounds.bound(model, test, levels, progress=counting("bound", len(test), progress))
     unit = "bits/dim" if test.bins else "bits/dim of a density (continuous data)"
     bounded: Bounded = {
         "bound": {**result.summary(), "unit": unit},
+        "levels": result.levels,
         "rate_nats": result.rate_nats,
         "active_units": result.active_units,
     }

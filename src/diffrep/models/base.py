@@ -73,6 +73,12 @@ class Model(nn.Module, ABC):
             raise UserError(f"{self.no_bound}")
         return self.generative.bound(batch, levels, code)
 
+    def ends(self, batch: Batch, code: Code | None = None) -> Terms:
+        """The terms of the bound that see no noise level, as in `Generative.ends`; UserError as for `bound`."""
+        if self.generative is None:
+            raise UserError(f"{self.no_bound}")
+        return self.generative.ends(batch, code)
+
     def needs_diffusion(self, lack: str) -> DiffusionDecoder:
         """`diffusion`; a UserError where it is None, which says what this method lacks."""
         if self.diffusion is None:

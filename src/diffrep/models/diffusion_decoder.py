@@ -55,19 +55,21 @@ class DiffusionDecoder(Generative):
         The diffusion loss is averaged over `levels` stratified log-SNRs for each example, drawn uniformly between the
         ends of the process (d log_snr = slope dt, so the integral is the same). Each level has its own eps and z.
         """
+        ends = self.ends(batch, code)
+        return {"diffusion": self.denoising_by_level(batch, levels, code=code).mean(1), **ends}
+
+    def ends(self, batch: Batch, code: Code | None = None) -> Terms:
         if self.no_bound is not None:
             raise UserError(self.no_bound)
-        nats = self.denoising_by_level(batch, levels, code=code)
         x, draws = batch.x, batch.random
         zero = torch.zeros(len(x), device=x.device)
         alpha, sigma = self.noise.scales(zero)
         end = terms.data_end(x, self.noise.add(x, draws.normal(*x.shape), zero), alpha, sigma, self.bins)
         code, z = self.code(x, zero, draws, code)
-        prior_loss = self.noise.prior_loss(x, self.start(self.noise, z))
-        bound = {"diffusion": nats.mean(1), "prior": prior_loss, "reconstruction": end}
+        found = {"prior": self.noise.prior_loss(x, self.start(self.noise, z)), "reconstruction": end}
         if code is not None and z is not None and self.prior is not None:
-            bound["rate"] = self.prior.rate(code, z)
-        return bound
+            found["rate"] = self.prior.rate(code, z)
+        return found
 
     def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
         """-log p(x) by the probability flow, (B,) nats; UserError for a model with a code.
@@ -92,18 +94,31 @@ class DiffusionDecoder(Generative):
         Its mean over levels is the diffusion loss at weight one. with_code: False denoises without the code (the null
         code). code: takes the place of the encoder's.
         """
+        if self.posterior is not None and not self.posterior.timed and code is None:
+            code = self.posterior(batch.x)
+        places = ((k + batch.random.stratified(len(batch))) / levels for k in range(levels))
+        return torch.stack([self.look(batch, place, with_code, code)[0] for place in places], 1)
+
+    def look(
+        self, batch: Batch, position: Time, with_code: bool = True, code: Code | None = None
+    ) -> tuple[PerExample, Data, Time]:
+        """The diffusion loss at one log-SNR for each example, x_t / alpha there, and that log-SNR.
+
+        position: (B,) in [0, 1] between the log-SNRs of t = 0 and t = 1; uniform ones give the loss as their mean.
+        """
         x, draws = batch.x, batch.random
-        ends = self.noise.log_snr(torch.tensor([0.0, 1.0], device=x.device))
-        nats = []
-        for k in range(levels):
-            log_snr = ends[0] + (ends[1] - ends[0]) * (k + draws.stratified(len(x))) / levels
-            t = self.noise.time(log_snr)
-            eps = draws.normal(*x.shape)
-            x_t = self.noise.add(x, eps, t)
-            _, z = self.code(x, log_snr, draws, code)
-            prediction = self.denoiser(x_t, t, z if with_code else None)
-            nats.append(terms.denoising(eps, prediction, ends[0] - ends[1]))
-        return torch.stack(nats, 1)
+        start, end = self.log_snr_ends(x.device)
+        t = self.noise.time(start + (end - start) * position)
+        log_snr, eps = self.noise.log_snr(t), draws.normal(*x.shape)
+        x_t = self.noise.add(x, eps, t)
+        _, z = self.code(x, log_snr, draws, code)
+        prediction = self.denoiser(x_t, t, z if with_code else None)
+        nats = terms.denoising(eps, prediction, start - end)
+        return nats, x_t / expand(prediction.alpha, x), log_snr
+
+    def log_snr_ends(self, device: torch.device) -> Tensor:
+        """log-SNR at t = 0 and at t = 1; (2,)."""
+        return self.noise.log_snr(torch.tensor([0.0, 1.0], device=device))
 
     @torch.no_grad()
     def decode(

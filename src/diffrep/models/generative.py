@@ -26,6 +26,10 @@ class Generative(ABC):
         code: q(z | x) in place of the encoder's. Any q(z | x) gives a bound, and the bound is differentiable in it.
         """
 
+    def ends(self, batch: Batch, code: Code | None = None) -> Terms:
+        """The terms of the bound that see no noise level, (B,) nats each: all of them where no noise is removed."""
+        return self.bound(batch, 1, code)
+
     @abstractmethod
     def decode(
         self,

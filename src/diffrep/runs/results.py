@@ -73,6 +73,7 @@ class Bounded(TypedDict):
     """The bound of a run, or why it has none, and then what removing noise costs it."""
 
     bound: StatedBound | None
+    levels: int  # for each example
     rate_nats: float | None
     active_units: int | None
     no_bound: NotRequired[str]
@@ -89,7 +90,6 @@ class Metrics(Bounded):
     shape: list[int]
     examples: int
     protocol: str
-    levels: int
     parameters: int
     trained: dict[str, Any]
     flow: NotRequired[FlowLikelihood]

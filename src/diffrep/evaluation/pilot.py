@@ -1,0 +1,116 @@
+"""A pilot on a few examples: where on the noise axis the bound should look, how often, and what stands in for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffrep.codes.posteriors import Code
+from diffrep.data import Examples
+from diffrep.data.batches import batches
+from diffrep.denoising.alone import Alone
+from diffrep.models.base import Model
+from diffrep.models.diffusion_decoder import DiffusionDecoder
+from diffrep.shapes import Batch, PerExample, Time
+
+EXAMPLES, STRETCHES = 128, 16
+EVEN = 0.1  # share of the looks that is even over the axis, however little there is to see
+SEED = 104_729  # of the pilot's noise, apart from that of the bound
+MOST = 64  # noise levels for an example that a pilot asks for
+THIRD = 1 / 3  # of the error of the test set as a sample: what Monte Carlo may add
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the bound is measured.
+
+    shares (S,): part of the looks in each of S equal stretches of the log-SNR axis, clean to noisy. control, slopes
+    (S,): the loss that stands in for the network's, and how much of it is taken off in each stretch. variance: of one
+    look at one example around that example's own loss, nats^2. rest: the same of the terms that are drawn once. levels:
+    looks at each example, so that the error of Monte Carlo is at most a third of that of the test set as a sample.
+    """
+
+    shares: Tensor
+    slopes: Tensor
+    control: Alone | None
+    variance: float
+    rest: float
+    levels: int
+
+    def place(self, u: Time) -> tuple[Time, Time]:
+        """u (B,), uniform in [0, 1) -> positions on the axis with density `shares`, and one over that density."""
+        ends = self.shares.cumsum(0).to(u)
+        k = torch.searchsorted(ends, u.contiguous(), right=True).clamp(max=len(ends) - 1)
+        share = self.shares.to(u)[k]
+        inside = ((u - (ends[k] - share)) / share).clamp(0, 1)
+        return (k + inside) / len(ends), 1 / (len(ends) * share)
+
+    def look(self, decoder: DiffusionDecoder, batch: Batch, u: Time, code: Code | None) -> PerExample:
+        """The diffusion loss at the place of u, less the control's, weighted; (B,) nats."""
+        position, weight = self.place(u)
+        nats, y, log_snr = decoder.look(batch, position, code=code)
+        if self.control is not None:
+            at = (position * len(self.slopes)).long().clamp(max=len(self.slopes) - 1)
+            nats = nats - self.slopes.to(nats)[at] * self.control.loss(batch.x, y, log_snr)
+        return weight * nats
+
+    def known(self, batch: Batch) -> Tensor | float:
+        """What the control adds again; (B,) nats."""
+        return 0.0 if self.control is None else self.control.mean(batch.x, self.slopes.to(batch.x))
+
+
+@torch.no_grad()
+def pilot(model: Model, examples: Examples, device: torch.device, seed: int = 0) -> Plan:
+    """The plan for a model and a split, from at most 128 evenly spread examples at 16 noise levels each."""
+    (batch,) = batches(examples.subset(examples.spread(EXAMPLES)), EXAMPLES, seed + SEED, device)
+    code = model.encode(batch.x) if model.has_code else None
+    first, second = (torch.stack([*model.ends(batch, code).values()]).sum(0).double() for _ in range(2))
+    rest = float((first - second).square().mean() / 2)
+    if model.diffusion is None:
+        return Plan(torch.ones(1), torch.zeros(1), None, 0.0, rest, 1)
+    decoder = model.diffusion
+    control = decoder.denoiser.parameterisation.alone(decoder.log_snr_ends(device))
+    nats, stand_in, places = [], [], []
+    for k in range(STRETCHES):
+        inside = batch.random.stratified(len(batch))
+        loss, y, log_snr = decoder.look(batch, (k + inside) / STRETCHES, code=code)
+        nats.append(loss)
+        stand_in.append(torch.zeros_like(loss) if control is None else control.loss(batch.x, y, log_snr))
+        places.append(inside)
+    f, c, v = (torch.stack(rows, 1).double().cpu() for rows in (nats, stand_in, places))
+    return _plan(f, c, v, control, (first.cpu() + f.mean(1)), rest)
+
+
+def _plan(f: Tensor, c: Tensor, v: Tensor, control: Alone | None, whole: Tensor, rest: float) -> Plan:
+    """f, c (n, S): losses of the network and of the control; v: places inside of the stretches; whole (n,): bounds."""
+    n, stretches = f.shape
+    f, c = _level(f, v), _level(c, v)
+    slopes = (f * c).sum(0) / (c * c).sum(0).clamp(min=1e-30)
+    left = f - slopes * c
+    spread = left.square().mean(0).sqrt()
+    shares = (1 - EVEN) * spread / spread.sum().clamp(min=1e-30) + EVEN / stretches
+    shares = shares / shares.sum()
+    one_look = float((left.square().mean(0) / (stretches**2 * shares)).sum())
+    own = _between(left)  # part of the spread that is of the examples, which one look at each does not blur
+    variance = max(one_look - own, 0.0)
+    sample = max(float(whole.var()) - float(f.square().mean(0).sum()) / stretches**2 - rest, 1e-30) if n > 1 else 1.0
+    room = THIRD**2 * sample - rest
+    levels = MOST if room <= variance / MOST else max(1, math.ceil(variance / room))
+    return Plan(shares.float(), slopes.float(), control, variance, rest, levels)
+
+
+def _level(y: Tensor, v: Tensor) -> Tensor:
+    """y (n, S) without what a straight line in v says of each column: only differences between examples are left."""
+    v = v - v.mean(0)
+    y = y - y.mean(0)
+    return y - v * ((y * v).sum(0) / (v * v).sum(0).clamp(min=1e-30))
+
+
+def _between(y: Tensor) -> float:
+    """The variance over examples of their own means, y (n, S) being those means and noise."""
+    stretches = y.shape[1]
+    blurred = float(y.mean(1).square().mean() - y.square().mean(0).sum() / stretches**2)
+    return max(blurred / (1 - 1 / stretches), 0.0)
