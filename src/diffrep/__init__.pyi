@@ -3,6 +3,8 @@ from .api import settings as settings
 from .api import train as train
 from .config import Settings as Settings
 from .errors import UserError as UserError
+from .estimators import DiffusionClassifier as DiffusionClassifier
+from .estimators import DiffusionEncoder as DiffusionEncoder
 from .evaluation.bound import bound as bound
 from .measures.evaluate import evaluate as evaluate
 from .methods.catalog import METHODS as METHODS

@@ -1,0 +1,5 @@
+"""scikit-learn's contract around a run: fit, transform, predict."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the public names stand in __init__.pyi

@@ -1,0 +1,2 @@
+from .classifier import DiffusionClassifier as DiffusionClassifier
+from .encoder import DiffusionEncoder as DiffusionEncoder

@@ -1,0 +1,64 @@
+"""Codes and bounds row by row: what a row gives does not depend on the rows beside it."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+
+from diffrep.data.examples import Examples
+from diffrep.models.base import Model, evaluating
+from diffrep.shapes import Batch, Draws
+
+ROWS, LEVELS = 500, 8
+
+
+@torch.no_grad()
+def codes(model: Model, examples: Examples) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mean (N, d) of each code and, where it has one, its spread (N, d); float32.
+
+    The encoder runs in double precision: in single precision a matrix product depends on how many rows it has.
+    """
+    device = next(model.parameters()).device
+    exact = copy.deepcopy(model).double().eval()
+    means, spreads = [], []
+    for index in torch.arange(len(examples)).split(ROWS):
+        code = exact.encode(examples.batch(index).x.to(device).double())
+        means.append(code.mean.float().cpu())
+        if code.spread is not None:
+            spreads.append(code.spread.float().cpu())
+    return torch.cat(means).numpy(), torch.cat(spreads).numpy() if spreads else None
+
+
+@torch.no_grad()
+def bounds(model: Model, examples: Examples, seed: int = 0, levels: int = LEVELS) -> np.ndarray:
+    """(N,) the bound on -log p(x) of each example, nats; each is a batch of its own, of `levels` stratified levels.
+
+    UserError: the model has none.
+    """
+    found = []
+    with evaluating(model) as device:
+        for row in range(len(examples)):
+            x = examples.batch(torch.tensor([row])).x.to(device)
+            same = Batch(x.expand(levels, *x.shape[1:]), torch.arange(levels), draws=Draws.of(seed, device))
+            found.append(float(torch.stack([*model.bound(same, 1).values()]).sum(0).double().mean()))
+    return np.array(found)
+
+
+@torch.no_grad()
+def decoded(model: Model, z: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(N, *shape) from codes (N, d), all from the same noise."""
+    shape, parts = model.shape, []
+    with evaluating(model) as device:
+        for part in torch.from_numpy(np.array(z, np.float32)).split(ROWS):
+            draws = Draws.of(seed, device)
+            x_1 = draws.normal(1, *shape).expand(len(part), *shape)
+            parts.append(model.decode(part.to(device), len(part), draws, x_1=x_1).cpu())
+    return torch.cat(parts).numpy()
+
+
+def sampled(model: Model, n: int, seed: int) -> np.ndarray:
+    """(n, *shape) from the model."""
+    with evaluating(model) as device:
+        return model.sample(n, Draws.of(seed, device)).cpu().numpy()
