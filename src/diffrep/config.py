@@ -30,6 +30,15 @@ SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that versi
     "decoder.by_place": False,
     "code.detail": "decoder",
 }
+OWN_IN_0_1 = {  # what a method did there where these settings leave it open, and does no more
+    "drl": {"detail": "uniform"},
+    "tdrl": {"detail": "uniform"},
+    "vdrl": {"detail": "uniform", "prior": "normal"},
+    "tvdrl": {"detail": "uniform"},
+    "diffae": {"detail": "uniform"},
+    "soda": {"detail": "uniform"},
+    "vae-vdm": {"prior": "mixture"},
+}
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -169,7 +178,9 @@ class PriorSettings(_Frozen):
     """The distribution of codes: trained with a random code, fitted after training to a deterministic one."""
 
     kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive", "afterwards"] = Field(
-        default="auto", description="family of distributions; auto: the method's own (normal; mixture for vae-vdm)"
+        default="auto",
+        description="family; auto: the method's own (normal; afterwards for vae-vdm and vdrl, which is a mixture of full"
+        " Gaussians, fitted once the codes are learned)",
     )
     components: PositiveInt = Field(default=20, description="Gaussians of a mixture")
 
@@ -271,7 +282,10 @@ class Settings(_Frozen):
     anneal: AnnealSettings = Field(default=AnnealSettings(), description="weights that change early in training")
     views: ViewSettings = Field(default=ViewSettings(), description="how examples are changed for simclr and others")
     noise: NoiseSettings = Field(default=NoiseSettings(), description="forward process")
-    detail: str = Field(default="auto", description="level of detail: auto, uniform, high-noise, band:a:b, ...")
+    detail: str = Field(
+        default="auto",
+        description="levels that the loss looks at; of vae-vdm, those that teach its code: coarse, fine, band:a:b, ...",
+    )
     predicts: Literal["auto", "eps", "x", "v", "score", "edm", "marginal"] = Field(
         default="auto", description="what the output of the decoder means"
     )
@@ -340,6 +354,11 @@ def _migrated(raw: dict) -> dict:
     for name, value in SINCE_0_1.items():
         section, last = name.split(".")
         old[section][last] = value
+    own = OWN_IN_0_1.get(old.get("method", ""), {})
+    if old.get("detail") == "auto":
+        old["detail"] = own.get("detail", "auto")
+    if old["prior"].get("kind") == "auto" and old["code"].get("kind") != "categorical":
+        old["prior"]["kind"] = own.get("prior", "auto")
     return old
 
 

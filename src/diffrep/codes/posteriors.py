@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from diffrep.errors import UserError
 from diffrep.nets.encoders import Encoder
-from diffrep.shapes import CodeVector, Data, PerExample, Time
+from diffrep.shapes import CodeVector, Data, Time
 
 
 class Family(ABC):
@@ -23,7 +23,7 @@ class Family(ABC):
         """z (B, d) from standard normal numbers `noise` (B, d), differentiable in mean and spread."""
 
     @abstractmethod
-    def log_prob(self, mean: CodeVector, spread: CodeVector, z: CodeVector) -> PerExample:
+    def log_prob(self, mean: CodeVector, spread: CodeVector, z: Tensor) -> Tensor:
         """(B,) log q(z | x), nats."""
 
 
@@ -34,7 +34,7 @@ class Normal(Family):
     def draw(self, mean: CodeVector, spread: CodeVector, noise: Tensor) -> CodeVector:
         return mean + spread * noise
 
-    def log_prob(self, mean: CodeVector, spread: CodeVector, z: CodeVector) -> PerExample:
+    def log_prob(self, mean: CodeVector, spread: CodeVector, z: Tensor) -> Tensor:
         return torch.distributions.Normal(mean, spread).log_prob(z).sum(-1)
 
 
@@ -53,7 +53,7 @@ class OneHot(Family):
         soft = torch.softmax(scores.unflatten(-1, (-1, self.classes)) / self.temperature, -1).flatten(-2)
         return largest(scores, self.classes) + (soft - soft.detach())
 
-    def log_prob(self, mean: CodeVector, spread: CodeVector, z: CodeVector) -> PerExample:
+    def log_prob(self, mean: CodeVector, spread: CodeVector, z: Tensor) -> Tensor:
         return (z * _log(mean)).sum(-1)
 
 
@@ -69,8 +69,12 @@ class Code:
         """z from standard normal numbers (B, d); a code without spread is its mean."""
         return self.mean if self.spread is None else self.family.draw(self.mean, self.spread, noise)
 
-    def log_prob(self, z: CodeVector) -> PerExample:
-        """(B,) log q(z | x), nats; needs a spread."""
+    def detached(self) -> Code:
+        """The same numbers, without their gradient."""
+        return replace(self, mean=self.mean.detach(), spread=None if self.spread is None else self.spread.detach())
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z | x), nats, of z (B, d) -> (B,), or of any z that the codes are broadcast to; needs a spread."""
         assert self.spread is not None
         return self.family.log_prob(self.mean, self.spread, z)
 

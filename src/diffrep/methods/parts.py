@@ -15,7 +15,7 @@ from diffrep.config import Settings, chosen
 from diffrep.data.views import Hide, View, chain, crop, drop, erase, flip, hidden, jitter, noisy
 from diffrep.denoising import build as denoising
 from diffrep.denoising.denoiser import Denoiser
-from diffrep.denoising.detail import Density, Levels, share
+from diffrep.denoising.detail import Density, Levels, share, uniform
 from diffrep.denoising.noise import Noise
 from diffrep.denoising.parameterisations import Parameterisation
 from diffrep.denoising.start import Start
@@ -112,6 +112,10 @@ class Parts:
     def levels(self, own: Density, name: str | None = None) -> Levels:
         """The level of detail that the settings name, or `name`; the method's own where they leave it open."""
         return weights.levels(name or self.settings.detail, self.settings.anneal, own, self.facts.shape)
+
+    def coarse_levels(self) -> Levels:
+        """What shows first of an example, where the settings leave it open: it teaches a code its class."""
+        return self.levels(uniform, chosen(self.settings.detail, "coarse"))
 
     def gate(self, looks: Density, own: str = "decoder") -> Density | None:
         """The share of the decoder's loss, of measure `looks`, that teaches the code; None: all of it.

@@ -76,6 +76,7 @@ class Autoencoder(Model):
             values["rate"] = self.prior.rate(code, z)
         variance, self.seen = code.mean.detach().var(0), (x, z.detach())
         self.health = {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
+        self.drawn = None if code.spread is None else (code.detached(), z.detach())
         if "rate" in values:
             self.health["rate_nats"] = values["rate"].detach().mean()
         return {name: self.weights[name](v) if name in self.weights else v for name, v in values.items()}

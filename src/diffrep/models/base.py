@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffrep.codes.posteriors import Code, Posterior
 from diffrep.codes.priors import Prior
 from diffrep.errors import UserError
+from diffrep.models.code_use import told_apart
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.models.generative import CodePath, Generative
 from diffrep.models.loss_weights import Changing, Lag
@@ -33,6 +34,7 @@ class Model(nn.Module, ABC):
         super().__init__()
         self.shape, self.bins, self.posterior, self.prior = shape, bins, posterior, prior
         self.health: dict[str, Tensor] = {}  # of the last training step
+        self.drawn: tuple[Code, CodeVector] | None = None  # z of that step and its codes, where they are uncertain
 
     @abstractmethod
     def loss(self, batch: Batch, player: str = "model") -> Terms:
@@ -141,7 +143,8 @@ class Model(nn.Module, ABC):
 
     def watch(self) -> dict[str, float]:
         """Health of the last training step, for the log; costs a pass of the decoder where there is a code."""
-        return {name: float(value) for name, value in (self.health | self.shuffled()).items()}
+        told = {} if self.drawn is None else {"information_nats": told_apart(*self.drawn)}
+        return {name: float(value) for name, value in (self.health | told | self.shuffled()).items()}
 
     def shuffled(self) -> dict[str, Tensor]:
         """gap_nats, nats that the examples of the last step lose by each other's codes; empty where nothing decodes."""

@@ -1,12 +1,14 @@
-"""How much a decoder depends on its code: what it loses when each example is shown the code of another."""
+"""What a code tells apart, and how much a decoder depends on it: what it loses by the code of another example."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from diffrep.codes.posteriors import Code
 from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.start import Start
@@ -27,6 +29,17 @@ class Seen:
     sigma: Time
     log_snr: Time
     z: CodeVector
+
+
+@torch.no_grad()
+def told_apart(code: Code, z: CodeVector) -> Tensor:
+    """Nats by which z (B, d), drawn from the codes of B examples, tells these apart; a lower bound of I(x; z), ().
+
+    The mean of log q(z_i | x_i) - log mean_j q(z_i | x_j) (Poole et al. 2019, Eq. 12), which never exceeds log B: near
+    that, the code may say more.
+    """
+    log_q = code.log_prob(z[:, None])  # (B, B): of z_i under the code of x_j
+    return (log_q.diagonal() - torch.logsumexp(log_q, 1)).mean() + math.log(len(z))
 
 
 @torch.no_grad()

@@ -148,7 +148,7 @@ class DiffusionModel(Model):
 
     @torch.no_grad()
     def _observe(self, step: Noised, values: Terms) -> None:
-        self.health, self.seen = {}, None
+        self.health, self.seen, self.drawn = {}, None, None
         lost = ~torch.stack([*values.values()]).isfinite().all(0)
         if lost.any():
             self.health["log_snr_not_finite"] = step.log_snr[lost][0]
@@ -160,3 +160,5 @@ class DiffusionModel(Model):
             self.health |= {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
             if "rate" in values:
                 self.health["rate_nats"] = values["rate"].mean()
+            if step.code.spread is not None and not self.timed:
+                self.drawn = step.code.detached(), step.z.detach()

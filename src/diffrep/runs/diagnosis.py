@@ -36,14 +36,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Reading:
-    """The mean of the last logged lines. rate, price, gap, gradient: None where the log does not say.
+    """The mean of the last logged lines. rate, told, price, gap, gradient: None where the log does not say.
 
+    told: nats by which codes tell the examples of a batch apart, which a batch of B shows up to log B of.
     price: what the loss charges for a nat. gap: nats that examples lose by each other's codes, gap_se its standard
     error over the lines, bands its share by noise level. gradient: norm at the encoder, decoder: at the decoder.
     """
 
     step: int
     rate: float | None
+    told: float | None
     units: float | None
     variance: float | None
     price: float | None
@@ -66,6 +68,7 @@ class Reading:
         return cls(
             step=lines[-1]["step"],
             rate=rate,
+            told=mean("watch", "information_nats"),
             units=mean("watch", "active_units"),
             variance=mean("watch", "code_variance"),
             price=charged / rate if rate and charged is not None else None,
@@ -97,6 +100,7 @@ def diagnose(lines: Sequence[dict], settings: Settings, target: float | None = N
         ("dying", True, _dying(now, lines, settings, target)),
         ("ignored", True, _ignored(now, settings)),
         ("cut off", True, _cut_off(now)),
+        ("says little", False, _says_little(now, settings)),
         ("off target", False, _off_target(now, target)),
         ("dropped", False, _dropped(settings)),
     )
@@ -238,6 +242,16 @@ def _off_target(now: Reading, target: float | None) -> str:
     )
 
 
+def _says_little(now: Reading, settings: Settings) -> str:
+    seen = math.log(max(2, settings.train.batch // settings.train.accumulate))  # what a batch can show
+    if now.told is None or now.rate is None or now.told > min(now.rate / 3, 0.75 * seen):
+        return ""
+    return (
+        f"about {now.told:.1f} of its {now.rate:.1f} nats tell examples apart, the rest is paid for nothing; use"
+        " prior.kind=afterwards, or let coarse levels teach the code with code.detail=coarse"
+    )
+
+
 def _dropped(settings: Settings) -> str:
     drop = settings.code.drop
     if drop < 0.5:
@@ -249,6 +263,8 @@ def _alive(now: Reading, target: float | None) -> str:
     parts = []
     if now.rate is not None:
         parts.append(f"rate {now.rate:.1f} nats" + ("" if target is None else f" ({target:.3g} are asked for)"))
+    if now.told is not None:
+        parts.append(f"at least {now.told:.1f} of them tell the examples of a batch apart")
     if now.units is not None:
         parts.append(f"{now.units:.0f} active units")
     if now.gap is not None:
