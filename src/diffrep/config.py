@@ -179,7 +179,7 @@ class PriorSettings(_Frozen):
 
     kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive", "afterwards"] = Field(
         default="auto",
-        description="family; auto: the method's own (normal; afterwards for vae-vdm and vdrl, which is a mixture of full"
+        description="family; auto: the method's own (normal; afterwards for vae-vdm and vdrl: a mixture of full"
         " Gaussians, fitted once the codes are learned)",
     )
     components: PositiveInt = Field(default=20, description="Gaussians of a mixture")
