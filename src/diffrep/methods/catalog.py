@@ -189,7 +189,7 @@ METHODS: dict[str, Method] = {
     ),
     "byol": Method(
         "baselines.byol",
-        "each view foretells a slow copy's code of the other, no decoder",
+        "the code of one view predicts a slow copy's code of the other, no decoder",
         "Grill et al. 2020, 2006.07733",
         decodes=False,
     ),

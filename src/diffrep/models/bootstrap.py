@@ -1,4 +1,4 @@
-"""Encoders that predict what a slow copy of themselves says of another view."""
+"""Encoders that predict the code that a slow copy of themselves gives another view."""
 
 from __future__ import annotations
 

@@ -50,8 +50,9 @@ def shuffle_gap(denoiser: Denoiser, start: Start, seen: Seen, most: int = LOOKED
 
     Both see the same x_t. 0 in expectation where the decoder ignores the code. A band is its mean over the examples
     times the part of it that lies between the extreme log-SNRs of the step, so that a level of detail answers for what
-    it looks at; one that no example fell into is left out. Times lie on a grid, so neighbours have almost the same; the
-    pair around its ends does not and is left out: a time-conditioned code of another level misleads for another reason.
+    it looks at; one that no example fell into is left out. The times of a batch lie on a grid, so that neighbours have
+    almost the same time. The first and the last example have not, and their pair is left out: the code of another
+    noise level would be wrong for its level and not for its example.
     """
     some = slice(None, None, -(-len(seen.z) // most))
     x, eps, x_t, alpha, sigma, log_snr, z = (

@@ -1,4 +1,4 @@
-"""Weights that change while training: warm-up, cycles, free bits, a target held by a multiplier; what fades out."""
+"""Weights of loss terms that change in training: warm-up, cycles, free bits, a held target rate; a fading density."""
 
 from __future__ import annotations
 

@@ -190,8 +190,8 @@ def _price(now: Reading, settings: Settings, target: float | None) -> str:
     if target is not None:
         price = "" if now.price is None else f" and its price is down to {now.price:.2g}"
         return (
-            f"although {target:.3g} nats are asked for{price}: the decoder does not need it; let it look where a code"
-            " helps (detail=high-noise), or start with anneal.factor=2 and anneal.steps=1000"
+            f"although {target:.3g} nats are asked for{price}: the decoder does not need it; train it at the noise"
+            " levels where a code helps (detail=high-noise), or start with anneal.factor=2 and anneal.steps=1000"
         )
     beta = 1.0 if code.beta is None else code.beta
     named = f"code.beta={beta:g}" if code.beta is not None else "a weight of 1"
@@ -219,7 +219,7 @@ def _ignored(now: Reading, settings: Settings) -> str:
     )
     if settings.code.drop >= 0.5:
         return f"{said}, because code.drop={settings.code.drop:g} seldom shows it; use code.drop=0.1"
-    return f"{said}; let it look where a code helps (detail=high-noise), lower decoder.width, or train longer"
+    return f"{said}; train it where a code helps (detail=high-noise), lower decoder.width, or train longer"
 
 
 def _cut_off(now: Reading) -> str:

@@ -7,7 +7,7 @@ import threading
 
 
 class Signals:
-    """`came` says whether a signal was caught; the second one acts at once. Elsewhere than the main thread: nothing."""
+    """`came` says whether a signal was caught; a second one acts at once. Only the main thread can catch signals."""
 
     def __enter__(self) -> Signals:
         self.came, self._before = False, {}
