@@ -15,3 +15,4 @@ from .runs import Run as Run
 from .runs import load as load
 from .shapes import Batch as Batch
 from .shapes import Draws as Draws
+from .training.interface import Stop as Stop

@@ -29,11 +29,13 @@ def train(
     budget: str = "60s",
     changes: Sequence[str] = (),
     restart: bool = False,
+    callbacks: Sequence[object] = (),
 ) -> Run:
     """Train a method on data into the run directory `out`, or continue the run that is there to its budget.
 
     data: whatever `diffrep.load_data` takes: a name, a path, an array, or a pair (x, labels). budget: "120s",
-    "20000ex" or "3epochs". changes: settings, such as "code.dim=64". The run's model holds the averaged weights, and
+    "20000ex" or "3epochs". changes: settings, such as "code.dim=64". callbacks: objects
+    with on_log(line) or on_end(run), which may raise `diffrep.Stop`. The run's model holds the averaged weights, and
     encodes, decodes, reconstructs, samples and interpolates. UserError for any mistake in the arguments.
     """
     named = isinstance(data, (str, Path))
@@ -43,4 +45,4 @@ def train(
     splits = None if named else runs.splits_of(chosen, source=data)
     for sentence in splits.train.reading.doubts() if splits else ():
         warnings.warn(sentence, stacklevel=2)
-    return runs.train(chosen, out, restart, splits)
+    return runs.train(chosen, out, restart, splits, callbacks=callbacks)

@@ -266,6 +266,9 @@ class TrainSettings(_Frozen):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one")
     log_every: PositiveInt = Field(default=20, description="steps between two lines of metrics.jsonl")
     checkpoint_every: PositiveInt = Field(default=500, description="steps between two checkpoints")
+    patience: int = Field(
+        default=0, ge=0, description="logged lines without a better validation bound that end training; 0: never"
+    )
     trackers: tuple[str, ...] = Field(default=(), description="trackers to log to as well, such as tensorboard")
 
 

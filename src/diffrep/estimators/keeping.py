@@ -12,10 +12,17 @@ from tempfile import mkdtemp
 from diffrep.data.splits import Splits
 from diffrep.errors import UserError
 from diffrep.files import write_bytes
-from diffrep.runs.records import METRICS
-from diffrep.runs.run import DATA, SETTINGS, WEIGHTS, DataCard
+from diffrep.runs.directory import DATA, SETTINGS, DataCard
+from diffrep.runs.records import WEIGHTS
 
-MODEL = (SETTINGS, DATA, WEIGHTS, "metrics.jsonl", "timings.jsonl", METRICS)  # all but what training goes on from
+MODEL = (
+    SETTINGS,
+    DATA,
+    WEIGHTS,
+    "metrics.jsonl",
+    "timings.jsonl",
+    "metrics.json",
+)  # all but what training goes on from
 
 
 def files_of(directory: Path, trimmed: bool) -> dict[str, bytes]:

@@ -29,6 +29,7 @@ FREE = (
     "device",
     "compile",
     "trackers",
+    "patience",
 )  # may change on continuing
 
 

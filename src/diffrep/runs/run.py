@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from diffrep.evaluation.encoding import encode_batches
 from diffrep.methods.catalog import build, method
 from diffrep.models.base import Model
 from diffrep.runs import records
+from diffrep.runs.callbacks import Listeners, Patience
 from diffrep.runs.card import DataCard, splits_of
 from diffrep.runs.diagnosis import Adviser
 from diffrep.runs.directory import IN_MEMORY, describe, existing, read_card, remove_learned, settings_of
@@ -103,11 +104,13 @@ def train(
     restart: bool = False,
     splits: Splits | None = None,
     tell: Callable[[Reading], None] = lambda reading: None,
+    callbacks: Sequence[Any] = (),
+    quiet: bool = False,
 ) -> Run:
     """Train what the settings describe into a run directory, or continue the run that is there to its budget.
 
     restart: remove that run first. splits: data at hand, in place of what settings.data names. tell: is told how the
-    data was read, once training begins. Nothing is written before settings and data are known to be good. UserError:
+    data was read, once training begins. callbacks: see `Listeners`. quiet: no bar, no advice. Nothing is written before settings and data are known to be good. UserError:
     the directory holds another run (other settings, other data), or something that is no run; another process trains
     in it.
     """
@@ -121,8 +124,10 @@ def train(
         known.same_data(card, directory)
     model = build(settings, card.facts(splits.train))
     t = settings.train
+    patience = [Patience(model, splits.valid, t.patience)] if t.patience else []
+    listeners = Listeners([*patience, *callbacks])
     training = Training(
-        **t.model_dump(exclude={"budget", "workers"}),
+        **t.model_dump(exclude={"budget", "workers", "patience"}),
         budget=Budget.parse(t.budget).of(len(splits.train)),
         seed=settings.seed,
     )
@@ -137,14 +142,21 @@ def train(
         existing(directory, None if restart else settings)  # again, now that nobody else can change it
         examples = splits.train.to(here.device)
         stream = Stream(examples, t.batch // t.accumulate, settings.seed, here.part, here.parts, t.workers)
-        advise = Adviser(settings, model.target)
-        result = engine.train(model, stream, training, directory, anew=restart, begin=begin, advise=advise)
+        adviser = Adviser(settings, model.target)
+
+        def advise(line: dict) -> str | None:
+            listeners.on_log(line)
+            return adviser(line)
+
+        result = engine.train(model, stream, training, directory, anew=restart, begin=begin, advise=advise, quiet=quiet)
         facts = load_weights(model, directory / WEIGHTS)
         if model.prior is not None:
             _fit_prior(model, model.prior, examples)
         if here.main:
             save_tensors(directory / WEIGHTS, model.state_dict(), {**facts, "complete": True})
-    return Run(directory, settings, card, model.eval(), result, splits)
+    run = Run(directory, settings, card, model.eval(), result, splits)
+    listeners.on_end(run)
+    return run
 
 
 def load(directory: str | Path, device: str = "auto", data: str | None = None) -> Run:

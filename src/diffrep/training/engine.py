@@ -17,7 +17,7 @@ from diffrep.files import writing
 from diffrep.shapes import Batch, Draws, mix
 from diffrep.training.checkpoints import Checkpoints, Tensors, fill, save_tensors
 from diffrep.training.ema import EMA
-from diffrep.training.interface import Source, Trainable, Training
+from diffrep.training.interface import Source, Stop, Trainable, Training
 from diffrep.training.journal import Bar, Journal, Turn, log_line, short_words, warning
 from diffrep.training.optimizer import adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
 from diffrep.training.process import Place, joined
@@ -66,12 +66,14 @@ def train(
     anew: bool = False,
     begin: Callable[[], None] = lambda: None,
     advise: Callable[[dict], str | None] = lambda line: None,
+    quiet: bool = False,
 ) -> TrainingResult:
     """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
 
     stream: yields micro-batches of batch / accumulate examples, cut in consecutive parts for the processes. begin: is
     called once all arguments are known to be good and nothing is written yet. advise: each logged line -> a warning
-    for the person who trains, or None.
+    for the person who trains, or None; it may add to the line, and raise `Stop` to end training. quiet: no bar, and no
+    word to that person.
 
     For a budget in examples the same seed gives the same weights, whether the run was killed and continued or not; the
     last step counts just the examples that are left.
@@ -87,7 +89,7 @@ def train(
                 f" processes: use a multiple of {training.accumulate * here.parts}."
             )
         engine = _Engine(model, here, Path(directory), training)
-        return _trained(engine, stream, training, anew, begin, advise)
+        return _trained(engine, stream, training, anew, begin, advise, quiet)
 
 
 def _trained(
@@ -97,9 +99,10 @@ def _trained(
     anew: bool,
     begin: Callable[[], None],
     advise: Callable[[dict], str | None],
+    quiet: bool,
 ) -> TrainingResult:
     here, directory, budget = engine.here, engine.directory, training.budget
-    bar = Bar(active=here.main)
+    bar, stopped = Bar(active=here.main and not quiet), False
     resumed = at = Position() if anew else engine.restore(bar.say)
     if here.main:
         begin()
@@ -126,9 +129,13 @@ def _trained(
             line = log_line(at.step, at.examples, turns, rate, blame)
             if blame or at.step % training.log_every == 0 or progress >= 1:
                 line["watch"] = engine.bare.watch()
+                try:
+                    advice = advise(line)
+                except Stop as stop:
+                    advice, stopped, signals.came = str(stop), True, True
                 journal.add(line, {"step": at.step, "seconds": at.seconds, "examples_per_second": speed})
                 engine.track(line)
-                if advice := advise(line):
+                if advice:
                     bar.say(advice)
             bar.update(progress, short_words(line, speed))
             if blame:
@@ -144,7 +151,7 @@ def _trained(
         if saved < at.step:
             engine.save(at)
         engine.finish(at)
-        interrupted = signals.came and progress < 1
+        interrupted = signals.came and progress < 1 and not stopped
         if interrupted:
             bar.say(f"stopped at step {at.step}, {progress:.0%} of the budget, and saved: the same command continues.")
     return TrainingResult(**asdict(at), interrupted=interrupted, resumed=resumed.step)

@@ -42,6 +42,10 @@ class Training:
     trackers: Sequence[str] = ()
 
 
+class Stop(Exception):
+    """Raised by whoever listens to the log: training ends after this step, and the run is whole. Says why."""
+
+
 class Source(Protocol):
     """Micro-batches without end, of each this process's consecutive part; `start`: examples that were seen before."""
 

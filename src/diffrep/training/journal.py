@@ -75,7 +75,10 @@ class Bar:
 
     def update(self, progress: float, text: str) -> None:
         """Show the share of the budget that is used up, and a few words."""
-        if not (self.active and self.console.is_terminal) or time.monotonic() - self.started < _PATIENCE:
+        if (
+            not (self.active and (self.console.is_terminal or self.console.is_jupyter))
+            or time.monotonic() - self.started < _PATIENCE
+        ):
             return
         if self.bar is None:
             columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn())
