@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "diffrep"
 PAGE, PICTURE = ROOT / "docs" / "architecture.md", ROOT / "docs" / "house.svg"
 WORDS = ("budget", "config", "errors", "files", "progress", "shapes")  # below all folders
-DOORS = ("api", "cli", "__main__")  # above all folders
+DOORS = ("api", "cli", "testing", "__main__")  # above all folders
 GROUND, TOP = "shared words", "doors"
 SENTENCES = {GROUND: ", ".join(WORDS), TOP: "api (Python), cli (command line)"}
 

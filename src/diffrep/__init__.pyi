@@ -8,8 +8,10 @@ from .estimators import DiffusionEncoder as DiffusionEncoder
 from .evaluation.bound import bound as bound
 from .measures.evaluate import evaluate as evaluate
 from .methods.catalog import METHODS as METHODS
+from .methods.catalog import Method as Method
 from .methods.catalog import build as build
 from .methods.parts import Facts as Facts
+from .methods.parts import Parts as Parts
 from .models.base import Model as Model
 from .runs import Run as Run
 from .runs import load as load

@@ -9,6 +9,7 @@ from pathlib import Path
 from diffrep import config, runs
 from diffrep.config import Settings
 from diffrep.data import load as load_data
+from diffrep.methods.catalog import Method, Recipe, name_of
 from diffrep.runs.run import Run
 
 __all__ = ["load_data", "settings", "train"]
@@ -25,7 +26,7 @@ def settings(*changes: str, file: str | Path | None = None) -> Settings:
 def train(
     data: object,
     out: str | Path,
-    method: str = "vae-vdm",
+    method: str | Method | Recipe = "vae-vdm",
     budget: str = "60s",
     changes: Sequence[str] = (),
     restart: bool = False,
@@ -34,13 +35,17 @@ def train(
     """Train a method on data into the run directory `out`, or continue the run that is there to its budget.
 
     data: whatever `diffrep.load_data` takes: a name, a path, an array, or a pair (x, labels). budget: "120s",
-    "20000ex" or "3epochs". changes: settings, such as "code.dim=64". callbacks: objects
+    "20000ex" or "3epochs". changes: settings, such as "code.dim=64". method: a
+    name, or a function of `diffrep.Parts` that returns a model. callbacks: objects
     with on_log(line) or on_end(run), which may raise `diffrep.Stop`. The run's model holds the averaged weights, and
     encodes, decodes, reconstructs, samples and interpolates. UserError for any mistake in the arguments.
     """
     named = isinstance(data, (str, Path))
     chosen = settings(
-        f"data.source={data if named else runs.IN_MEMORY}", f"method={method}", f"train.budget={budget}", *changes
+        f"data.source={data if named else runs.IN_MEMORY}",
+        f"method={name_of(method)}",
+        f"train.budget={budget}",
+        *changes,
     )
     splits = None if named else runs.splits_of(chosen, source=data)
     for sentence in splits.train.reading.doubts() if splits else ():

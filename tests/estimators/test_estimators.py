@@ -47,14 +47,14 @@ def rows() -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "made", [encoder(method="vae", budget="16ex"), DiffusionClassifier(encoder(method="vae", budget="16ex"))]
+    "made, failing",
+    [
+        pytest.param(encoder(method="vae", budget="16ex"), {}, id="encoder"),
+        pytest.param(DiffusionClassifier(encoder(method="ae", budget="32ex")), CHECKED, id="classifier"),
+    ],
 )
-def test_scikit_learn_checks_pass(made):
+def test_scikit_learn_checks_pass(made, failing):
     """What holds for every estimator of scikit-learn holds for these; an exception has its reason in CHECKED."""
-    if isinstance(made, DiffusionClassifier):
-        failing = CHECKED
-    else:
-        failing = {}
     outcomes = check_estimator(made, expected_failed_checks=failing, on_skip=None)
     assert {o["check_name"] for o in outcomes if o["status"] == "xfail"} == set(failing)
     assert sum(o["status"] == "passed" for o in outcomes) > 40

@@ -27,6 +27,7 @@ from diffrep.estimators.forms import Array, Form, Frame, Table, kind_of
 from diffrep.estimators.keeping import files_of, replace_data, temporary
 from diffrep.estimators.sizes import sizes
 from diffrep.evaluation.bound import bound
+from diffrep.methods.catalog import name_of
 from diffrep.runs.inputs import examples_of
 from diffrep.training import journal
 
@@ -177,7 +178,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             "train.device": self.device,
             "seed": seed,
             "data.source": source,
-            "method": self.method,
+            "method": name_of(self.method),
         }
         return override(Settings(), [f"{name}={_text(value)}" for name, value in chosen.items()])
 
@@ -254,6 +255,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         super().__setstate__(state)
         if files is not None:
             self._place = temporary(self, files)
+            name_of(self.method)  # a function that was handed over is known again
             self.run_ = runs.load(self._place, device=self.device)
 
     def _repr_html_(self) -> str:

@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from diffrep.errors import UserError, unknown
+from diffrep.methods import foreign
 
 if TYPE_CHECKING:
     from diffrep.config import Settings
     from diffrep.methods.parts import Facts, Parts
     from diffrep.models.base import Model
 
+Recipe = Callable[["Parts"], "Model"]
 BUILDING = ("decoder", "encoder", "code", "prior", "anneal", "views", "noise", "detail", "predicts")  # of a model
 
 
@@ -27,7 +29,7 @@ class Method:
     without a code.
     """
 
-    recipe: str  # module.function of diffrep.methods
+    recipe: str | Recipe  # parts -> model; module.function of diffrep.methods, or the function
     summary: str
     paper: str
     noise: str | None = None
@@ -43,6 +45,8 @@ class Method:
     @property
     def build(self) -> Callable[[Parts], Model]:
         """The recipe, imported now: parts -> model."""
+        if not isinstance(self.recipe, str):
+            return self.recipe
         module, _, function = self.recipe.rpartition(".")
         return getattr(import_module(f"diffrep.methods.{module}"), function)
 
@@ -209,10 +213,38 @@ METHODS: dict[str, Method] = {
 
 
 def method(name: str) -> Method:
-    """The method of that name; UserError with the nearest one where there is none."""
-    if name not in METHODS:
-        raise unknown("method", name, METHODS, f"`diffrep methods` lists all {len(METHODS)}.")
-    return METHODS[name]
+    """The method of that name: of diffrep, handed over in this process, or offered by an installed package.
+
+    UserError with the nearest name where there is none. Nothing is imported but what an installed package offers.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if (found := foreign.found(name)) is not None:
+        return found if isinstance(found, Method) else of_recipe(found)
+    if ":" in name:
+        raise UserError(
+            f"the method {name} is not here: install the package {name.split(':')[0].split('.')[0]!r}, which must offer"
+            f" it as an entry point of {foreign.GROUP!r}, or hand it over, diffrep.load(run, method=function)."
+        )
+    raise unknown("method", name, METHODS, f"`diffrep methods` lists all {len(METHODS)}.")
+
+
+def of_recipe(recipe: Recipe) -> Method:
+    """A method of a function alone: its summary is the first line of what it says of itself."""
+    return Method(recipe, (recipe.__doc__ or "a method of one's own").strip().splitlines()[0], "")
+
+
+def name_of(chosen: str | Method | Recipe) -> str:
+    """The name by which settings know a method: of a function handed over, or a `Method` with one, package:function.
+
+    It is known in this process from now on.
+    """
+    if isinstance(chosen, str):
+        return chosen
+    recipe = chosen.recipe if isinstance(chosen, Method) else chosen
+    if isinstance(recipe, str):
+        return next(name for name, known in METHODS.items() if known == chosen)
+    return foreign.hand_over(recipe, chosen)
 
 
 def build(settings: Settings, facts: Facts, warn: bool = True) -> Model:

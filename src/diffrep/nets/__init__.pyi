@@ -16,3 +16,5 @@ from .encoders import MLPEncoder as MLPEncoder
 from .encoders import ViT as ViT
 from .encoders import WideResNet as WideResNet
 from .gap import Filled as Filled
+from .plain import PlainDecoder as PlainDecoder
+from .plain import PlainEncoder as PlainEncoder

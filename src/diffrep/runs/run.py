@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from diffrep.config import Settings
 from diffrep.data import Examples, Reading, Splits, Stream
 from diffrep.errors import UserError
 from diffrep.evaluation.encoding import encode_batches
-from diffrep.methods.catalog import build, method
+from diffrep.files import write_bytes
+from diffrep.methods import catalog, foreign
+from diffrep.methods.catalog import Method, Recipe, build, name_of
 from diffrep.models.base import Model
 from diffrep.runs import records
 from diffrep.runs.callbacks import Listeners, Patience
@@ -33,6 +36,7 @@ from diffrep.training.engine import TrainingResult
 from diffrep.training.interface import Training
 from diffrep.training.process import joined, place
 
+METHOD = "method.json"  # of a method from outside: its reference and its version
 PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
 
 
@@ -110,12 +114,12 @@ def train(
     """Train what the settings describe into a run directory, or continue the run that is there to its budget.
 
     restart: remove that run first. splits: data at hand, in place of what settings.data names. tell: is told how the
-    data was read, once training begins. callbacks: see `Listeners`. quiet: no bar, no advice. Nothing is written before settings and data are known to be good. UserError:
-    the directory holds another run (other settings, other data), or something that is no run; another process trains
-    in it.
+    data was read, once training begins. callbacks: see `Listeners`. quiet: no bar, no advice.
+    Nothing is written before settings and data are known to be good. UserError: the directory holds another run (other
+    settings, other data), or something that is no run; another process trains in it.
     """
     directory = Path(directory)
-    method(settings.method)
+    catalog.method(settings.method)
     place(settings.train.device)  # a device that is not there is told first
     known = existing(directory, None if restart else settings)
     splits = splits or splits_of(settings, known)
@@ -137,6 +141,8 @@ def train(
             remove_learned(directory)
         describe(directory, card, settings)
         tell(splits.train.reading)
+        if (origin := foreign.origin(settings.method)) is not None:
+            write_bytes(directory / METHOD, (json.dumps(origin) + "\n").encode())
 
     with joined(t.device) as here, locked(directory) if here.main else nullcontext():
         existing(directory, None if restart else settings)  # again, now that nobody else can change it
@@ -159,13 +165,18 @@ def train(
     return run
 
 
-def load(directory: str | Path, device: str = "auto", data: str | None = None) -> Run:
+def load(
+    directory: str | Path, device: str = "auto", data: str | None = None, method: Recipe | Method | None = None
+) -> Run:
     """The run in a directory, its averaged weights in the model; UserError where there is none, or it is broken.
 
-    data: where the data that it was trained on lies now.
+    data: where the data that it was trained on lies now. method: the function that its method is, where no installed
+    package offers it; nothing that the directory names is imported otherwise.
     """
     directory = Path(directory)
     settings, card = settings_of(directory, [f"data.source={data}"] if data else ()), read_card(directory)
+    if method is not None and name_of(method) != settings.method:
+        raise UserError(f"{directory} was trained with {settings.method}, and {name_of(method)} was handed over.")
     if not (directory / WEIGHTS).is_file():
         raise UserError(
             f"{directory} has no {WEIGHTS} yet: its training did not end. Continue it with `diffrep train`."
