@@ -50,7 +50,7 @@ def rows() -> np.ndarray:
     "made, failing",
     [
         pytest.param(encoder(method="vae", budget="16ex"), {}, id="encoder"),
-        pytest.param(DiffusionClassifier(encoder(method="ae", budget="32ex")), CHECKED, id="classifier"),
+        pytest.param(DiffusionClassifier(encoder(method="ae", budget="64ex", settings=None)), CHECKED, id="classifier"),
     ],
 )
 def test_scikit_learn_checks_pass(made, failing):
