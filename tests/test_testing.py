@@ -1,4 +1,4 @@
-"""docs/own-method.md, run from a package that is not in the source tree; and a check that finds what is wrong."""
+"""docs/tutorials/own-method.md, run from a package that is not in the source tree; and a check that finds what is wrong."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import diffrep
 from diffrep.testing import check_method
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "own-method.md").read_text()
+PAGE = (ROOT / "docs" / "tutorials" / "own-method.md").read_text()
 LIFE = """
 import sys, torch, numpy as np, diffrep
 from runs_at_hand import diffrep as command
