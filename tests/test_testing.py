@@ -1,4 +1,4 @@
-"""docs/tutorials/own-method.md, run from a package that is not in the source tree; and a check that finds what is wrong."""
+"""The page of one's own method, run from a package outside of the source tree; and a check that finds what is wrong."""
 
 import os
 import re

@@ -183,7 +183,9 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return override(Settings(), [f"{name}={_text(value)}" for name, value in chosen.items()])
 
     def _train(self, settings: Settings, splits: Splits, restart: bool) -> None:
-        self.run_ = runs.train(settings, self._place, restart, splits, self.callbacks or (), quiet=not self.verbose)
+        self.run_ = runs.train(
+            settings, self._place, restart, splits, callbacks=self.callbacks or (), quiet=not self.verbose
+        )
         assert self.run_.result is not None
         self._had, self._trimmed = asdict(self.run_.result), False
         held = splits.test.subset(torch.arange(min(len(splits.test), SHOWN)))

@@ -12,7 +12,8 @@ from tempfile import mkdtemp
 from diffrep.data.splits import Splits
 from diffrep.errors import UserError
 from diffrep.files import write_bytes
-from diffrep.runs.directory import DATA, SETTINGS, DataCard
+from diffrep.runs.card import DATA, DataCard
+from diffrep.runs.directory import SETTINGS
 from diffrep.runs.records import WEIGHTS
 
 MODEL = (
