@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test test-fast test-pages pictures docs lint house clean
+.PHONY: setup demo test test-fast test-pages docs lint house clean
 
 setup: .venv/.ready
 

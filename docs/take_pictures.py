@@ -1,4 +1,4 @@
-"""Screenshots of the explorer and of reports for the documents, and an accessibility check: `make pictures`.
+"""Screenshots of the explorer and of reports for the documents, and an accessibility check.
 
 Usage: python docs/take_pictures.py RUN [--table RUN] [--study PAGE.html] [--axe axe.min.js] [-o docs/img]
 

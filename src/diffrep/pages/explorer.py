@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -23,12 +22,12 @@ from diffrep.errors import UserError
 from diffrep.evaluation.information import profiled
 from diffrep.measures.evaluate import codes
 from diffrep.models.base import Model
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.pages.shown import MAPPED, SEARCHED, class_name, flat, names_of, nearest, principal
 from diffrep.runs.run import Run
 from diffrep.shapes import Draws, sum_features
 
-STEPS, EXACT_STEPS = 8, 16  # of a sampler: few, so that an answer comes at once
+STEPS, EXACT_STEPS = 8, 10  # of a sampler: few, so that an answer comes at once
 MOST_BYTES, MOST_PIXELS = 10_000_000, 25_000_000  # of a picture that is handed in
 SIDE = (720, 560)  # pixels of the map
 COLOURS = ("3778bf", "e08214", "2e9a5e", "cf3a3a", "8559b5", "946043", "d964ab", "6f7780", "a8a312", "12a5b8")
@@ -83,16 +82,16 @@ class Explorer:
     @property
     def decodes(self) -> bool:
         """Can the model make examples?"""
-        return getattr(self.model, "denoiser", None) is not None or not self.model.by_steps
+        return self.model.generative is not None
 
     @property
     def denoises(self) -> bool:
-        return getattr(self.model, "denoiser", None) is not None
+        return self.model.diffusion is not None
 
     @property
-    def diffusion(self) -> DiffusionModel:
-        """The model of a method that removes noise."""
-        return cast(DiffusionModel, self.model)
+    def diffusion(self) -> DiffusionDecoder:
+        """The decoder of a method that removes noise; UserError for another."""
+        return self.model.needs_diffusion("it has no noise levels")
 
     @property
     def log_snr_ends(self) -> tuple[float, float]:
@@ -169,8 +168,6 @@ class Explorer:
     def at_noise(self, x: Tensor, log_snr: float, t: float | None = None, seed: int = 0) -> AtNoise:
         """One example at a noise level; t: of a code that has a time, that of the level where left out."""
         model = self.model
-        if not self.denoises:
-            raise UserError("this method has no noise levels.")
         noise, denoiser = self.diffusion.noise, self.diffusion.denoiser
         many = x.expand(NOISES, *x.shape)
         at = noise.time(torch.full((NOISES,), float(log_snr), device=x.device))
