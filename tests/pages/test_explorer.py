@@ -46,7 +46,7 @@ def test_nats_at_a_noise_level_are_those_of_the_loss(digits):
         eps = torch.randn(many.shape, generator=torch.Generator().manual_seed(4))
         at = model.noise.time(torch.full((len(many),), log_snr))
         alpha, sigma = (s[:, None, None, None] for s in model.noise.scales(at))
-        x_t, z = alpha * many + sigma * eps, model.encode(x[None]).mean.expand(len(many), -1)
+        x_t, z = alpha * many + sigma * eps, digits.model.encode(x[None]).mean.expand(len(many), -1)
         errors = [((eps - model.denoiser(x_t, at, code).eps) ** 2).sum((1, 2, 3)) / 2 for code in (None, z)]
     assert found.nats == pytest.approx(float((errors[0] - errors[1]).mean()), rel=1e-4, abs=1e-4)
 
