@@ -188,10 +188,7 @@ def profile(
     if as_json:
         print(json.dumps(facts))
         return
-    shown = Table(show_header=False, box=None)
-    for row in table(facts):
-        shown.add_row(*row)
-    out.print(shown)
+    show_rows(table(facts), head=False)
     say(" ".join(sentences(facts)))
 
 

@@ -111,10 +111,10 @@ def show_reading(lines: list[tuple[str, str, str]]) -> None:
         say(f" {name.ljust(width)}  {value}" + (f"   ({note})" if note else ""))
 
 
-def show_rows(rows: Sequence[Sequence[str]]) -> None:
-    """A table; its first row is the head."""
-    table = Table(*rows[0], box=None)
-    for row in rows[1:]:
+def show_rows(rows: Sequence[Sequence[str]], head: bool = True) -> None:
+    """A table of words; its first row is the head, unless it has none."""
+    table = Table(*rows[0], box=None) if head else Table(show_header=False, box=None)
+    for row in rows[1:] if head else rows:
         table.add_row(*row)
     out.print(table)
 

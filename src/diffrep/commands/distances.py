@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from diffrep.commands.console import out, progress, say
+from diffrep.commands.console import progress, say, show_rows
 from diffrep.commands.options import Device, Json, RunPath, Sampler, Seed, Steps
 
 
@@ -41,7 +39,7 @@ def distance(
     if as_json:
         print(json.dumps(facts))
         return
-    _show(Table("against test", "samples", "training data", box=None), table(facts))
+    show_rows([("against test", "samples", "training data"), *table(facts)])
     say(f"{facts['samples']:,} of each, features: {facts['features']}, {facts['protocol']}")
 
 
@@ -60,10 +58,4 @@ def disentangle(
     loaded = runs.load(run, device)
     with progress() as update:
         facts = measure(loaded, None, t, most, update)
-    print(json.dumps(facts)) if as_json else _show(Table(show_header=False, box=None), table(facts))
-
-
-def _show(shown: Table, rows: Iterable[tuple[str, ...]]) -> None:
-    for row in rows:
-        shown.add_row(*row)
-    out.print(shown)
+    print(json.dumps(facts)) if as_json else show_rows(table(facts), head=False)

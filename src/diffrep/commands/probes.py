@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from diffrep.commands.console import out, progress, say
+from diffrep.commands.console import progress, say, show_rows
 from diffrep.commands.options import Device, Json
 
 
@@ -46,10 +45,6 @@ def probe(
     if as_json:
         print(json.dumps(facts))
         return
-    head, *rows = probing.rows_of(facts)
-    shown = Table(*head, box=None)
-    for row in rows:
-        shown.add_row(*row)
-    out.print(shown)
+    show_rows(probing.rows_of(facts))
     for sentence in probing.sentences(facts):
         say(sentence)

@@ -6,9 +6,8 @@ import json
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from diffrep.commands.console import out, progress, say
+from diffrep.commands.console import progress, say, show_rows
 from diffrep.commands.options import Device, Json, RunPath, Seed
 from diffrep.errors import UserError
 
@@ -38,7 +37,7 @@ def readout(
     if as_json:
         print(json.dumps(facts))
         return
-    _show(readout_table(facts))
+    show_rows(readout_table(facts))
     say(
         f"Of these validation accuracies, {facts['layer']} at log-SNR {facts['log_snr']:.1f} is best; on all"
         f" {facts['probe']['examples']:,} test examples: {facts['accuracy']:.4f} +- {facts['se']:.4f}"
@@ -68,8 +67,8 @@ def times(
     if as_json:
         print(json.dumps(facts))
         return
-    _show(single_table(facts))
-    _show(combined_table(facts))
+    show_rows(single_table(facts))
+    show_rows(combined_table(facts))
     single, several = facts["best_single"], facts["best_combined"]
     say(
         f"By validation: of single times t = {single['t']:.2f}, {single['accuracy']:.4f} +- {single['se']:.4f} on test;"
@@ -98,17 +97,8 @@ def semi(
     if as_json:
         print(json.dumps(facts))
         return
-    _show(table(facts))
+    show_rows(table(facts))
     say(
         f"{facts['labels_per_class']} labels of each class, {facts['seeds']} draws, {facts['unlabelled_examples']:,}"
         f" examples without, nothing chosen; {facts['examples']:,} test examples, {', '.join(facts['protocol'])}."
     )
-
-
-def _show(rows: list[list[str]]) -> None:
-    """A table of words, its head first."""
-    head, *rest = rows
-    table = Table(*head, box=None)
-    for row in rest:
-        table.add_row(*row)
-    out.print(table)
