@@ -15,6 +15,7 @@ from .methods.parts import Parts as Parts
 from .models.base import Model as Model
 from .runs import Run as Run
 from .runs import load as load
+from .runs.batch_encoder import encoder as encoder
 from .shapes import Batch as Batch
 from .shapes import Draws as Draws
 from .training.interface import Stop as Stop

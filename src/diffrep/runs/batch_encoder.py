@@ -42,15 +42,13 @@ class BatchEncoder:
     def _codes(self, values: list[np.ndarray]) -> np.ndarray:
         """(N, d) float32."""
         from diffrep import runs
-        from diffrep.models.base import evaluating
-        from diffrep.runs.inputs import tensor_of
+        from diffrep.runs.inputs import codes_of
 
         if self._opened is None:
             self._opened = runs.load(self.run, self.device)
         if not values:
             return np.empty((0, self._opened.settings.code.dim), np.float32)
-        with evaluating(self._opened.model):
-            return self._opened.model.encode(tensor_of(self._opened, np.stack(values))).mean.float().cpu().numpy()
+        return codes_of(self._opened, np.stack(values)).mean.float().cpu().numpy()
 
 
 def encoder(run: str | Path, column: str = "image", device: str = "auto") -> BatchEncoder:
