@@ -10,14 +10,14 @@ from diffrep.config import Settings, override
 from diffrep.data import load
 from diffrep.data.batches import batches
 from diffrep.evaluation.bound import bound
-from diffrep.evaluation.pilot import Plan, pilot
+from diffrep.evaluation.pilot import Plan
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 
 SMALL = ["decoder.width=8", "decoder.multipliers=[1,1]", "encoder.width=8", "code.dim=4"]
 
 
-@pytest.fixture(scope="module", params=["vae-vdm", "ddpm"])
+@pytest.fixture(scope="module", params=["vae-vdm"])
 def measured(request):
     """An untrained model of grey pictures, which are mostly background, and 200 of those."""
     generator = np.random.default_rng(0)
@@ -52,23 +52,6 @@ def test_the_error_of_monte_carlo_is_what_another_seed_would_say(measured):
     assert 0.5 < scatter / stated < 1.7  # 12 seeds tell a standard deviation to a fifth; levels are stratified besides
 
 
-def test_the_sample_error_is_that_of_the_exact_bounds(measured):
-    """What is left of the whole error is the spread of the examples' own bounds, known from many levels."""
-    model, examples = measured
-    exact = float(plainly(model, examples, 64, 2).std()) / math.sqrt(len(examples))
-    said = bound(model, examples, levels=4).summary()
-    bits = 1 / (36 * math.log(2))
-    assert said["sample_se"] == pytest.approx(bits * exact, rel=0.25)
-    assert said["bits_per_dim_se"] ** 2 == pytest.approx(said["sample_se"] ** 2 + said["monte_carlo_se"] ** 2)
-
-
-def test_the_pilot_asks_for_enough_levels(measured):
-    """Its own rule: Monte Carlo adds at most a third of the sample's error (some more, where the pilot is small)."""
-    model, examples = measured
-    said = bound(model, examples).summary()
-    assert said["monte_carlo_se"] < 0.5 * said["sample_se"]
-
-
 def test_places_have_the_density_of_their_shares():
     """The weight of a place is one over its density: the weighted mean of any function is its plain mean."""
     plan = Plan(torch.tensor([0.1, 0.6, 0.3]), torch.zeros(3), None, 0.0, 0.0, 1)
@@ -76,11 +59,3 @@ def test_places_have_the_density_of_their_shares():
     assert float((weight * position**2).mean()) == pytest.approx(1 / 3, abs=1e-3)
     assert float((position < 1 / 3).float().mean()) == pytest.approx(0.1, abs=1e-3)
     assert bool((position.diff() >= 0).all()) and float(position.min()) >= 0 and float(position.max()) <= 1
-
-
-def test_a_control_that_stands_in_gains(measured):
-    """Nearly untrained networks err where single numbers do, so the control takes most of the noise away."""
-    model, examples = measured
-    with torch.no_grad():
-        plan = pilot(model.eval(), examples, torch.device("cpu"))
-    assert plan.control is not None and float(plan.slopes.abs().max()) > 0.1
