@@ -357,7 +357,7 @@ def _migrated(raw: dict) -> dict:
     for name, value in SINCE_0_1.items():
         section, last = name.split(".")
         old[section][last] = value
-    own = OWN_IN_0_1.get(old.get("method", ""), {})
+    own = OWN_IN_0_1.get(str(raw.get("method", "")), {})
     if old.get("detail") == "auto":
         old["detail"] = own.get("detail", "auto")
     if old["prior"].get("kind") == "auto" and old["code"].get("kind") != "categorical":
