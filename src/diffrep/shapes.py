@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ CodeVector = Float[Tensor, "batch dim"]  # a code z
 FeatureMap = Float[Tensor, "batch _ ..."]  # inside a network, where width and resolution change from block to block
 
 Terms = dict[str, PerExample]  # the named terms of a loss, nats for each example; their sum is what is minimised
+Nats = TypeVar("Nats", Tensor, float)
 Shape = tuple[int, ...]  # of one example, without the batch: (C, H, W), (C, L), (F,)
 
 
@@ -36,7 +38,7 @@ def sum_features(values: Tensor) -> PerExample:
     return values.to(torch.promote_types(values.dtype, torch.float32)).flatten(1).sum(1)
 
 
-def bits_per_dim(nats: Tensor | float, shape: Shape):
+def bits_per_dim(nats: Nats, shape: Shape) -> Nats:
     """Nats for one example of `shape` -> bits for each of its D numbers: nats / (D ln 2). The one place for it."""
     return nats / (math.prod(shape) * math.log(2))
 
@@ -103,7 +105,7 @@ class Draws:
         steps = torch.arange(size, device=u.device)[self.part * batch : (self.part + 1) * batch]
         return (u + steps / size) % 1
 
-    def _slice(self, draw, shape: tuple[int, ...]) -> Tensor:
+    def _slice(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
         whole = draw((shape[0] * self.parts, *shape[1:]), generator=self.generator, device=self.generator.device)
         return whole[self.part * shape[0] : (self.part + 1) * shape[0]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -208,7 +209,7 @@ def _names(raw: Raw) -> list[str]:
     return features if len(features) == width else [f"number {i}" for i in range(width)]
 
 
-def _all(raw: Raw):
+def _all(raw: Raw) -> Any:
     import torch
 
     return torch.arange(len(raw.values.digests))

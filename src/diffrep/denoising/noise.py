@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ class Noise(nn.Module, ABC):
         ratio = expand(sigma, x) / spread
         return 0.5 * sum_features(ratio**2 + ((expand(alpha, x) * x - mean) / spread) ** 2 - 1 - 2 * ratio.log())
 
-    def _slope(self, function, t: Time) -> Time:
+    def _slope(self, function: Callable[[Time], Time], t: Time) -> Time:
         with torch.enable_grad():
             u = t if t.requires_grad else t.detach().requires_grad_()
             learned = any(p.requires_grad for p in self.parameters())
@@ -201,7 +202,9 @@ class LearnedGamma(Noise):
         return self.l1.abs() * t + (hidden * self.l3.abs()).sum(1) / len(self.l3)
 
 
-def variance_gradient(scales: tuple[Time, Time], log_snr: Time, weight: Tensor, dims: int):
+def variance_gradient(
+    scales: tuple[Time, Time], log_snr: Time, weight: Tensor, dims: int
+) -> tuple[tuple[Time, Time], Time, Tensor, Callable[[PerExample], None]]:
     """The same values, whose gradient to the noise process is that of loss^2 in place of loss (VDM, Appendix I.2).
 
     The mean of the loss does not depend on the inside of gamma(t), only its variance does; d loss^2 = 2 loss d loss, so

@@ -39,7 +39,9 @@ class Parameterisation(nn.Module, ABC):
 class Eps(Parameterisation):
     """eps = output + x_t (the residual form of VDM, Appendix B), x_t in units of its own scale."""
 
-    def forward(self, x_t, alpha, sigma, heard=None):
+    def forward(
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+    ) -> tuple[Tensor | None, Finish]:
         scale = (alpha**2 + sigma**2).sqrt()
         return None, lambda output: _both(None, output + x_t / scale, x_t, alpha, sigma)
 
@@ -47,14 +49,18 @@ class Eps(Parameterisation):
 class X(Parameterisation):
     """x = output."""
 
-    def forward(self, x_t, alpha, sigma, heard=None):
+    def forward(
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+    ) -> tuple[Tensor | None, Finish]:
         return None, lambda output: _both(output, None, x_t, alpha, sigma)
 
 
 class V(Parameterisation):
     """v = alpha eps - sigma x = output (Salimans and Ho 2022); alpha and sigma over their root sum of squares."""
 
-    def forward(self, x_t, alpha, sigma, heard=None):
+    def forward(
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+    ) -> tuple[Tensor | None, Finish]:
         scale = (alpha**2 + sigma**2).sqrt()
         a, s, x = alpha / scale, sigma / scale, x_t / scale
 
@@ -67,7 +73,9 @@ class V(Parameterisation):
 class Score(Parameterisation):
     """sigma score = output, the scaling of score networks (Song et al. 2021, Appendix B): eps = -output."""
 
-    def forward(self, x_t, alpha, sigma, heard=None):
+    def forward(
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+    ) -> tuple[Tensor | None, Finish]:
         return None, lambda output: _both(None, -output, x_t, alpha, sigma)
 
 
@@ -89,7 +97,9 @@ class Posterior(Parameterisation):
     def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
         """Mean and standard deviation of x given y = x + s noise, number by number; y (B, C, ...), s broadcasts."""
 
-    def forward(self, x_t, alpha, sigma, heard=None):
+    def forward(
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+    ) -> tuple[Tensor | None, Finish]:
         y, s = x_t / alpha, sigma / alpha
         mean, std = self.moments(*((y, s) if heard is None else fuse(y, s, heard)))
         extra = torch.cat([mean, std], 1) if self.channels else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -131,8 +131,8 @@ def hearing(listened: Listened, names: Sequence[str]) -> Iterator[dict[str, Tens
     """Inside, each run of the network (in evaluation mode) leaves the output of these layers here, by name."""
     heard: dict[str, Tensor] = {}
 
-    def keep(name: str):
-        def hook(module: nn.Module, inputs: object, output) -> None:
+    def keep(name: str) -> Callable[[nn.Module, object, Any], None]:
+        def hook(module: nn.Module, inputs: object, output: Any) -> None:
             heard[name] = output[0] if isinstance(output, tuple) else output
 
         return hook

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -130,7 +130,7 @@ def _seen(seen: Features, examples: Examples, device: torch.device, progress: Ca
 
 
 @torch.no_grad()
-def _each(seen: Features, parts, device: torch.device, progress: Callable[[int], None]) -> Tensor:
+def _each(seen: Features, parts: Iterable[Tensor], device: torch.device, progress: Callable[[int], None]) -> Tensor:
     """Features (N, d) of parts (B, *shape), one after the other."""
     found = []
     for x in parts:

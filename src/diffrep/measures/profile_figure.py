@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from diffrep.evaluation.information import Profile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLUMNS = 6  # noise levels at which examples are shown
 WIDTH, CURVE, TILE, HEAT = 9.0, 2.7, 0.95, 2.4  # inches
@@ -59,7 +64,7 @@ def picture(
     figure.text(LEFT / WIDTH, 1 - under / total, "\n".join(note), va="top", fontsize=9, color=QUIET)
     top = total - heights["title"]
 
-    def place(left: float, bottom: float, width: float, height: float):
+    def place(left: float, bottom: float, width: float, height: float) -> Axes:
         return figure.add_axes((left / WIDTH, bottom / total, width / WIDTH, height / total))
 
     width = WIDTH - LEFT - RIGHT
@@ -85,7 +90,7 @@ def levels_to_show(profile: Profile, count: int = COLUMNS) -> Tensor:
     return torch.linspace(float(low), float(high), count)
 
 
-def _draw_curve(axes, profile: Profile) -> None:
+def _draw_curve(axes: Axes, profile: Profile) -> None:
     at, nats, error = (values.numpy() for values in (profile.log_snr, profile.nats_per_log_snr, profile.se))
     axes.fill_between(at, nats - 2 * error, nats + 2 * error, color=LIGHT, linewidth=0)
     axes.plot(at, nats, color=INK, linewidth=1.8)
@@ -98,7 +103,7 @@ def _draw_curve(axes, profile: Profile) -> None:
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
 
 
-def _draw_heat(figure, axes, over_times: Sequence[tuple[float, Profile]]) -> None:
+def _draw_heat(figure: Figure, axes: Axes, over_times: Sequence[tuple[float, Profile]]) -> None:
     """Rows: the noise level whose code is used; columns: where it is used. Dotted: each code at its own level."""
     rows = sorted(over_times, key=lambda row: row[0])
     of = [log_snr for log_snr, _ in rows]
@@ -119,14 +124,14 @@ def _draw_heat(figure, axes, over_times: Sequence[tuple[float, Profile]]) -> Non
     axes.text(0.72, 1.07, words, transform=axes.transAxes, ha="right", va="center", fontsize=8, color=QUIET)
 
 
-def _draw_tiles(figure, curve, place, shown: Denoisings, top: float) -> None:
+def _draw_tiles(figure: Figure, curve: Axes, place: Callable[..., Axes], shown: Denoisings, top: float) -> None:
     """For each example x_t, denoised without its code and with it, in columns joined to their place under the curve."""
     from matplotlib.patches import ConnectionPatch
 
     step = (WIDTH - LEFT - RIGHT) / (len(shown.log_snr) + 1)
     kinds = {"$x_t$": shown.x_t, "denoised\nwithout z": shown.without, "denoised\nwith z": shown.given}
 
-    def tile(column: int, row: int, example: int, x: Tensor):
+    def tile(column: int, row: int, example: int, x: Tensor) -> Axes:
         bottom = top - 0.45 - (3 * example + row + 1) * TILE - GAP * example
         axes = place(LEFT + step * column + (step - TILE) / 2 + 0.03, bottom + 0.03, TILE - 0.06, TILE - 0.06)
         _show(axes, x)
@@ -147,7 +152,7 @@ def _draw_tiles(figure, curve, place, shown: Denoisings, top: float) -> None:
             clean.set_title("x", fontsize=9, color=QUIET, pad=3)
 
 
-def _show(axes, x: Tensor) -> None:
+def _show(axes: Axes, x: Tensor) -> None:
     """One picture (C, H, W) in [-1, 1]."""
     pixels = ((x.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
     axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)

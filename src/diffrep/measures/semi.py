@@ -12,6 +12,7 @@ from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
 from diffrep.methods.catalog import build
+from diffrep.models.base import Model
 from diffrep.probes.few_labels import drawn
 from diffrep.probes.fitting import Labelled, accuracy
 from diffrep.progress import Progress, counting, silent
@@ -98,7 +99,7 @@ def table(facts: SemiFile) -> list[list[str]]:
     return [["encoder", "accuracy on test"], *rows]
 
 
-def _untrained(run: Run, seed: int):
+def _untrained(run: Run, seed: int) -> Model:
     """The run's model as it would be drawn with this seed."""
     settings = run.settings.model_copy(update={"seed": seed})
     return build(settings, run.card.facts(), warn=False)  # settings without effect were named in training

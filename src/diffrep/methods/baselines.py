@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from diffrep.codes.posteriors import Posterior
 from diffrep.codes.priors import Prior
@@ -58,7 +59,7 @@ def random_encoder(parts: Parts) -> Model:
     return Untrained(parts.facts.shape, parts.facts.bins, parts.deterministic())
 
 
-def _autoencoder(parts: Parts, posterior: Posterior, prior: Prior, **rest) -> Autoencoder:
+def _autoencoder(parts: Parts, posterior: Posterior, prior: Prior, **rest: Any) -> Autoencoder:
     return Autoencoder(parts.facts.shape, parts.facts.bins, posterior, parts.generator(), prior, **rest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from diffrep.codes.priors import StandardNormal
 from diffrep.denoising.denoiser import Denoiser
@@ -166,7 +167,7 @@ def _diffusion(
     levels: Levels,
     weights: Mapping[str, Weight] | None = None,
     gate: Density | None = None,
-    **rest,
+    **rest: Any,
 ) -> DiffusionModel:
     """The model of these terms, the decoder's loss first among them; gate: that of the method, if it has its own."""
     annealed = parts.decoder_weight()

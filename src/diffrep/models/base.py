@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -163,7 +164,7 @@ class Model(nn.Module, ABC):
         extra = 0 if self.lag is None else self.lag.turns(step)
         return [*(player for player in self.parts if player != "encoder"), *["encoder"] * extra]
 
-    def compile(self, *args, **kwargs) -> None:
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the networks alone: the slope of a noise process differentiates, which cannot be compiled."""
         for network in self.networks:
             network.compile(*args, **kwargs)
@@ -256,5 +257,5 @@ class evaluating:
         self.model.eval()
         return next(self.model.parameters()).device
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.model.train(self.was_training)

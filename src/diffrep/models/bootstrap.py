@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffrep.codes.posteriors import Posterior
@@ -22,7 +23,7 @@ class Follower(nn.Module):
         self.copy, self.decay = copy.deepcopy(network).requires_grad_(False), decay
         self.leads = [network]  # in a list: it is another's part
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return self.copy(x)
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from diffrep.errors import UserError
 from diffrep.probes.factors import is_discrete
@@ -174,7 +175,9 @@ def tad(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> Ta
     }
 
 
-def _checked(codes, factors, discrete: Discrete, numbers: int = 1) -> tuple[np.ndarray, np.ndarray, list[bool]]:
+def _checked(
+    codes: ArrayLike, factors: ArrayLike, discrete: Discrete, numbers: int = 1
+) -> tuple[np.ndarray, np.ndarray, list[bool]]:
     codes, factors = np.asarray(codes, np.float64), np.asarray(factors, np.float64)
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) < 4 or not factors.shape[1]:
         raise UserError(

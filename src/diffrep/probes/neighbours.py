@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from diffrep.errors import UserError
@@ -84,7 +86,7 @@ def spreading(
     )
 
 
-def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = False):
+def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = False) -> Any:
     """W (N, N), sparse: 1 where one of two examples is among the other's nearest by cosine, or that cosine (`weighed`).
 
     Cosines below 0 count as 0. Nothing is its own neighbour.
@@ -97,7 +99,7 @@ def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = 
     return near.maximum(near.T).tocsr()
 
 
-def spread_labels(weights, seeds: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
+def spread_labels(weights: Any, seeds: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
     """F (N, classes) of (I - alpha S) F = Y, which spreading Y along S comes to (Zhou et al. 2004, Eq. 4).
 
     S = D^-1/2 W D^-1/2. What touches nothing keeps what it has.

@@ -23,7 +23,7 @@ class Column:
     lowest: bool | None = None
 
 
-def number(heading: str | None = None, digits: int = 0, lowest: bool | None = None):
+def number(heading: str | None = None, digits: int = 0, lowest: bool | None = None) -> Any:
     """A number that a run may lack; with a heading it is a column of tables."""
     return field(default=None, metadata={"column": heading and Column(heading, digits, lowest)})
 

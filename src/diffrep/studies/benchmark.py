@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -177,7 +177,7 @@ def _probed(
     return results
 
 
-def _row(name: str, seed: int, **more) -> Row:
+def _row(name: str, seed: int, **more: Any) -> Row:
     """A row of what was not trained."""
     return Row(run=f"{name}-seed{seed}", name=name, method=name, code=True, seed=seed, axes={}, **more)
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from diffrep.studies.aggregate import groups, mean_and_error
 from diffrep.studies.row import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*X"
 
@@ -24,6 +29,7 @@ def frontier(rows: Sequence[Row]) -> bytes | None:
         label, colour = _label(group[0]), colours[_key(group[0])]
         if not group[0].code:
             mean, _ = mean_and_error(row.numbers.bits_per_dim for row in group)
+            assert mean is not None, "rows without a bound were left out"
             axes.axhline(mean, color=colour, linewidth=1.2, linestyle="--", label=label)
             continue
         own = [(n.rate_nats, n.bits_per_dim, n.bits_per_dim_se) for n in (row.numbers for row in group)]
@@ -122,7 +128,7 @@ def _point(rows: Sequence[Row], key: str) -> tuple[float | None, float | None, f
     return mean_and_error(row.numbers.seconds for row in rows)[0], mean, error or 0.0
 
 
-def _figure(x: str, y: str):
+def _figure(x: str, y: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
@@ -133,7 +139,7 @@ def _figure(x: str, y: str):
     return figure, axes
 
 
-def _png(figure, axes) -> bytes:
+def _png(figure: Figure, axes: Axes) -> bytes:
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
@@ -181,7 +181,7 @@ def _tuples(value: object) -> object:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _mistake(first, origin: str) -> UserError:
+def _mistake(first: Any, origin: str) -> UserError:
     """One sentence about the first thing that is wrong."""
     loc: Sequence[str | int] = first["loc"]
     inside = Entry if loc[0] == "runs" and len(loc) > 2 else Plan

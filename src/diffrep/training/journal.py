@@ -146,7 +146,7 @@ def _no_log(path: Path) -> UserError:
     return UserError(f"{path} was changed by hand and is no log any more: repair it, or move it away.")
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffrep.data.names import split_of
 from diffrep.data.raw import Raw
 from diffrep.data.readers.tables import Part, of_tables
@@ -29,7 +31,7 @@ def read_hub(name: str, reading: Reading, skip_bad: bool) -> Raw:
     return of_datasets(splits, name, reading, skip_bad)
 
 
-def of_datasets(splits, name: str, reading: Reading, skip_bad: bool) -> Raw:
+def of_datasets(splits: Any, name: str, reading: Reading, skip_bad: bool) -> Raw:
     """A DatasetDict, or a Dataset, of `datasets`."""
     parts = []
     for split, data in splits.items() if hasattr(splits, "items") else [("", splits)]:

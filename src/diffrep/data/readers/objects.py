@@ -146,7 +146,7 @@ def _is_frame(source: object) -> bool:
     return (hasattr(source, "columns") and hasattr(source, "to_records")) or hasattr(source, "to_arrow")
 
 
-def _arrow(frame) -> pa.Table:
+def _arrow(frame: Any) -> pa.Table:
     """A data frame (pandas, polars) as a table, without pandas' index."""
     if hasattr(frame, "to_arrow"):
         return frame.to_arrow()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ class Pictures(Sequence):
     def __len__(self) -> int:
         return len(self.content)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: Any) -> Any:
         content = self.content[i].as_py()
         if content is None and self.paths[i]:
             return str(Path(self.origins[i]).parent / self.paths[i])
