@@ -26,6 +26,7 @@ from diffrep.commands.console import (
     show_facts,
     show_metrics,
     show_reading,
+    show_rows,
     usage,
 )
 from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, SkipBad
