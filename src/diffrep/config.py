@@ -179,8 +179,7 @@ class PriorSettings(_Frozen):
 
     kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive", "afterwards"] = Field(
         default="auto",
-        description="family; auto: the method's own (normal; afterwards for vae-vdm and vdrl: a mixture of full"
-        " Gaussians, fitted once the codes are learned)",
+        description="family; auto: normal; of vae-vdm and vdrl afterwards: full Gaussians, fitted to learned codes",
     )
     components: PositiveInt = Field(default=20, description="Gaussians of a mixture")
 
@@ -287,7 +286,7 @@ class Settings(_Frozen):
     noise: NoiseSettings = Field(default=NoiseSettings(), description="forward process")
     detail: str = Field(
         default="auto",
-        description="levels that the loss looks at; of vae-vdm, those that teach its code: coarse, fine, band:a:b, ...",
+        description="levels the loss looks at (vae-vdm: that teach its code): coarse, band:a:b",
     )
     predicts: Literal["auto", "eps", "x", "v", "score", "edm", "marginal"] = Field(
         default="auto", description="what the output of the decoder means"

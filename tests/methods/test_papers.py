@@ -99,8 +99,13 @@ PAPERS: dict[str, Paper] = {
 DIFFUSION = [name for name, paper in PAPERS.items() if paper.noise is not None]
 
 
+TAUGHT_COARSELY = ("drl", "vdrl", "tdrl", "tvdrl", "diffae", "soda")  # here; their papers take uniform times
+
+
 def made(name: str, *changes: str):
-    settings = config.override(config.Settings(method=name), [*SMALL, *changes])
+    """The recipe with the level of detail of its paper."""
+    of_paper = ["detail=uniform"] if name in TAUGHT_COARSELY else []
+    settings = config.override(config.Settings(method=name), [*SMALL, *of_paper, *changes])
     return build(settings, Facts(SHAPE, None, None, classes=3)).train()
 
 
