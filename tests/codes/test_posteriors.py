@@ -7,6 +7,7 @@ import torch
 
 from diffrep.codes.posteriors import Code, Deterministic, FixedRate, Gaussian
 from diffrep.codes.priors import FittedNormal, StandardNormal
+from diffrep.models.code_use import told_apart
 from diffrep.models.loss_weights import Constant, FreeBits, TargetRate, WarmUp
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.shapes import Draws
@@ -177,3 +178,12 @@ def test_a_weight_is_resumed(make):
     before = {name: value.clone() for name, value in frozen.items()}
     second(terms[0])
     assert all(torch.equal(before[name], value) for name, value in second.state_dict().items())
+
+
+def test_what_a_batch_tells_apart_lies_between_nothing_and_its_log():
+    """Equal codes tell nothing; codes far apart tell log B, all that a batch of B can show; a NaN is told, not raised."""
+    same, apart = torch.zeros(16, 3), 100 * torch.arange(16.0)[:, None].expand(-1, 3)
+    for mean, nats in ((same, 0.0), (apart, math.log(16))):
+        code = Code(mean, torch.ones(16, 3))
+        assert float(told_apart(code, code.sample(torch.randn(16, 3)))) == pytest.approx(nats, abs=1e-5)
+    assert told_apart(Code(same.fill_(math.nan), torch.ones(16, 3)), torch.zeros(16, 3)).isnan()

@@ -35,7 +35,9 @@ class Normal(Family):
         return mean + spread * noise
 
     def log_prob(self, mean: CodeVector, spread: CodeVector, z: Tensor) -> Tensor:
-        return torch.distributions.Normal(mean, spread).log_prob(z).sum(-1)
+        return (
+            torch.distributions.Normal(mean, spread, validate_args=False).log_prob(z).sum(-1)
+        )  # NaN is told by the log
 
 
 @dataclass(frozen=True)
