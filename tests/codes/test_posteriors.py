@@ -181,7 +181,7 @@ def test_a_weight_is_resumed(make):
 
 
 def test_what_a_batch_tells_apart_lies_between_nothing_and_its_log():
-    """Equal codes tell nothing; codes far apart tell log B, all that a batch of B can show; a NaN is told, not raised."""
+    """Equal codes tell nothing; codes far apart tell log B, all that B examples can show; NaN is no error."""
     same, apart = torch.zeros(16, 3), 100 * torch.arange(16.0)[:, None].expand(-1, 3)
     for mean, nats in ((same, 0.0), (apart, math.log(16))):
         code = Code(mean, torch.ones(16, 3))
