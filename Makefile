@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test test-fast test-pages docs lint house clean
+.PHONY: setup demo test test-fast test-pages docs lint house clean mutants test-lowest test-wheel
 
 setup: .venv/.ready
 
@@ -47,3 +47,12 @@ house: setup
 
 clean:
 	rm -rf .venv build dist src/*.egg-info
+
+mutants: setup  # about an hour on two cores: single mistakes, and the test that notices each
+	.venv/bin/python tests/mutants/run.py $(if $(wildcard build/mutants/coverage),,--record)
+
+test-lowest:  # the suite with the oldest versions that pyproject.toml states
+	$(PYTHON) tests/lowest.py
+
+test-wheel:  # the wheel, in a bare environment outside of this tree
+	$(PYTHON) tests/wheel.py

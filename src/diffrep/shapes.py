@@ -53,13 +53,15 @@ def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Facts:
     """What a model must know of its data: the shape of an example, its grey levels (None: continuous), their counts by
-    channel and by places that are alike (`data.places`), and how many classes its labels name."""
+    channel and by places that are alike (`data.places`), how many classes its labels name, and the mean and variance of
+    each channel (C,), where they are counted."""
 
     shape: Shape
     bins: int | None
     histogram: Tensor | None = None
     places: tuple[Tensor, Tensor] | None = None
     classes: int = 0
+    moments: tuple[Tensor, Tensor] | None = None
 
 
 def mix(*numbers: int | str) -> int:

@@ -1,6 +1,7 @@
 """The command line: each method does what it can, each mistake is one sentence with exit code 2, and costs nothing."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,11 @@ def test_refined_codes_are_told_or_why_not(method, able, capsys):
     metrics = json.loads((run_of(method) / "metrics.json").read_text())
     assert "refined codes" in said and ("refined" in metrics) == able == ("no_refined" not in metrics)
     assert metrics["bound"] == plain["bound"] and metrics["rate_nats"] == plain["rate_nats"]
+    if able:  # the gain, in bits for a number, is what lies between the two bounds
+        better, shape = metrics["refined"], metrics["shape"]
+        gain = better["gap_nats"] / (math.prod(shape) * math.log(2))
+        assert better["bits_per_dim"] == pytest.approx(plain["bound"]["bits_per_dim"] - gain)
+        assert better["steps"] == 2 and better["rate_nats"] != plain["rate_nats"]
 
 
 MISTAKES = {

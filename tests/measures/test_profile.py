@@ -61,12 +61,14 @@ def test_the_file_holds_the_closed_forms(tmp_path):
     assert abs(facts["integral_nats"] - carried) < 3 * facts["integral_se"]
     assert sum(facts["nats_per_log_snr"]) * (ENDS[1] - ENDS[0]) / 12 == pytest.approx(facts["integral_nats"])
     assert facts["rate_nats"] == pytest.approx(IDEAL.rate, abs=0.2)
-    assert facts["used_share"] == pytest.approx(facts["integral_nats"] / facts["rate_nats"])
+    most = facts["mutual_information"]["upper"]  # what exceeds it by chance is no use
+    assert facts["used_share"] == pytest.approx(min(facts["integral_nats"], most) / facts["rate_nats"])
+    assert facts["excess_nats"] == pytest.approx(max(facts["integral_nats"] - most, 0.0), abs=1e-9)
     found, gap = facts["mutual_information"], facts["aggregate_gap"]
     assert found["lower"] - 3 * found["lower_se"] < IDEAL.information < found["upper"] + 3 * found["upper_se"]
     assert gap["lower"] - 3 * gap["lower_se"] <= 0 <= gap["upper"] + 3 * gap["upper_se"]
     assert found["upper"] <= facts["rate_nats"] + 1e-9
-    assert (facts["examples"], facts["levels"], facts["protocol"]) == (1000, 12, "profile-2")
+    assert (facts["examples"], facts["levels"], facts["protocol"]) == (1000, 12, "profile-3")
     assert Image.open(tmp_path / "profile.png").size[0] > 500  # a curve alone, since these are no pictures
     assert f"{facts['integral_nats']:.1f}" in sentences(facts)[0] and len(sentences(facts)) == 1
     assert dict(table(facts))["measured on"].startswith("1,000 test examples, 12 noise levels")

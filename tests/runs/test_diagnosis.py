@@ -2,11 +2,14 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from diffrep import config
 from diffrep.codes.priors import StandardNormal
 from diffrep.config import Settings, override
 from diffrep.denoising.denoiser import Denoiser
@@ -19,6 +22,7 @@ from diffrep.models.diffusion import DiffusionModel
 from diffrep.models.loss_weights import Constant, TargetRate
 from diffrep.models.step_terms import denoise, rate
 from diffrep.nets.decoders import MLPDecoder
+from diffrep.runs import diagnosis
 from diffrep.runs.diagnosis import Adviser, diagnose
 from diffrep.shapes import Batch, Draws
 from oracles import ExactConditional, ExactNetwork, ExactPosterior, LinearGaussian
@@ -227,8 +231,13 @@ def test_a_dead_code_is_named_with_its_cause(changes, lines, target, words):
 
 def test_remedies_are_settings_that_exist():
     """A sentence that names a setting with its value must be one that can be typed."""
-    settings("detail=high-noise", "anneal.factor=2", "anneal.steps=1000", "code.drop=0.1")
-    settings("code.rate=12", "train.lr=1e-3", "decoder.width=8")
+    source = Path(diagnosis.__file__).read_text()
+    named = set(re.findall(r"\b(?:code|anneal|train|decoder|encoder)\.[a-z_]+(?=[ =;,\"])", source)) - {"code.beta"}
+    assert {"code.rate", "code.drop", "anneal.factor", "decoder.width", "train.lr"} <= named <= set(config.names())
+    typed = re.findall(r"\b(?:code|anneal)\.[a-z]+=[0-9][0-9.]*\b|detail=high-noise", source)
+    chosen = settings(*typed)
+    assert (chosen.detail, chosen.anneal.factor, chosen.anneal.steps, chosen.code.drop) == ("high-noise", 2, 1000, 0.1)
+    assert settings(f"code.rate={diagnosis.ADVISED}").code.rate == diagnosis.ADVISED
 
 
 def test_a_code_that_loses_its_rate_is_dying():

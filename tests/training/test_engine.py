@@ -372,6 +372,32 @@ def test_it_learns_and_the_file_holds_the_average(tmp_path):
     assert log[-1]["loss"] == pytest.approx(sum(log[-1]["terms"].values()) / 16)  # nats per number, once
     facts = load_weights(Toy(), tmp_path / "model.safetensors")
     assert facts == {"weights": "ema", "step": 1000, "examples": 8000}
+    held, newest = load_tensors(tmp_path / "model.safetensors")[0], state(tmp_path)
+    assert all(torch.equal(value, newest[f"ema/{name}"]) for name, value in held.items())
+    assert any(not torch.equal(value, newest[f"model/{name}"]) for name, value in held.items())
+
+
+def test_the_average_is_that_of_the_weights(tmp_path):
+    """The newest two checkpoints are one step apart: the average of the later is the former's, moved by its rate."""
+    run(tmp_path, Toy(0.0), examples=40 * BATCH, checkpoint_every=1, ema=0.7)
+    one, two = (load_tensors(path)[0] for path in sorted((tmp_path / "checkpoints").glob("step-*"))[-2:])
+    decay = 0.7  # below (1 + n) / (10 + n) at n = 39
+    for name in ("encoder.weight", "decoder.bias"):
+        moved = decay * one[f"ema/{name}"] + (1 - decay) * two[f"model/{name}"]
+        torch.testing.assert_close(two[f"ema/{name}"], moved)
+
+
+def test_counters_go_on(tmp_path):
+    """Seconds and skipped steps after continuing are added to those before; a skipped step moves no average."""
+    first = run(tmp_path, Toy(0.0, poison="gradient", poisoned=frozenset({2})), examples=10 * BATCH)
+    assert first.skipped == 1 and first.seconds > 0
+    second = run(tmp_path, Toy(0.0), examples=20 * BATCH)
+    assert second.skipped == 1 and second.seconds > first.seconds and second.step == 20
+    facts = load_tensors(sorted((tmp_path / "checkpoints").glob("step-*"))[-1])[1]
+    assert (facts["skipped"], facts["step"], facts["examples"]) == (1, 20, 20 * BATCH)
+    assert facts["seconds"] == second.seconds
+    seconds = [json.loads(line)["seconds"] for line in (tmp_path / "timings.jsonl").read_text().splitlines()]
+    assert seconds == sorted(seconds)
 
 
 def test_seconds_count_training_alone(tmp_path):

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from diffrep.plus_minus import plus_minus
 from diffrep.probes.overlap import sentence as overlaps
 
 if TYPE_CHECKING:  # it imports torch
@@ -130,7 +131,7 @@ def show_metrics(metrics: Metrics) -> None:
                 if value is not None:
                     table.add_row(f"denoising {name}", f"{value:.4f} nats/dim, which is not a bound")
     else:
-        table.add_row(bound["unit"], f"[bold]{bound['bits_per_dim']:.4f}[/] +- {bound['bits_per_dim_se']:.4f}")
+        table.add_row(bound["unit"], f"[bold]{plus_minus(bound['bits_per_dim'], bound['bits_per_dim_se'])}[/]")
         decoder = f"diffusion {bound['diffusion']:.4f}  prior {bound['prior']:.4f}"
         table.add_row("of which", f"{decoder}\nreconstruction {bound['reconstruction']:.4f}  rate {bound['rate']:.4f}")
         if "monte_carlo_se" in bound:
@@ -142,29 +143,29 @@ def show_metrics(metrics: Metrics) -> None:
         table.add_row("mind", metrics["worse_than_even"])
     if "bound_in_steps" in metrics:
         chain = metrics["bound_in_steps"]
-        bits = f"{chain['bits_per_dim']:.4f} +- {chain['bits_per_dim_se']:.4f}   diffusion {chain['diffusion']:.4f}"
+        bits = f"{plus_minus(chain['bits_per_dim'], chain['bits_per_dim_se'])}   diffusion {chain['diffusion']:.4f}"
         table.add_row(f"in {chain['steps']} steps", f"{bits}   ({chain['protocol']})")
     if "flow" in metrics:
         f = metrics["flow"]
         table.add_row(
             "probability flow",
-            f"{f['bits_per_dim']:.4f} +- {f['bits_per_dim_se']:.4f} bits/dim on {f['examples']:,} examples,"
+            f"{plus_minus(f['bits_per_dim'], f['bits_per_dim_se'])} bits/dim on {f['examples']:,} examples,"
             f" {f['steps']} steps, dequantisation: {f['dequantisation']}",
         )
     if "refined" in metrics:
         r = metrics["refined"]
         table.add_row(
             "refined codes",
-            f"{r['bits_per_dim']:.4f} +- {r['bits_per_dim_se']:.4f} bits/dim, rate {r['rate_nats']:.2f} nats; the"
-            f" encoder loses at least {r['gap_nats']:.2f} +- {r['gap_nats_se']:.2f} nats on {r['examples']:,} examples"
-            f"   ({r['protocol']})",
+            f"{plus_minus(r['bits_per_dim'], r['bits_per_dim_se'])} bits/dim, rate {r['rate_nats']:.2f} nats; the"
+            f" encoder loses at least {plus_minus(r['gap_nats'], r['gap_nats_se'], '.2f')} nats on"
+            f" {r['examples']:,} examples   ({r['protocol']})",
         )
     if "no_refined" in metrics:
         table.add_row("refined codes", f"none: {metrics['no_refined']}")
     p = metrics["probes"]
     if p:
         for name, result in (("linear", p["linear_protocol"]), ("knn", p["knn_protocol"])):
-            score = f"{result['accuracy']:.4f} +- {result['se']:.4f}"
+            score = plus_minus(result["accuracy"], result["se"])
             table.add_row(f"{name} probe", f"{score}   ({result['protocol']})")
     if warning := overlaps(p.get("overlap", 0), metrics["examples"]):
         table.add_row("mind", warning)

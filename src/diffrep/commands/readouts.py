@@ -10,6 +10,7 @@ import typer
 from diffrep.commands.console import progress, say, show_rows
 from diffrep.commands.options import Device, Json, RunPath, Seed
 from diffrep.errors import UserError
+from diffrep.plus_minus import plus_minus
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,7 +41,7 @@ def readout(
     show_rows(readout_table(facts))
     say(
         f"Of these validation accuracies, {facts['layer']} at log-SNR {facts['log_snr']:.1f} is best; on all"
-        f" {facts['probe']['examples']:,} test examples: {facts['accuracy']:.4f} +- {facts['se']:.4f}"
+        f" {facts['probe']['examples']:,} test examples: {plus_minus(facts['accuracy'], facts['se'])}"
         f" ({facts['protocol']}, {facts['probe']['protocol']})."
     )
 
@@ -71,8 +72,8 @@ def times(
     show_rows(combined_table(facts))
     single, several = facts["best_single"], facts["best_combined"]
     say(
-        f"By validation: of single times t = {single['t']:.2f}, {single['accuracy']:.4f} +- {single['se']:.4f} on test;"
-        f" of several {several['way']} of {several['k']}, {several['accuracy']:.4f} +- {several['se']:.4f}"
+        f"By validation: of single times t = {single['t']:.2f}, {plus_minus(single['accuracy'], single['se'])} on test;"
+        f" of several {several['way']} of {several['k']}, {plus_minus(several['accuracy'], several['se'])}"
         f" ({facts['examples']:,} test examples, {facts['protocol']})."
     )
 

@@ -152,14 +152,14 @@ def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
 
 
 def _scaling(reading: Reading, table: Tensor, rows: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (F,): those of the reading, else over `rows`, float32, 1 for a constant feature."""
+    """Mean and standard deviation (F,): those of the reading, else over `rows`, float64; 1 if constant."""
     if reading.scaling is not None:
-        mean, std = (torch.tensor(part) for part in reading.scaling)
+        mean, std = (torch.tensor(part, dtype=torch.float64) for part in reading.scaling)
         if len(mean) != table.shape[1]:
             raise UserError(
                 f"{name} has {table.shape[1]} features, expected {len(mean)}: give the columns of the training."
             )
         return mean, std
     known = table[rows]
-    std = known.std(0, correction=0).float()
-    return known.mean(0).float(), torch.where(std > 0, std, torch.ones_like(std))
+    std = known.std(0, correction=0)
+    return known.mean(0), torch.where(known.amax(0) > known.amin(0), std, torch.ones_like(std))

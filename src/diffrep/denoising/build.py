@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from torch import Tensor
+
 from diffrep.config import DecoderSettings, NoiseSettings, chosen
 from diffrep.data.places import GROUPS
 from diffrep.denoising import noise as noises
 from diffrep.denoising import parameterisations
 from diffrep.denoising.detail import Density, balanced, band, coarse, fine, high_noise, likelihood, low_noise, uniform
 from diffrep.denoising.observation import Observation
-from diffrep.denoising.start import GaussianStart, StandardStart, Start
+from diffrep.denoising.start import GaussianStart, MatchedStart, StandardStart, Start
 from diffrep.errors import UserError, unknown
 from diffrep.shapes import Facts, Shape
 
@@ -92,6 +94,14 @@ def start(settings: DecoderSettings, shape: Shape, code_dim: int) -> Start:
     if settings.start == "normal":
         return StandardStart()
     return GaussianStart(shape, code_dim, max(4, settings.width // 2))
+
+
+def matched(moments: tuple[Tensor, Tensor] | None, shape: Shape) -> MatchedStart | None:
+    """What the data are at t = 1, where mean and variance of their channels (C,) are known."""
+    if moments is None:
+        return None
+    mean, variance = (part.reshape(shape[0], *[1] * (len(shape) - 1)) for part in moments)
+    return MatchedStart(mean, variance)
 
 
 def density(name: str, shape: Shape) -> Density:

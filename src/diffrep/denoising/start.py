@@ -36,6 +36,24 @@ class StandardStart(Start):
         return torch.zeros_like(scale), scale
 
 
+class MatchedStart(Start):
+    """N(alpha_1 m, sigma_1^2 + alpha_1^2 v), m and v the mean and variance of each channel of the data, like x but (C,
+    1, ...): what the data have at t = 1, where a chain that leaves something of an example should be begun from."""
+
+    learned = False
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, mean: Tensor, variance: Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("variance", variance, persistent=False)
+
+    def forward(self, noise: Noise, z: CodeVector | None = None, drop: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        alpha, sigma = noise.scales(torch.ones(1, device=self.mean.device))
+        return alpha * self.mean[None], (sigma**2 + alpha**2 * self.variance[None]).sqrt()
+
+
 class GaussianStart(Start):
     """N(alpha_1 m, sigma_1^2 + alpha_1^2 v): what N(m, v), a Gaussian of the data given the code, is at t = 1.
 

@@ -22,7 +22,7 @@ from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, Data, Draws, PerExample, Time, mean_and_error
 
-PROTOCOL = "profile-2"  # whole split, stratified log-SNRs, both branches on the same x_t; what the start saves counts
+PROTOCOL = "profile-3"  # whole split, stratified log-SNRs, both branches on the same x_t; used at most I(x; z)
 
 CodeAt = Callable[[Time], Code]  # t (B,) -> the code that a batch shows its decoder at t
 Progress = Callable[[int], None]  # examples done
@@ -73,15 +73,25 @@ class Profile:
         """Mean rate; infinite where it is not finite."""
         return math.inf if self.rates is None else mean_and_error(self.rates)[0]
 
-    def used_share(self) -> tuple[float, float]:
+    def used_share(self, most: PerExample | None = None) -> tuple[float, float]:
         """integral / rate, the share of the nats paid for that is used, and its standard error (delta method).
 
-        0 where nothing is paid, or more than any number.
+        most (N,): nats that bound I(x; z); an integral above their mean is no use of the code, see `excess`, and counts
+        as that mean. 0 where nothing is paid, or more than any number.
         """
         if self.rates is None or self.rate_nats == 0:
             return 0.0, 0.0
-        share = self.integral()[0] / self.rate_nats
-        return share, mean_and_error(self.carried - share * self.rates.double())[1] / self.rate_nats
+        used = self.carried if most is None or self.carried.mean() <= most.double().mean() else most.double()
+        share = float(used.mean()) / self.rate_nats
+        return share, mean_and_error(used - share * self.rates.double())[1] / self.rate_nats
+
+    def excess(self, most: PerExample) -> tuple[float, float]:
+        """Nats by which the integral exceeds the mean of `most` (N,), and the error; 0 where it does not.
+
+        No code saves more than I(x; z): the decoder is so much worse without its code than it could be.
+        """
+        mean, error = mean_and_error(self.carried - most.double())
+        return (mean, error) if mean > 0 else (0.0, 0.0)
 
     @property
     def peak(self) -> float:

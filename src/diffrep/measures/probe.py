@@ -17,6 +17,7 @@ from diffrep.errors import UserError, unknown
 from diffrep.measures.evaluate import PROBED
 from diffrep.measures.stored_codes import stored_codes
 from diffrep.methods.catalog import build
+from diffrep.plus_minus import plus_minus
 from diffrep.probes.overlap import overlap, sentence
 from diffrep.probes.protocols import OF_NUMBERS, Protocol, protocols
 from diffrep.probes.references import RANDOM, references
@@ -223,4 +224,4 @@ def _before(path: Path, key: str) -> Probes:
 
 
 def _cell(result: Result | None) -> str:
-    return "" if result is None else f"{score(result):.3f} +- {result['se']:.3f}"
+    return "" if result is None else plus_minus(score(result) or 0.0, result["se"], ".3f")

@@ -12,6 +12,7 @@ from diffrep.evaluation import information
 from diffrep.evaluation.information import Profile, denoisings, mutual_information, profile_over_times
 from diffrep.files import write_bytes
 from diffrep.measures.profile_figure import Denoisings, levels_to_show, picture
+from diffrep.plus_minus import plus_minus
 from diffrep.progress import Progress, counting
 from diffrep.runs.records import PICTURES, PROFILE
 from diffrep.runs.results import Between, Carried, Curve, Paid, ProfileFile
@@ -72,13 +73,14 @@ def sentences(facts: ProfileFile) -> list[str]:
         said = f"The code carries {nats:.1f} \N{PLUS-MINUS SIGN} {error:.1f} nats, most at log-SNR {peak}"
         said += f" and {facts['start_nats']:.1f} of them where its chain starts" if facts["start_nats"] else ""
         if rate is not None:
-            said += f": {facts['used_share']:.0%} of the {rate:.1f} that it costs"
+            said += f": it uses {facts['used_share']:.0%} of the {rate:.1f} that it costs"
     found = facts["mutual_information"]
     if found is None or nats - found["upper"] <= 2 * (error + found["upper_se"]):
         return [said + "."]
     return [
         said + ".",
-        f"That is more than it can hold (at most {found['upper']:.1f} nats): without its code, this decoder denoises "
+        f"That is {facts['excess_nats']:.1f} nats more than it can hold ({found['upper']:.1f}), which is no use: "
+        "without its code, this decoder denoises "
         "worse than it could.",
     ]
 
@@ -93,8 +95,11 @@ def table(facts: ProfileFile) -> list[tuple[str, str]]:
     if facts["rate_nats"] is None:
         rows.append(("rate", f"none: {facts['no_rate']}"))
     else:
-        used = f"{facts['used_share']:.1%} +- {facts['used_share_se']:.1%} of it used"
+        used = f"{plus_minus(facts['used_share'] or 0.0, facts['used_share_se'], '.1%')} of it used"
         rows.append(("rate", f"{facts['rate_nats']:.2f} nats, {used}, {facts['active_units']} active units"))
+    if facts["excess_nats"] and facts["excess_se"] is not None:
+        beyond = _pair(facts["excess_nats"], facts["excess_se"])
+        rows.append(("beyond I(x; z)", f"{beyond} nats: worse without its code"))
     for bounds, words in ((facts["mutual_information"], "I(x; z)"), (facts["aggregate_gap"], "KL(q(z) || p(z))")):
         if bounds is not None:
             lower, upper = _pair(bounds["lower"], bounds["lower_se"]), _pair(bounds["upper"], bounds["upper_se"])
@@ -137,6 +142,8 @@ def _code(run: Run, test: Examples, seen: Profile) -> Paid:
             "rate_nats": None,
             "used_share": None,
             "used_share_se": None,
+            "excess_nats": None,
+            "excess_se": None,
             "mutual_information": None,
             "aggregate_gap": None,
             "no_rate": f"a {kind} code has no finite rate",
@@ -144,11 +151,13 @@ def _code(run: Run, test: Examples, seen: Profile) -> Paid:
     found, rates = mutual_information(run.model, test, codes_per_example=4), seen.rates.double()
     by_rate = float(rates.mean()) < float(found.upper.mean())
     upper = rates if by_rate else found.upper
-    share, error = seen.used_share()
+    (share, error), (excess, excess_error) = seen.used_share(upper), seen.excess(upper)
     return {
         "rate_nats": seen.rate_nats,
         "used_share": share,
         "used_share_se": error,
+        "excess_nats": excess,
+        "excess_se": excess_error,
         "mutual_information": {**_between(found.lower, upper), "upper_from": "rate" if by_rate else "leave-one-out"},
         "aggregate_gap": _between(*replace(found, upper=upper).gap(rates)),
     }
@@ -173,4 +182,4 @@ def _log_snrs(run: Run, times: list[float]) -> list[float]:
 
 
 def _pair(value: float, error: float) -> str:
-    return f"{value:.2f} +- {error:.2f}"
+    return plus_minus(value, error, ".2f")

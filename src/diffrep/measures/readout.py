@@ -10,6 +10,7 @@ from diffrep.evaluation import layers as readout
 from diffrep.evaluation import times as over_times
 from diffrep.evaluation.times import LINEAR, WAYS, Parts, Score, codes_over_times, even_times
 from diffrep.files import write_bytes
+from diffrep.plus_minus import plus_minus
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import PICTURES, READOUT, TIMES
 from diffrep.runs.results import ManyTimes, OneTime, ReadoutFile, TimesFile
@@ -122,7 +123,7 @@ def combined_table(facts: TimesFile) -> list[list[str]]:
 
 
 def _with_error(row: Score) -> str:
-    return f"{row['accuracy']:.4f} +- {row['se']:.4f}"
+    return plus_minus(row["accuracy"], row["se"])
 
 
 def picture(facts: TimesFile) -> bytes:

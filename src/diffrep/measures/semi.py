@@ -13,8 +13,10 @@ from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
 from diffrep.methods.catalog import build
 from diffrep.models.base import Model
+from diffrep.plus_minus import plus_minus
 from diffrep.probes.few_labels import drawn
 from diffrep.probes.fitting import Labelled, accuracy
+from diffrep.probes.result import error_of_share
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import SEMI
 from diffrep.runs.results import FewLabels, SemiFile
@@ -95,7 +97,7 @@ def table(facts: SemiFile) -> list[list[str]]:
         "finetuned": facts["finetuned"],
         "pseudo": facts["pseudo"],
     }
-    rows = [[KINDS[name], f"{way['accuracy']:.4f} +- {way['se']:.4f}"] for name, way in ways.items()]
+    rows = [[KINDS[name], plus_minus(way["accuracy"], way["se"])] for name, way in ways.items()]
     return [["encoder", "accuracy on test"], *rows]
 
 
@@ -119,5 +121,5 @@ def inputs(examples: Examples, device: torch.device) -> Tensor:
 def _over(draws: list[float], examples: int) -> FewLabels:
     """The mean accuracy over draws of the labels; its error is that of new labels and of new test examples both."""
     mean, between = mean_and_error(draws)
-    among = math.sqrt(mean * (1 - mean) / examples)
+    among = error_of_share(mean, examples)
     return {"accuracy": mean, "se": math.hypot(between, among) if len(draws) > 1 else among, "draws": draws}

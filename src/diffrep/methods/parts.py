@@ -61,6 +61,10 @@ class Parts:
         """p(x_1 | z), from which the chain starts."""
         return denoising.start(self.settings.decoder, self.facts.shape, self._code_dim(code))
 
+    def begin(self) -> Start | None:
+        """What sampling starts from: the data at t = 1, where their mean and variance are known."""
+        return denoising.matched(self.facts.moments, self.facts.shape)
+
     def encoder(self, time: bool = False) -> Encoder:
         return nets.encoder(self.settings.encoder, self.facts.shape, time)
 

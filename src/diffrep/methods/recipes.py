@@ -175,6 +175,7 @@ def _diffusion(
     if gate is None and "posterior" in rest:
         gate = parts.gate(levels.looks)
     shape, bins, weights = parts.facts.shape, parts.facts.bins, {**(weights or {}), **first}
+    rest["begin"] = parts.begin()
     return DiffusionModel(shape, bins, denoiser, terms_, levels, weights=weights, gate=gate, **rest)
 
 

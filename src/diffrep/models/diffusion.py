@@ -65,6 +65,7 @@ class DiffusionModel(Model):
     term; one where missing. drop: share of examples whose code is withheld in training, so that one network is the
     conditional and the unconditional denoiser. critic: a second player, for adversarial score matching. view: what the
     encoder is shown of x in training, x itself where left out. start: p(x_1 | z), N(0, start_scale^2) where left out.
+    begin: what sampling starts from where `start` is not learned; `start` itself where left out.
     gate: what the gradient that the denoiser sends to a code is multiplied by at each level, one where left out.
     """
 
@@ -82,6 +83,7 @@ class DiffusionModel(Model):
         critic: nn.Module | None = None,
         view: View | None = None,
         start: Start | None = None,
+        begin: Start | None = None,
         lag: Lag | None = None,
         gate: Density | None = None,
     ):
@@ -89,6 +91,7 @@ class DiffusionModel(Model):
         self.denoiser, self.levels, self.critic = denoiser, levels, critic
         self.terms, self.drop, self.view = dict(terms), drop, view
         self.start, self.gate = StandardStart() if start is None else start, gate
+        self.begin = self.start if begin is None or self.start.learned else begin
         self.weights = nn.ModuleDict(weights or {})
         self.target = weights["rate"].target if weights and "rate" in weights else None
         self.changing = (*(weights or {}).values(), levels)
@@ -110,7 +113,8 @@ class DiffusionModel(Model):
 
     @property
     def diffusion(self) -> DiffusionDecoder:
-        return DiffusionDecoder(self.shape, self.bins, self.denoiser, self.start, self.posterior, self.prior, self.drop)
+        parts = self.denoiser, self.start, self.posterior, self.prior
+        return DiffusionDecoder(self.shape, self.bins, *parts, self.drop, self.begin)
 
     @property
     def generative(self) -> DiffusionDecoder:

@@ -24,7 +24,8 @@ from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Te
 
 @dataclass(frozen=True)
 class DiffusionDecoder(Generative):
-    """p(x | z) of a denoiser. posterior, prior: q(z | x, t) and p(z), None without a code. start: p(x_1 | z).
+    """p(x | z) of a denoiser. posterior, prior: q(z | x, t) and p(z), None without a code. start: p(x_1 | z) of
+    the bound, begin: what sampling starts from.
 
     drop: the share of examples that were denoised without their code in training. At 0 the decoder never learned to
     work without one.
@@ -37,6 +38,7 @@ class DiffusionDecoder(Generative):
     posterior: Posterior | None
     prior: Prior | None
     drop: float
+    begin: Start
 
     @property
     def noise(self) -> Noise:
@@ -165,4 +167,4 @@ class DiffusionDecoder(Generative):
 
     def _start(self, z: CodeVector | CodePath | None, n: int) -> tuple[Tensor, Tensor]:
         one = torch.ones(n, device=next(self.denoiser.parameters()).device)
-        return self.start(self.noise, z(one) if callable(z) else z)
+        return self.begin(self.noise, z(one) if callable(z) else z)

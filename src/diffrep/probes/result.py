@@ -46,12 +46,17 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray, train_examples: int, pro
     share = float((predicted == labels).mean())
     return {
         "accuracy": share,
-        "se": math.sqrt(share * (1 - share) / len(labels)),
+        "se": error_of_share(share, len(labels)),
         "examples": len(labels),
         "train_examples": train_examples,
         **chosen,
         "protocol": protocol,
     }
+
+
+def error_of_share(share: float, examples: int) -> float:
+    """The standard error of a share of so many examples, sqrt(p (1 - p) / n); nan of one, which has none."""
+    return math.sqrt(share * (1 - share) / examples) if examples > 1 else math.nan
 
 
 def score(result: Result) -> float | None:

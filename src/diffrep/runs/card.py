@@ -40,6 +40,7 @@ class DataCard:
     scaling: tuple[list[float], list[float]] | None
     prepared: str
     reading: dict | None = None
+    moments: tuple[list[float], list[float]] | None = None  # of each channel in training, where sampling starts
     known: dict[str, str] | None = None
 
     @classmethod
@@ -78,9 +79,10 @@ class DataCard:
     def facts(self, examples: Examples | None = None) -> Facts:
         """What a model must know; what is counted of the training examples only to be trained."""
         classes = len(self.label_names or ())
+        moments = None if self.moments is None else (torch.tensor(self.moments[0]), torch.tensor(self.moments[1]))
         if examples is None:
-            return Facts(self.shape, self.bins, classes=classes)
-        return Facts(self.shape, self.bins, examples.histogram(), places(examples), classes)
+            return Facts(self.shape, self.bins, classes=classes, moments=moments)
+        return Facts(self.shape, self.bins, examples.histogram(), places(examples), classes, moments)
 
     def how(self) -> Reading:
         """How the data was read, to be applied to other data; of a run of version 0.1.0, what its card tells of it."""

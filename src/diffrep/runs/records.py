@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -33,11 +34,23 @@ DERIVED = (*RESULTS, *PICTURES.values(), REPORT, FEATURES, SAMPLES)  # all that 
 
 
 def keep(directory: Path, name: str, facts: Facts, weights: str) -> Facts:
-    """Write a file of RESULTS; returns its content: the facts, and the digest of the weights that they are of."""
+    """Write a file of RESULTS; returns its content: the facts, and the digest of the weights that they are of.
+
+    What is not a number, such as the error of a single example, is null.
+    """
     assert name in RESULTS, f"{name} would outlive its weights"
-    stamped = {**facts, STAMP: weights}
+    stamped = {**plain(facts), STAMP: weights}
     write_bytes(directory / name, (json.dumps(stamped, indent=2) + "\n").encode())
     return cast(Facts, stamped)
+
+
+def plain(facts: Any) -> Any:
+    """Facts as JSON can say them: null for what is not a number."""
+    if isinstance(facts, dict):
+        return {name: plain(value) for name, value in facts.items()}
+    if isinstance(facts, (list, tuple)):
+        return [plain(value) for value in facts]
+    return None if isinstance(facts, float) and math.isnan(facts) else facts
 
 
 def current(directory: Path) -> dict[str, dict]:

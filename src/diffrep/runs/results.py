@@ -39,6 +39,7 @@ class FlowLikelihood(TypedDict):
 
     bits_per_dim: float
     bits_per_dim_se: float
+    bits_per_dim_by_steps: float
     examples: int
     steps: int
     dequantisation: str
@@ -164,6 +165,8 @@ class Paid(TypedDict):
     rate_nats: float | None
     used_share: float | None
     used_share_se: float | None
+    excess_nats: float | None
+    excess_se: float | None
     mutual_information: Between | None
     aggregate_gap: Between | None
     no_rate: NotRequired[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ class Run:
         if self.card.scaling is None:
             return None
         mean, std = self.card.scaling
-        return torch.tensor(mean), torch.tensor(std)
+        return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
 
 
 def train(
@@ -126,6 +126,8 @@ def train(
     card = DataCard.of(splits)
     if known is not None:
         known.same_data(card, directory)
+    mean, variance = splits.train.moments()
+    card = replace(card, moments=(mean.tolist(), variance.tolist()))
     model = build(settings, card.facts(splits.train))
     t = settings.train
     patience = [Patience(model, splits.valid, t.patience)] if t.patience else []

@@ -1,0 +1,84 @@
+"""Oracle 3: the same seed gives the same numbers, another gives others, and nothing in a run shares its draws."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+
+import pytest
+import torch
+
+from diffrep import runs
+from diffrep.data import Stream
+from diffrep.denoising.samplers import STEPS
+from diffrep.evaluation.bound import bound
+from diffrep.measures.distance import sampled
+from diffrep.methods.catalog import build
+from diffrep.shapes import Draws
+from tiny import EVERY, base, same, settings, train, weights
+
+
+def drawn(method: str, seed: int):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        card = base(method).card
+        return build(settings(method, f"seed={seed}"), card.facts()).state_dict()
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_another_seed_draws_other_weights(method):
+    """Of every method the first weights: of one seed the same, of another different."""
+    assert same(drawn(method, 0), drawn(method, 0)) == [] and same(drawn(method, 0), drawn(method, 1))
+
+
+def test_the_seed_of_a_run_names_its_cut_order_and_noise():
+    """Splits, the order of examples, and the weights that noise alone can have moved."""
+    cuts = {seed: runs.splits_of(settings("ae", f"seed={seed}", "data.source=digits")) for seed in (0, 1)}
+    for part in ("train", "valid", "test"):
+        assert getattr(cuts[0], part).fingerprint != getattr(cuts[1], part).fingerprint
+    train_ = base("dsm").data.train
+    orders = [torch.cat([Stream(train_, 16, seed).at(16 * k).index for k in range(3)]) for seed in (0, 0, 1)]
+    assert torch.equal(orders[0], orders[1]) and not torch.equal(orders[0], orders[2])
+    assert same(weights(base("dsm")), weights(train("dsm"))) == []
+    assert same(weights(base("dsm")), weights(train("dsm", "seed=1")))
+
+
+@pytest.fixture
+def seeds(monkeypatch) -> list[int]:
+    """Every seed that random numbers are drawn from."""
+    seen: list[int] = []
+    real = Draws.of.__func__
+
+    def of(cls, seed, device="cpu", part=0, parts=1):
+        seen.append(seed)
+        return real(cls, seed, device, part, parts)
+
+    monkeypatch.setattr(Draws, "of", classmethod(of))
+    return seen
+
+
+def test_no_two_steps_share_their_draws(seeds):
+    """Three steps of a run with a critic: each turn of each step has numbers of its own, and so has another seed."""
+    train("adversarial")
+    first = [*seeds]
+    train("adversarial", "seed=1")
+    assert len(first) == 6 and max(Counter(seeds).values()) == 1
+
+
+def test_no_two_chunks_share_their_draws(seeds):
+    """Batches of an evaluation, and files of a hundred samples: each its own numbers, and another seed others."""
+    run = base("vdm")
+    for seed in (0, 1):
+        bound(run.model, run.data.test, levels=1, batch=5, seed=seed)
+    assert len(seeds) == 10 and max(Counter(seeds).values()) == 1
+    x = sampled(run, 200, "ddim", 2, seed=5)
+    y = sampled(run, 100, "ddim", 2, seed=6)
+    assert not torch.equal(x[:100], x[100:]) and not torch.equal(x[:100], y)
+
+
+@pytest.mark.parametrize("sampler", STEPS)
+def test_samples_are_those_of_their_seed(sampler):
+    """Of one seed the same, of another different, and no two of one call alike."""
+    model = base("dsm").model
+    one, again, other = (model.sample(4, Draws.of(seed), sampler, 3) for seed in (0, 0, 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
