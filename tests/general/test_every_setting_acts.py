@@ -83,7 +83,10 @@ TOLD = {  # reaches the engine, which other tests hold to its meaning
     "budget", "accumulate", "compile", "channels_last", "workers", "device", "log_every", "checkpoint_every",
     "trackers",
 }  # fmt: skip
-DATA = {"source", "valid", "test", "skip_bad", "label_column"}
+DATA = {  # how data is read, which tests/data holds to its meaning
+    "source", "valid", "test", "skip_bad", "label_column", "column", "columns", "config", "counts", "delimiter", "drop",
+    "header", "layout", "levels", "range", "size", "split_column",
+}  # fmt: skip
 
 
 def leaves(section: str) -> set[str]:
