@@ -81,7 +81,7 @@ TRAINED = {  # changes the weights after three steps
 }  # fmt: skip
 TOLD = {  # reaches the engine, which other tests hold to its meaning
     "budget", "accumulate", "compile", "channels_last", "workers", "device", "log_every", "checkpoint_every",
-    "trackers",
+    "trackers", "patience",
 }  # fmt: skip
 DATA = {  # how data is read, which tests/data holds to its meaning
     "source", "valid", "test", "skip_bad", "label_column", "column", "columns", "config", "counts", "delimiter", "drop",

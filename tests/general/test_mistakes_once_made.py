@@ -23,6 +23,7 @@ from diffrep.measures.profile import _numbers
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.models.latent_diffusion import LatentDiffusion
 from diffrep.models.step_terms import denoise, prior, slice_score
 from diffrep.probes.disentanglement import dci, mig
@@ -169,7 +170,7 @@ def test_denoising_is_the_mean_over_examples(monkeypatch):
     model = coded()
     test = examples_of(np.concatenate([np.full((250, 6), 1.0), np.full((50, 6), 7.0)]).astype(np.float32))
     monkeypatch.setattr(
-        DiffusionModel, "denoising_by_level", lambda self, chunk, levels, with_code: chunk.x.sum(1, True)
+        DiffusionDecoder, "denoising_by_level", lambda self, chunk, levels, with_code: chunk.x.sum(1, True)
     )
     found = evaluate._denoising(model, test, 3, lambda *_: None)
     assert found["with_code"] == pytest.approx(2.0) and found["without_code"] == pytest.approx(2.0)
