@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from diffrep.budget import Budget
-from diffrep.config import SINCE_0_1, Settings, load, names, override, save, value
+from diffrep.config import Settings, load, names, override, save, value
 from diffrep.errors import UserError
+from diffrep.older_settings import SINCE_0_1
 
 
 def test_saved_settings_come_back(tmp_path):

@@ -24,21 +24,8 @@ from pydantic import (
 
 from diffrep.budget import Budget
 from diffrep.errors import UserError, unknown
+from diffrep.older_settings import migrated
 
-SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that version did
-    "decoder.observe_code": False,
-    "decoder.by_place": False,
-    "code.detail": "decoder",
-}
-OWN_IN_0_1 = {  # what a method did there where these settings leave it open, and does no more
-    "drl": {"detail": "uniform"},
-    "tdrl": {"detail": "uniform"},
-    "vdrl": {"detail": "uniform", "prior": "normal"},
-    "tvdrl": {"detail": "uniform"},
-    "diffae": {"detail": "uniform"},
-    "soda": {"detail": "uniform"},
-    "vae-vdm": {"prior": "mixture"},
-}
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -306,7 +293,7 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> Settings:
         raise UserError(f"the settings {path} are not valid {path.suffix[1:].upper() or 'TOML'} ({error}).") from error
     if not isinstance(raw, dict):
         raise UserError(f"the settings {path} must be a table of names and values, got a {type(raw).__name__}.")
-    return _validated(_changed(_migrated(raw), changes))
+    return _validated(_changed(migrated(raw), changes))
 
 
 def override(settings: Settings, changes: Sequence[str]) -> Settings:
@@ -342,26 +329,6 @@ def value(settings: Settings, name: str) -> object:
     for part in name.split("."):
         found = getattr(found, part)
     return found
-
-
-def _migrated(raw: dict) -> dict:
-    """The settings of a run as its version meant them; all others come back as they are.
-
-    A run's file states every setting, so one that states none of those that came later was written by version 0.1.0.
-    """
-    stated = {f"{section}.{name}" for section, values in raw.items() if isinstance(values, dict) for name in values}
-    if not {"decoder.draw_code", "train.ema"} <= stated or stated & set(SINCE_0_1):
-        return raw
-    old = {section: dict(values) if isinstance(values, dict) else values for section, values in raw.items()}
-    for name, value in SINCE_0_1.items():
-        section, last = name.split(".")
-        old[section][last] = value
-    own = OWN_IN_0_1.get(str(raw.get("method", "")), {})
-    if old.get("detail") == "auto":
-        old["detail"] = own.get("detail", "auto")
-    if old["prior"].get("kind") == "auto" and old["code"].get("kind") != "categorical":
-        old["prior"]["kind"] = own.get("prior", "auto")
-    return old
 
 
 def _changed(raw: dict, changes: Sequence[str]) -> dict:

@@ -1,0 +1,38 @@
+"""What the settings of older versions meant, so that their runs stay what they were under later defaults."""
+
+from __future__ import annotations
+
+SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that version did
+    "decoder.observe_code": False,
+    "decoder.by_place": False,
+    "code.detail": "decoder",
+}
+OWN_IN_0_1 = {  # what a method did there where these settings leave it open, and does no more
+    "drl": {"detail": "uniform"},
+    "tdrl": {"detail": "uniform"},
+    "vdrl": {"detail": "uniform", "prior": "normal"},
+    "tvdrl": {"detail": "uniform"},
+    "diffae": {"detail": "uniform"},
+    "soda": {"detail": "uniform"},
+    "vae-vdm": {"prior": "mixture"},
+}
+
+
+def migrated(raw: dict) -> dict:
+    """The settings of a run as its version meant them; all others come back as they are.
+
+    A run's file states every setting, so one that states none of those that came later was written by version 0.1.0.
+    """
+    stated = {f"{section}.{name}" for section, values in raw.items() if isinstance(values, dict) for name in values}
+    if not {"decoder.draw_code", "train.ema"} <= stated or stated & set(SINCE_0_1):
+        return raw
+    old = {section: dict(values) if isinstance(values, dict) else values for section, values in raw.items()}
+    for name, value in SINCE_0_1.items():
+        section, last = name.split(".")
+        old[section][last] = value
+    own = OWN_IN_0_1.get(str(raw.get("method", "")), {})
+    if old.get("detail") == "auto":
+        old["detail"] = own.get("detail", "auto")
+    if old["prior"].get("kind") == "auto" and old["code"].get("kind") != "categorical":
+        old["prior"]["kind"] = own.get("prior", "auto")
+    return old
