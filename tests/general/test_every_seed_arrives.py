@@ -70,7 +70,7 @@ def test_no_two_chunks_share_their_draws(seeds):
     run = base("vdm")
     for seed in (0, 1):
         bound(run.model, run.data.test, levels=1, batch=5, seed=seed)
-    assert len(seeds) == 10 and max(Counter(seeds).values()) == 1
+    assert len(seeds) >= 10 and max(Counter(seeds).values()) == 1
     x = sampled(run, 200, "ddim", 2, seed=5)
     y = sampled(run, 100, "ddim", 2, seed=6)
     assert not torch.equal(x[:100], x[100:]) and not torch.equal(x[:100], y)

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 import pytest
 import torch
 
-from diffrep import runs
+from diffrep.runs.directory import facts_of
 from diffrep.training.checkpoints import load_tensors
 from tiny import EVERY, FOLDER, base, same, train, weights
 
@@ -50,7 +50,7 @@ def test_the_weights_on_disk_are_the_average(method):
     for name in moved:
         expected = torch.lerp(before[f"ema/{name}"], newest[f"model/{name}"], 1 - decay)
         torch.testing.assert_close(newest[f"ema/{name}"], expected, rtol=1e-4, atol=1e-6)
-    said = runs.run.facts_of(run.directory)
+    said = facts_of(run.directory)
     assert (said["weights"], said["step"], said["examples"], said["complete"]) == ("ema", 3, 48, True)
     lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3] and lines[-1]["examples"] == facts["examples"] == 48
