@@ -43,6 +43,20 @@ def test_the_seed_of_a_run_names_its_cut_order_and_noise():
     assert same(weights(base("dsm")), weights(train("dsm", "seed=1")))
 
 
+def test_the_order_of_a_run_is_that_of_its_seed(monkeypatch):
+    """The stream that training reads is told the seed of the settings."""
+    told: list[int] = []
+
+    class Told(Stream):
+        def __init__(self, examples, batch, seed, *rest, **more):
+            told.append(seed)
+            super().__init__(examples, batch, seed, *rest, **more)
+
+    monkeypatch.setattr(runs.run, "Stream", Told)
+    train("ae", "seed=7")
+    assert told == [7]
+
+
 @pytest.fixture
 def seeds(monkeypatch) -> list[int]:
     """Every seed that random numbers are drawn from."""

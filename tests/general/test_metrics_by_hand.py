@@ -38,7 +38,7 @@ CASES = {
     "frechet": lambda: [quality.frechet(quality.Moments.of(A), quality.Moments.of(B))],
     "moments": lambda: [float((m := quality.moments([A, B[:1], B[1:]])).mean[0]), float(m.scatter), m.count],
     "precision_recall": lambda: [*quality.precision_recall(REAL, FAKE, k=1)],
-    "overlap": lambda: [overlap.overlap(np.array([[1], [2]]), np.array([[2], [2], [3]]))],
+    "overlap": lambda: [overlap.overlap(np.array([[1], [2]]), np.array([[2], [3], [3]]))],
     "bits_per_dim": lambda: [bits_per_dim(8 * math.log(2), (2, 2))],
     "mean_and_error": lambda: [*mean_and_error([1.0, 3.0, 8.0])],
     "active_units": lambda: [active_units(torch.tensor([[0.0, 0.0, 0.3], [0.05, 1.0, 0.0]]))],
@@ -58,7 +58,7 @@ TRUTHS = {
     "frechet": [3.0],  # (1 - 2)^2 + 2 + 8 - 2 sqrt(16)
     "moments": [1.5, 11.0, 4],  # of 0, 2, 0, 4
     "precision_recall": [0.25, 1.0],
-    "overlap": [2],
+    "overlap": [1],
     "bits_per_dim": [2.0],
     "mean_and_error": [4.0, math.sqrt(13 / 3)],
     "active_units": [2],
