@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test test-fast test-pages docs lint house clean mutants test-lowest test-wheel
+.PHONY: setup demo test test-fast test-long test-pages docs lint house clean mutants test-lowest test-wheel
 
 setup: .venv/.ready
 
@@ -23,10 +23,13 @@ demo: setup
 	$(DIFFREP) report runs/demo
 
 test: setup lint
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
+
+test-long: setup
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m long
 
 test-fast: setup
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not long"
 
 test-pages: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,browser]'

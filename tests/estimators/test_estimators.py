@@ -46,6 +46,7 @@ def rows() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(60, 4)) * [1, 2, 3, 4] + 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "made, failing",
     [

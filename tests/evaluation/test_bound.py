@@ -175,12 +175,12 @@ def test_the_size_of_a_batch_is_only_noise():
     gaussian = Gaussian.of(4)
     x = gaussian.draw(2000)
     examples = examples_of(x.numpy())
-    one, other = (bound(vdm(gaussian), examples, batch=size).total.double() for size in (2000, 130))
+    one, other = (bound(vdm(gaussian), examples, 8, batch=size).total.double() for size in (2000, 130))
     gap = one - other
     assert abs(float(gap.mean())) < 3 * float(gap.std()) / math.sqrt(len(gap))
-    again = bound(vdm(gaussian), examples, batch=130).total.double()
+    again = bound(vdm(gaussian), examples, 8, batch=130).total.double()
     assert torch.equal(other, again)  # and the same call says the same number
-    assert not torch.equal(bound(vdm(gaussian), examples, batch=130, seed=1).total.double(), again)
+    assert not torch.equal(bound(vdm(gaussian), examples, 8, batch=130, seed=1).total.double(), again)
 
 
 def test_summary_adds_up():

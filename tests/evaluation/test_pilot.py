@@ -43,6 +43,7 @@ def test_the_plan_changes_the_error_and_not_the_bound(measured):
     assert abs(float(apart.mean())) < 4 * float(apart.std()) / math.sqrt(len(apart))
 
 
+@pytest.mark.long
 def test_the_error_of_monte_carlo_is_what_another_seed_would_say(measured):
     """Over seeds, the bound of the same examples scatters by the error that is stated, not by the sample's."""
     model, examples = measured

@@ -20,7 +20,19 @@ def checkpoints(directory: Path) -> list[tuple[dict, dict]]:
     return [load_tensors(path) for path in sorted((directory / "checkpoints").glob("step-*"))]
 
 
-@pytest.mark.parametrize("method", [m for m in EVERY if m != "random-encoder"])  # which takes no step
+QUICK = (
+    "vae-vdm",
+    "adversarial-drl",
+    "byol",
+)  # a fitted prior, two players, a slow copy; the others by `make test-long`
+CONTINUED = [
+    method if method in QUICK else pytest.param(method, marks=pytest.mark.long)
+    for method in EVERY
+    if method != "random-encoder"  # which takes no step
+]
+
+
+@pytest.mark.parametrize("method", CONTINUED)
 def test_a_continued_run_is_an_unbroken_one(method):
     """Killed after two steps of three: weights, averages, optimisers, counters and log end as they would have."""
     out = Path(mkdtemp(dir=FOLDER)) / "run"
