@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 
 import pytest
 import torch
@@ -11,7 +12,16 @@ from torch.distributions import Normal as TrueNormal
 
 from diffrep.codes.flow import Flow
 from diffrep.codes.posteriors import Categorical, Code, OneHot
-from diffrep.codes.priors import Afterwards, Categories, FittedNormal, Joint, Mixture, StandardNormal, Whitened
+from diffrep.codes.priors import (
+    Afterwards,
+    Categories,
+    FittedNormal,
+    Joint,
+    Mixture,
+    StandardNormal,
+    Whitened,
+    mixture_of,
+)
 from diffrep.config import Settings, override
 from diffrep.errors import UserError
 from diffrep.methods.catalog import build
@@ -367,3 +377,11 @@ def test_codes_and_priors_that_do_not_go_together(changes, word):
     """A setting is refused where it would be ignored."""
     with pytest.raises(UserError, match=word):
         model(*changes)
+
+
+def test_a_fit_that_does_not_converge_says_nothing():
+    """The user cannot act on scikit-learn's warning, which once stood beside the one sentence of a stopped run."""
+    codes = torch.rand(400, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not mixture_of(codes, 5, max_iter=1).converged_

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
@@ -159,8 +162,7 @@ class Mixture(Prior):
         Fewer than two codes for a component leave the last components without weight.
         """
         count = max(1, min(len(self.scores), len(codes) // 2))
-        found = GaussianMixture(count, covariance_type="diag", reg_covar=1e-4, max_iter=300, tol=1e-4, random_state=0)
-        found.fit(codes.double().cpu().numpy())
+        found = mixture_of(codes.double().cpu().numpy(), count, covariance_type="diag", reg_covar=1e-4, tol=1e-4)
         self.scores.fill_(-torch.inf)
         self.scores[:count] = torch.from_numpy(found.weights_).log()
         self.means[:count] = torch.from_numpy(found.means_)
@@ -206,11 +208,11 @@ class Afterwards(Prior):
         held = max(1, len(codes) // 10)
         known, asked = (part.double().cpu().numpy() for part in (codes[:-held], codes[-held:]))
         most, dim = self.means.shape
-        best = GaussianMixture(1, reg_covar=1e-3).fit(known)
+        best = mixture_of(known, 1)
         for number in (*(n for n in (3, 10, 30, 100) if n < most), most):
             if number == 1 or number * dim > len(known):
                 break
-            found = GaussianMixture(number, reg_covar=1e-3, max_iter=50, tol=1e-3, random_state=0).fit(known)
+            found = mixture_of(known, number, max_iter=50)
             if found.score(asked) <= best.score(asked):
                 break
             best = found
@@ -301,3 +303,24 @@ def descend(
         for name, parameter in prior.named_parameters():
             parameter.copy_(best[name])
             parameter.requires_grad_(name not in frozen)
+
+
+def mixture_of(
+    codes: np.ndarray,
+    count: int,
+    covariance_type: str = "full",
+    reg_covar: float = 1e-3,
+    max_iter: int = 300,
+    tol: float = 1e-3,
+) -> GaussianMixture:
+    """scikit-learn's mixture of `count` Gaussians, fitted to codes (N, d) from one seeded start.
+
+    One that has not converged is a density like any other, so scikit-learn's warning, which a user cannot act on, is
+    not shown.
+    """
+    mixture = GaussianMixture(
+        count, covariance_type=covariance_type, reg_covar=reg_covar, max_iter=max_iter, tol=tol, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(codes)
