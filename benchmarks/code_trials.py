@@ -21,11 +21,11 @@ from diffrep.data import Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
 from diffrep.evaluation import information
-from diffrep.evaluation.mutual_information import mean_and_error
 from diffrep.measures.evaluate import codes
 from diffrep.probes.linear import linear
 from diffrep.probes.neighbours import knn
 from diffrep.runs.run import Run
+from diffrep.shapes import mean_and_error
 from diffrep.studies.study import commit, hardware
 from diffrep.training import journal
 

@@ -13,12 +13,12 @@ import json
 from pathlib import Path
 
 import torch
-from diffrep.evaluation.fitting import accuracy
 
 import diffrep
 from diffrep.evaluation import finetune
 from diffrep.files import write_bytes
 from diffrep.measures.semi import examples_and_labels, inputs
+from diffrep.probes.fitting import accuracy
 from diffrep.studies.study import commit, hardware
 
 RATES, COUNTS, DRAWS, POOL, SCORED = (0.0, 1e-4, 3e-4, 1e-3, 3e-3), (1, 4, 10, 40), 3, 5000, 2000
