@@ -24,7 +24,7 @@ from pydantic import (
 
 from diffrep.budget import Budget
 from diffrep.errors import UserError, unknown
-from diffrep.older_settings import migrated
+from diffrep.older_settings import VERSION, migrated
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -293,7 +293,7 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> Settings:
         raise UserError(f"the settings {path} are not valid {path.suffix[1:].upper() or 'TOML'} ({error}).") from error
     if not isinstance(raw, dict):
         raise UserError(f"the settings {path} must be a table of names and values, got a {type(raw).__name__}.")
-    return _validated(_changed(migrated(raw), changes))
+    return _validated(_changed(migrated(raw, f"the settings {path}"), changes))
 
 
 def override(settings: Settings, changes: Sequence[str]) -> Settings:
@@ -304,9 +304,14 @@ def override(settings: Settings, changes: Sequence[str]) -> Settings:
 def save(settings: Settings, path: str | Path) -> None:
     """Write settings as JSON; `load` gives them back."""
     try:
-        Path(path).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        Path(path).write_text(stated(settings), encoding="utf-8")
     except OSError as error:
         raise UserError(f"the settings cannot be written to {path} ({error.strerror}): pick another place.") from error
+
+
+def stated(settings: Settings) -> str:
+    """Every setting as JSON, with the version of what they mean."""
+    return json.dumps({"version": VERSION, **settings.model_dump(mode="json")}, indent=2) + "\n"
 
 
 def names(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str]:

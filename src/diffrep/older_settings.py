@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from diffrep.errors import UserError
+
+VERSION = 2  # of what the names of the settings mean; 1 is that of diffrep 0.1.0, which did not state it
+
 SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that version did
     "decoder.observe_code": False,
     "decoder.by_place": False,
@@ -18,11 +22,21 @@ OWN_IN_0_1 = {  # what a method did there where these settings leave it open, an
 }
 
 
-def migrated(raw: dict) -> dict:
-    """The settings of a run as its version meant them; all others come back as they are.
+def migrated(raw: dict, origin: object = "the settings") -> dict:
+    """The settings of a run as their version meant them, without its number; all others come back as they are.
 
     A run's file states every setting, so one that states none of those that came later was written by version 0.1.0.
+    UserError: a version that is newer than this one, or no number.
     """
+    version = raw.get("version", VERSION)
+    raw = {name: value for name, value in raw.items() if name != "version"}
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise UserError(f"{origin} state the version {version!r}, expected a number such as {VERSION}: leave it out.")
+    if version > VERSION:
+        raise UserError(
+            f"{origin} were written by a newer diffrep (version {version} of its settings, and this one knows"
+            f" {VERSION}): pip install -U diffrep."
+        )
     stated = {f"{section}.{name}" for section, values in raw.items() if isinstance(values, dict) for name in values}
     if not {"decoder.draw_code", "train.ema"} <= stated or stated & set(SINCE_0_1):
         return raw

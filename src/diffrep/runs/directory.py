@@ -20,6 +20,7 @@ from diffrep.training.checkpoints import load_tensors
 
 IN_MEMORY = "array"  # what the settings call data that was handed over as it is
 SETTINGS = "config.json"
+METHOD = "method.json"  # of a method from outside: its reference and its version
 BEGUN = (LOCK, DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # all that a run holds which was killed before its first step
 FREE = (
     "budget",
@@ -38,6 +39,11 @@ def settings_of(directory: str | Path, changes: Sequence[str] = ()) -> Settings:
     path = Path(directory) / SETTINGS
     if not path.is_file():
         raise UserError(f"{directory} is not a run: it has no {SETTINGS}. Train one with `diffrep train --out`.")
+    if _is_foreign(path):
+        raise UserError(
+            f"{path} is of another library: it states no method of diffrep. Give a folder of `diffrep train` or of"
+            " run.save_pretrained."
+        )
     return config.load(path, changes)
 
 
@@ -77,6 +83,15 @@ def existing(directory: Path, settings: Settings | None) -> DataCard | None:
     return read_card(directory)
 
 
+def _is_foreign(path: Path) -> bool:
+    """Does a whole file of JSON state none of the settings that every run has?"""
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(stated, dict) and not stated.keys() & {"method", "data", "code"}
+
+
 def _flat(settings: dict, prefix: str = "") -> dict:
     flat: dict = {}
     for name, value in settings.items():
@@ -88,7 +103,7 @@ def describe(directory: Path, card: DataCard, settings: Settings) -> None:
     """Write what a run is made of; where that fails in a new directory, nothing is left of it."""
     try:
         write_bytes(directory / DATA, _json(asdict(card)))
-        write_bytes(directory / SETTINGS, (settings.model_dump_json(indent=2) + "\n").encode())
+        write_bytes(directory / SETTINGS, config.stated(settings).encode())
     except UserError:
         if not (directory / SETTINGS).exists():
             (directory / DATA).unlink(missing_ok=True)

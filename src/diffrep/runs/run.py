@@ -27,7 +27,7 @@ from diffrep.runs import records
 from diffrep.runs.callbacks import Listeners, Patience
 from diffrep.runs.card import DataCard, splits_of
 from diffrep.runs.diagnosis import Adviser
-from diffrep.runs.directory import IN_MEMORY, describe, existing, read_card, remove_learned, settings_of
+from diffrep.runs.directory import IN_MEMORY, METHOD, describe, existing, read_card, remove_learned, settings_of
 from diffrep.runs.lock import locked
 from diffrep.runs.records import WEIGHTS, weights_digest
 from diffrep.training import engine
@@ -36,7 +36,6 @@ from diffrep.training.engine import TrainingResult
 from diffrep.training.interface import Training
 from diffrep.training.process import joined, place
 
-METHOD = "method.json"  # of a method from outside: its reference and its version
 PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
 
 
@@ -93,6 +92,18 @@ class Run:
         from diffrep.runs.inputs import tensor_of
 
         return self.model.interpolate(tensor_of(self, a)[0], tensor_of(self, b)[0], **how)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write what others need to use the run: safetensors, JSON and a card with its numbers; see `runs.sharing`."""
+        from diffrep.runs.sharing import save
+
+        return save(self, folder)
+
+    def push_to_hub(self, name: str, private: bool | None = None, token: str | None = None) -> str:
+        """The same on the Hugging Face hub, as "org/name" (extra `hub`); returns its address."""
+        from diffrep.runs.sharing import push
+
+        return push(self, name, private, token)
 
     def scaling(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation that the columns of a table were standardised with; None for other data."""
@@ -168,14 +179,21 @@ def train(
 
 
 def load(
-    directory: str | Path, device: str = "auto", data: str | None = None, method: Recipe | Method | None = None
+    directory: str | Path,
+    device: str = "auto",
+    data: str | None = None,
+    method: Recipe | Method | None = None,
+    revision: str | None = None,
 ) -> Run:
     """The run in a directory, its averaged weights in the model; UserError where there is none, or it is broken.
 
-    data: where the data that it was trained on lies now. method: the function that its method is, where no installed
-    package offers it; nothing that the directory names is imported otherwise.
+    directory: where it lies; as a str also "org/name" of the Hugging Face hub (extra `hub`), and then a revision. data:
+    where the data that it was trained on lies now. method: the function that its method is, where no installed package
+    offers it; nothing that the directory names is imported otherwise.
     """
-    directory = Path(directory)
+    from diffrep.runs.sharing import located
+
+    directory = located(directory, revision)
     settings, card = settings_of(directory, [f"data.source={data}"] if data else ()), read_card(directory)
     if method is not None and name_of(method) != settings.method:
         raise UserError(f"{directory} was trained with {settings.method}, and {name_of(method)} was handed over.")

@@ -37,14 +37,20 @@ def load_tensors(path: Path) -> tuple[Tensors, dict]:
     """Tensors (on the CPU) and facts of a file; BrokenFile where it is cut short or changed."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            sealed = json.loads((file.metadata() or {})[_KEY])
+            stated = (file.metadata() or {}).get(_KEY)
+            if stated is None:
+                raise BrokenFile(f"{path} holds tensors of another library: its header says nothing of diffrep.")
+            sealed = json.loads(stated)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise BrokenFile(f"{path} cannot be read ({error}).") from error
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise BrokenFile(f"{path} is not a whole file of diffrep ({error}).") from error
-    if sealed.pop("format", None) != FORMAT:
-        raise BrokenFile(f"{path} was written by another version of diffrep; its format is not {FORMAT}.")
+    if (found := sealed.pop("format", None)) != FORMAT:
+        raise BrokenFile(
+            f"{path} was written by a newer diffrep (format {found}, and this one knows {FORMAT}): pip install -U"
+            " diffrep."
+        )
     if sealed.pop("checksum", None) != _checksum(tensors, sealed):
         raise BrokenFile(f"{path} was changed after it was written: its checksum does not match.")
     return tensors, sealed
