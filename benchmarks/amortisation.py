@@ -28,7 +28,7 @@ def main() -> None:
         count = min(asked.most, len(splits.test))
         row: dict = {"run": place.name, "method": run.settings.method, "seed": run.settings.seed, "examples": count}
         for part in (splits.train, splits.test):
-            found = refined(run.model, part.subset(part.spread(count)), asked.steps, asked.levels)
+            found = refined(run.model, part.subset(part.evenly(count)), asked.steps, asked.levels)
             gap, error = found.gap()
             row[part.split] = {
                 "gap_nats": gap,

@@ -42,7 +42,7 @@ def main() -> None:
     given = parser.parse_args()
     run = runs.load(given.run, "cpu")
     test = run.splits().test
-    part = test.subset(test.spread(given.n))
+    part = test.subset(test.evenly(given.n))
     seconds: dict[str, list[float]] = {"bound-1": [], "bound-2": [], "pilot": []}
     before, now = [], []
     for seed in (0, 1):

@@ -56,7 +56,7 @@ def trial(data: str, budget: str, method: str, changes: Sequence[str], bound_exa
 
 def _bound(run: Run, splits: Splits, most: int) -> dict:
     try:
-        said = bounds.bound(run.model, splits.test.subset(splits.test.spread(most)), levels=8)
+        said = bounds.bound(run.model, splits.test.subset(splits.test.evenly(most)), levels=8)
     except UserError:
         return {"bits_per_dim": None}
     whole = said.summary()
@@ -68,15 +68,15 @@ def _code(run: Run, splits: Splits) -> dict:
     found: dict = {}
     test = splits.test
     try:
-        told = information.mutual_information(run.model, test.subset(test.spread(COMPARED)))
+        told = information.mutual_information(run.model, test.subset(test.evenly(COMPARED)))
         found["information_nats"] = [mean_and_error(told.lower)[0], mean_and_error(told.upper)[0]]
     except UserError:
         found["information_nats"] = None
     try:
-        found["used_nats"] = information.profile(run.model, test.subset(test.spread(PROFILED)), levels=16).integral()[0]
+        found["used_nats"] = information.profile(run.model, test.subset(test.evenly(PROFILED)), levels=16).integral()[0]
     except UserError:
         found["used_nats"] = None
-    parts = (splits.train.subset(splits.train.spread(PROBED)), splits.valid, test)
+    parts = (splits.train.subset(splits.train.evenly(PROBED)), splits.valid, test)
     train, valid, tested = (
         (codes(run.model, part, 0.5 if run.model.timed else None), part.require_labels().cpu().numpy())
         for part in parts

@@ -33,7 +33,7 @@ def main() -> None:
     for directory in asked.runs:
         run = diffrep.load(directory)
         splits, encoder = run.splits(), finetune.encoder_of(run.model)
-        every = inputs(splits.train.subset(splits.train.spread(POOL)), run.device)
+        every = inputs(splits.train.subset(splits.train.evenly(POOL)), run.device)
         valid = examples_and_labels(splits.valid.subset(splits.valid.labelled_first(SCORED)), run.device)
         for count in COUNTS:
             for rate in RATES:

@@ -50,7 +50,7 @@ def main() -> None:
 
     judge = runs.load(a.classifier)
     test = judge.splits().test
-    x = test.batch(test.spread(a.n)).x.to(judge.device)
+    x = test.batch(test.evenly(a.n)).x.to(judge.device)
     noise = x.flatten()[torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0))].view_as(x)
     rows = {"test images": confidence(judge.model, x), "shuffled pixels": confidence(judge.model, noise)}
     for directory in a.runs:

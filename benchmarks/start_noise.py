@@ -56,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run = runs.load(arguments.run)
     splits, seen = run.splits(), features_of(arguments.features, run)
-    test = splits.test.subset(splits.test.spread(10_000))
+    test = splits.test.subset(splits.test.evenly(10_000))
     chunks = [test.batch(index).x.to(run.device) for index in torch.arange(len(test)).split(CHUNK)]
     truth = moments_of(seen, chunks)
     guesses = {name: fitted(name, splits.train, run.device) for name in arguments.start}

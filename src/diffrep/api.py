@@ -1,4 +1,4 @@
-"""The library in a few calls, for Python: what the command line does, on arrays too."""
+"""The library in a few calls, for Python: what the commands offer, for arrays too."""
 
 from __future__ import annotations
 

@@ -40,13 +40,13 @@ class Budget:
         )
 
     def of(self, examples: int) -> Budget:
-        """The same budget with epochs counted out for a data set of so many examples."""
+        """The same budget with epochs turned into examples, for a data set of this size."""
         return Budget(max(1, round(self.amount * examples)), "examples") if self.unit == "epochs" else self
 
     def progress(self, *, examples: int, seconds: float) -> float:
-        """The share of the budget that is used up, 0 to 1."""
+        """The share of the budget that is spent, 0 to 1."""
         if self.unit == "epochs":
-            raise ValueError("a budget in epochs must meet its data first: call .of(number of examples)")
+            raise ValueError("the number of examples in an epoch is unknown: call .of(number of examples) first")
         return min(1.0, (examples if self.unit == "examples" else seconds) / self.amount)
 
     def take(self, batch: int, *, examples: int) -> int:

@@ -273,7 +273,7 @@ def data(
     splits = runs.splits_of(config.override(config.Settings(), changes))
     card, reading = runs.DataCard.of(splits).public(), splits.train.reading
     if as_json:
-        print(json.dumps({**card, "reading": reading.facts(), "doubts": reading.doubts()}))
+        print(json.dumps({**card, "reading": reading.as_dict(), "doubts": reading.doubts()}))
         return
     show_facts(card)
     show_reading(reading.lines())

@@ -1,4 +1,4 @@
-"""Settings: frozen, validated, one default each; read from a file, changed by words, saved beside a run."""
+"""Settings: frozen and validated; read from a file, changed by name=value, saved beside a run."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ class DataSettings(_Frozen):
     valid: Share = Field(default=0.1, description="share of examples kept for choosing between models")
     test: Share = Field(default=0.2, description="share of examples kept for the final numbers")
     skip_bad: bool = Field(default=False, description="go on without files that cannot be read")
-    label_column: str | None = Field(default=None, description="column of the labels, or a level of folders: folder:2")
-    columns: Names = Field(default=(), description="columns that are features, or all, words too; empty: the numbers")
-    drop: Names = Field(default=(), description="columns that are left out")
+    label_column: str | None = Field(default=None, description="column of the labels, or a depth of folders: folder:2")
+    columns: Names = Field(default=(), description="feature columns; all: words too; empty: all numbers")
+    drop: Names = Field(default=(), description="columns that are ignored")
     column: str | None = Field(default=None, description="column of the pictures, or array of the examples in an .npz")
-    split_column: str | None = Field(default=None, description="column of the words train, valid and test")
+    split_column: str | None = Field(default=None, description="column that holds train, valid or test for each row")
     layout: str = Field(default="auto", description="axes of an array: nhwc, nchw, nhw, ncl, nlc, ndhw, ncdhw, ...")
     levels: int | None = Field(default=None, ge=2, description="grey levels, such as 4096 for 12 bits")
-    range: tuple[float, float] | None = Field(default=None, description="values of -1 and 1, or first and last level")
-    counts: Guessed = Field(default="auto", description="whether a table is counts: 10,000 a row, log(1 + count)")
+    range: tuple[float, float] | None = Field(default=None, description="values that become -1 and 1")
+    counts: Guessed = Field(default="auto", description="whether a table holds counts, to be made relative and log")
     size: int | tuple[int, int] | None = Field(default=None, description="side, or [h, w], to resize pictures to")
-    header: Guessed = Field(default="auto", description="whether a .csv file begins with names")
-    delimiter: str | None = Field(default=None, min_length=1, description="of a .csv file: a sign, tab or semicolon")
+    header: Guessed = Field(default="auto", description="whether the first line of a .csv file names columns")
+    delimiter: str | None = Field(default=None, min_length=1, description="a character, tab or semicolon")
     config: str | None = Field(default=None, description="configuration of a hub data set that has several")
 
     def how(self) -> dict[str, Any]:
-        """What is not to be guessed, by the names of `diffrep.data.Reading.asked`."""
+        """The settings of how to read the data, as the arguments of `diffrep.data.Reading.asked`."""
         return self.model_dump(exclude={"source", "valid", "test", "skip_bad"})
 
     @model_validator(mode="after")
@@ -85,25 +85,29 @@ class DecoderSettings(_Frozen):
     """The network that removes noise."""
 
     kind: Literal["auto", "unet", "mlp"] = Field(default="auto", description="network; auto: unet, or mlp for vectors")
-    width: PositiveInt = Field(default=32, description="channels at full resolution; vectors: 8 times as many a layer")
-    multipliers: tuple[PositiveInt, ...] = Field(default=(1, 2, 2), min_length=1, description="width, finest first")
-    blocks: PositiveInt = Field(default=1, description="residual blocks at each resolution; vectors have one more")
-    condition_width: PositiveInt | None = Field(default=None, description="numbers that tell noise, code; none: width")
-    attention: tuple[bool, ...] = Field(default=(), description="whether each resolution attends, finest first")
-    fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin, cos(2^n pi x)")
+    width: PositiveInt = Field(default=32, description="channels at full resolution; vectors: 8 times as many units")
+    multipliers: tuple[PositiveInt, ...] = Field(
+        default=(1, 2, 2), min_length=1, description="factors of width, finest first"
+    )
+    blocks: PositiveInt = Field(default=1, description="residual blocks at each resolution; vectors: one more")
+    condition_width: PositiveInt | None = Field(
+        default=None, description="embedding size of noise level and code; none: width"
+    )
+    attention: tuple[bool, ...] = Field(default=(), description="self-attention at each resolution, finest first")
+    fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin(2^n pi x), cos(2^n pi x)")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
     observe_code: bool | None = Field(
-        default=None, description="fuse x_t with what the code says of each number of x; none: wherever predicts can"
+        default=None, description="combine x_t with an estimate of x from the code; none: where predicts can"
     )
     by_place: bool = Field(
-        default=True, description="precondition by a histogram for each group of like places, not one for all"
+        default=True, description="precondition by one histogram for each group of alike places, not one for all places"
     )
-    draw_code: bool = Field(default=True, description="show the code as a picture of features, too")
+    draw_code: bool = Field(default=True, description="add the code to the input of the network as feature maps")
     code_until: float | None = Field(
-        default=None, description="log-SNR above which, towards the data, the code is not seen; none: seen everywhere"
+        default=None, description="log-SNR above which the decoder does not get the code; none: it always gets it"
     )
     start: Literal["normal", "gaussian"] = Field(
-        default="normal", description="what vdm and vae-vdm start from at noise.gamma_1: N(0, I), or p(x_1 | z)"
+        default="normal", description="p(x_1) of vdm and vae-vdm, at noise.gamma_1: N(0, I), or Gaussian given z"
     )
 
 
@@ -113,11 +117,11 @@ class EncoderSettings(_Frozen):
     kind: Literal["auto", "conv", "wideresnet", "vit", "mlp"] = Field(default="auto", description="auto: conv, or mlp")
     width: PositiveInt = Field(
         default=16,
-        description="channels of conv's first stage; a layer of mlp has 8 times as many units, a token of vit 4",
+        description="channels of conv's first stage; a layer of mlp has 8 times as many units, a token of vit 4 times",
     )
     depth: PositiveInt | None = Field(
         default=None,
-        description="layers of vit and mlp, 4 if none; of wideresnet, 10, 16, 22 or 28 (6 n + 4), 28 if none",
+        description="layers: of vit and mlp any number, none: 4; of wideresnet 10, 16, 22 or 28 (6 n + 4), none: 28",
     )
     widen: PositiveInt = Field(default=2, description="widening factor of wideresnet")
     patch: PositiveInt = Field(default=4, description="side of a patch of vit, in pixels")
@@ -125,30 +129,30 @@ class EncoderSettings(_Frozen):
 
 
 class CodeSettings(_Frozen):
-    """The code z, and what it costs."""
+    """The code z, and the weight of its rate."""
 
     kind: Literal["auto", "gaussian", "fixed-rate", "categorical"] = Field(
-        default="auto", description="how a random code is drawn; auto: gaussian; fixed-rate: code.rate by construction"
+        default="auto", description="type of a random code; auto: gaussian; fixed-rate: its rate is always code.rate"
     )
     dim: PositiveInt = Field(default=32, description="numbers in a code")
-    classes: int = Field(default=8, ge=2, description="values of each of the dim / classes variables of a categorical")
+    classes: int = Field(default=8, ge=2, description="classes of each of the dim / classes variables of a categorical")
     detail: str = Field(
         default="auto",
-        description="levels whose part of the decoder's loss teaches the code; decoder: all that teach the decoder",
+        description="level of detail: which noise levels train the encoder; decoder: those of the decoder",
     )
-    drop: Share = Field(default=0.1, description="share of examples whose code is dropped in training")
-    rate: PositiveFloat | None = Field(default=None, description="nats that a multiplier holds in training")
+    drop: Share = Field(default=0.1, description="share of examples in training whose code the decoder does not get")
+    rate: PositiveFloat | None = Field(default=None, description="target of the rate in nats, held by a multiplier")
     beta: NonNegativeFloat | None = Field(
-        default=None, description="weight of the rate in training; reports use 1; none for both: the method's own"
+        default=None, description="weight of the rate in training; the bound has 1; none: the method's own"
     )
     l1: NonNegativeFloat = Field(default=0.0, description="weight of the L1 norm of the code")
     mmd: NonNegativeFloat = Field(default=0.0, description="weight of the MMD of a batch's codes to N(0, I)")
-    free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate that cost nothing in training")
+    free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate without a penalty in training")
     warmup: int = Field(default=0, ge=0, description="steps over which beta rises from 0")
     cycle: int = Field(default=0, ge=0, description="steps of a cycle in whose first half beta rises from 0")
-    extra_steps: int = Field(default=0, ge=0, description="updates of the encoder alone at each step while it lags")
+    extra_steps: int = Field(default=0, ge=0, description="extra updates of the encoder alone at each step of training")
     extra_until: int = Field(
-        default=0, ge=0, description="steps with extra_steps; 0: those at which the rate is below its target"
+        default=0, ge=0, description="steps that have extra_steps; 0: those at which the rate is below its target"
     )
 
     @model_validator(mode="after")
@@ -162,19 +166,19 @@ class CodeSettings(_Frozen):
 
 
 class PriorSettings(_Frozen):
-    """The distribution of codes: trained with a random code, fitted after training to a deterministic one."""
+    """The prior p(z): trained together with random codes, or fitted to deterministic codes after training."""
 
     kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive", "afterwards"] = Field(
         default="auto",
-        description="family; auto: normal; of vae-vdm and vdrl afterwards: full Gaussians, fitted to learned codes",
+        description="family; auto: normal; for vae-vdm and vdrl afterwards: a mixture fitted after training",
     )
-    components: PositiveInt = Field(default=20, description="Gaussians of a mixture")
+    components: PositiveInt = Field(default=20, description="number of Gaussians in a mixture")
 
 
 class AnnealSettings(_Frozen):
-    """What the decoder's loss weighs at first, for a code to take hold; at the end it is the method's own."""
+    """Changes to the weight of the decoder's loss early in training, so that the code gets used."""
 
-    steps: int = Field(default=0, ge=0, description="steps over which factor goes to 1 and detail to the method's own")
+    steps: int = Field(default=0, ge=0, description="steps over which factor moves to 1 and detail to the method's own")
     factor: PositiveFloat = Field(default=1.0, description="factor on the decoder's loss at the start")
     detail: str | None = Field(default=None, description="level of detail at the start: high-noise, band:a:b, ...")
 
@@ -190,12 +194,12 @@ class AnnealSettings(_Frozen):
 
 
 class ViewSettings(_Frozen):
-    """What methods that learn from changed examples do to them."""
+    """Views: random changes of an example, for methods that learn from several views of it."""
 
     crop: float = Field(default=0.6, gt=0, le=1, description="least share of each axis that a crop of a picture keeps")
-    flip: bool = Field(default=False, description="mirror every other picture; digits and letters must not be")
+    flip: bool = Field(default=False, description="mirror half of the pictures; leave it off for digits and letters")
     jitter: Share = Field(default=0.2, description="largest change of contrast and brightness of a picture")
-    erase: Share = Field(default=0.4, description="largest share of each axis that is blanked in a picture")
+    erase: Share = Field(default=0.4, description="largest share of each axis that a blank box in a picture covers")
     drop: Share = Field(default=0.2, description="share of the numbers of a vector or signal that are set to zero")
     noise: NonNegativeFloat = Field(default=0.1, description="standard deviation of noise added to each number")
     mask: PositiveFloat = Field(default=0.75, lt=1, description="share of the patches that mae hides")
@@ -209,12 +213,11 @@ class NoiseSettings(_Frozen):
     )
     gamma_0: float | None = Field(
         default=None,
-        description="-log SNR of the data end, for linear, learned and cosine; none: sigma a sixth of a grey level",
+        description="-log SNR at t = 0, for linear, learned and cosine; none: sigma is a sixth of a grey level",
     )
-    gamma_1: float = Field(default=5.0, description="-log SNR of the noise end, for linear and learned")
+    gamma_1: float = Field(default=5.0, description="-log SNR at t = 1, for linear and learned")
     steps: PositiveInt | None = Field(
-        default=None,
-        description="T of the chain that vdm and vae-vdm train on, reported beside continuous time; none: no chain",
+        default=None, description="number of steps T of the chain that vdm and vae-vdm train on; none: continuous time"
     )
     sigma_min: PositiveFloat = Field(default=0.01, description="least sigma of ve")
     sigma_max: PositiveFloat = Field(default=50.0, description="largest sigma of ve")
@@ -230,50 +233,50 @@ class NoiseSettings(_Frozen):
 
 
 class TrainSettings(_Frozen):
-    """How the weights are found."""
+    """How the weights are trained."""
 
     budget: Annotated[str, AfterValidator(_is_budget)] = Field(
         default="60s", description="amount of training: 120s, 10m, 20000ex or 3epochs"
     )
-    batch: PositiveInt = Field(default=64, description="examples of a step, over all processes and micro-batches")
-    accumulate: PositiveInt = Field(default=1, description="micro-batches of a step, to save memory")
+    batch: PositiveInt = Field(default=64, description="examples in a step, summed over processes and micro-batches")
+    accumulate: PositiveInt = Field(default=1, description="micro-batches in a step; more save memory")
     lr: PositiveFloat = Field(default=4e-3, description="largest learning rate")
     beta1: Share = Field(default=0.9, description="decay of AdamW's mean of gradients")
     beta2: Share = Field(default=0.99, description="decay of AdamW's mean of squared gradients")
     weight_decay: NonNegativeFloat = Field(default=0.01, description="AdamW's decay of matrices and kernels")
     warmup: Share = Field(default=0.02, description="share of the budget over which the learning rate rises")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="learning rate after the rise")
-    clip: PositiveFloat | None = Field(default=1.0, description="largest gradient norm of each part; none: no limit")
-    ema: Share = Field(default=0.999, description="decay of the average of the weights")
+    clip: PositiveFloat | None = Field(default=1.0, description="largest gradient norm of a group; none: no limit")
+    ema: Share = Field(default=0.999, description="decay of the moving average of the weights")
     precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="mixed precision; no: float32")
     compile: bool = Field(default=False, description="compile the model at the first step")
     channels_last: bool = Field(default=True, description="memory layout of images that is faster for convolutions")
-    workers: int = Field(default=0, ge=0, description="processes that read data that does not fit in memory")
+    workers: int = Field(default=0, ge=0, description="processes that read data too large for memory")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one")
     log_every: PositiveInt = Field(default=20, description="steps between two lines of metrics.jsonl")
     checkpoint_every: PositiveInt = Field(default=500, description="steps between two checkpoints")
     patience: int = Field(
-        default=0, ge=0, description="logged lines without a better validation bound that end training; 0: never"
+        default=0, ge=0, description="log lines without a better validation bound that end training; 0: never"
     )
-    trackers: tuple[str, ...] = Field(default=(), description="trackers to log to as well, such as tensorboard")
+    trackers: tuple[str, ...] = Field(default=(), description="further places to log to, such as tensorboard")
 
 
 class Settings(_Frozen):
     """All that defines a run."""
 
     method: str = Field(default="vae-vdm", min_length=1, description="name of the method; `diffrep methods` lists them")
-    seed: int = Field(default=0, ge=0, description="names the random numbers of the run")
+    seed: int = Field(default=0, ge=0, description="seed of all random numbers of the run")
     data: DataSettings = Field(default=DataSettings(), description="examples and splits")
     decoder: DecoderSettings = Field(default=DecoderSettings(), description="network that removes noise")
     encoder: EncoderSettings = Field(default=EncoderSettings(), description="network that reads a clean example")
     code: CodeSettings = Field(default=CodeSettings(), description="the code and its cost")
     prior: PriorSettings = Field(default=PriorSettings(), description="distribution of codes")
     anneal: AnnealSettings = Field(default=AnnealSettings(), description="weights that change early in training")
-    views: ViewSettings = Field(default=ViewSettings(), description="how examples are changed for simclr and others")
+    views: ViewSettings = Field(default=ViewSettings(), description="random changes of examples, for simclr and others")
     noise: NoiseSettings = Field(default=NoiseSettings(), description="forward process")
     detail: str = Field(
         default="auto",
-        description="levels the loss looks at (vae-vdm: that teach its code): coarse, band:a:b",
+        description="level of detail, a weighting of noise levels (vae-vdm: for its code): coarse, band:a:b",
     )
     predicts: Literal["auto", "eps", "x", "v", "score", "edm", "marginal"] = Field(
         default="auto", description="what the output of the decoder means"
@@ -316,11 +319,11 @@ def stated(settings: Settings) -> str:
 
 def names(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str]:
     """Every dotted name and its description."""
-    found: dict[str, str] = {}
+    described: dict[str, str] = {}
     for name, info in model.model_fields.items():
         inner = _section(info.annotation)
-        found |= names(inner, f"{prefix}{name}.") if inner else {f"{prefix}{name}": info.description or ""}
-    return found
+        described |= names(inner, f"{prefix}{name}.") if inner else {f"{prefix}{name}": info.description or ""}
+    return described
 
 
 def chosen(word: str, own: str) -> str:
@@ -330,10 +333,10 @@ def chosen(word: str, own: str) -> str:
 
 def value(settings: Settings, name: str) -> object:
     """The value of a dotted name."""
-    found: object = settings
+    section: object = settings
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        section = getattr(section, part)
+    return section
 
 
 def _changed(raw: dict, changes: Sequence[str]) -> dict:

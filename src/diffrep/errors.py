@@ -1,4 +1,4 @@
-"""A mistake that its user can mend: one sentence with what was expected, what came and what to do."""
+"""The error for a mistake of the user: one sentence that says what was expected, what came and what to do."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class UserError(ValueError):
     """Shown by the command line as one sentence with exit code 2; in Python it is a ValueError."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UserError:
+def unknown(kind: str, name: str, names: Iterable[str], hint: str = "") -> UserError:
     """The error for a name that is not in a list, with the nearest one that is."""
-    known = sorted(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    names = sorted(names)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    return UserError(f"unknown {kind} {name!r}.{guess} {hint or 'Known: ' + ', '.join(known) + '.'}")
+    return UserError(f"unknown {kind} {name!r}.{guess} {hint or 'Known: ' + ', '.join(names) + '.'}")

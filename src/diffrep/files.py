@@ -1,4 +1,4 @@
-"""Files that are whole or absent: after a crash there is the old content or the new, never a part."""
+"""Writing of files at once: after a crash a file holds the old content or the new, never a part of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffrep.errors import UserError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A UserError, in place of an OSError, for whatever is written inside."""
+    """Turns an OSError inside the `with` block into a UserError about `path`."""
     try:
         yield
     except OSError as error:
@@ -24,7 +24,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file in one instant: after a crash it holds the old or the new content, never a part of it."""
+    """Replaces a file in one step: after a crash it holds the old or the new content."""
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the settings of older versions meant, so that their runs stay what they were under later defaults."""
+"""What the settings of older versions meant: their runs load unchanged although defaults changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that versi
     "decoder.by_place": False,
     "code.detail": "decoder",
 }
-OWN_IN_0_1 = {  # what a method did there where these settings leave it open, and does no more
+OWN_IN_0_1 = {  # what a method of version 0.1.0 took for a setting of "auto" and takes no longer
     "drl": {"detail": "uniform"},
     "tdrl": {"detail": "uniform"},
     "vdrl": {"detail": "uniform", "prior": "normal"},
@@ -23,9 +23,9 @@ OWN_IN_0_1 = {  # what a method did there where these settings leave it open, an
 
 
 def migrated(raw: dict, origin: object = "the settings") -> dict:
-    """The settings of a run as their version meant them, without its number; all others come back as they are.
+    """Settings without their version number; those of version 0.1.0 get its defaults filled in.
 
-    A run's file states every setting, so one that states none of those that came later was written by version 0.1.0.
+    The file of a run states every setting, so version 0.1.0 wrote each file that states none of the later ones.
     UserError: a version that is newer than this one, or no number.
     """
     version = raw.get("version", VERSION)

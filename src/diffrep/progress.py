@@ -1,4 +1,4 @@
-"""How far long work has come: what is done, how much, of how much."""
+"""Progress of long work: its name, how much is done, and of how much."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ Progress = Callable[[str, int, int | None], None]
 
 
 def silent(what: str, done: int, of: int | None) -> None:
-    """Progress that nobody looks at."""
+    """Reports nothing."""
 
 
 def counting(what: str, total: int, progress: Progress) -> Callable[[int], None]:
-    """Adds up what is done, and tells."""
+    """A function that adds to what is done and reports the sum."""
     done = 0
 
     def count(more: int) -> None:

@@ -1,4 +1,4 @@
-"""The words that every module shares: five shapes, a batch, its random numbers, and the terms of a loss.
+"""What every module shares: five shapes, a batch, its random generator, and the terms of a loss.
 
 Glossary. x: clean data, in [-1, 1] (tables: standardised). x_t = alpha x + sigma eps: noisy data. t in [0, 1]: 0 is
 data, 1 is noise; s < t. log_snr = log(alpha^2 / sigma^2); gamma = -log_snr. z: the code, and only the code.
@@ -23,7 +23,7 @@ PerExample = Float[Tensor, " batch"]  # one number for each example, in nats whe
 CodeVector = Float[Tensor, "batch dim"]  # a code z
 FeatureMap = Float[Tensor, "batch _ ..."]  # inside a network, where width and resolution change from block to block
 
-Terms = dict[str, PerExample]  # the named terms of a loss, nats for each example; their sum is what is minimised
+Terms = dict[str, PerExample]  # the named terms of a loss, nats for each example; training minimises their sum
 Nats = TypeVar("Nats", Tensor, float)
 Shape = tuple[int, ...]  # of one example, without the batch: (C, H, W), (C, L), (F,)
 
@@ -52,9 +52,12 @@ def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model must know of its data: the shape of an example, its grey levels (None: continuous), their counts by
-    channel and by places that are alike (`data.places`), how many classes its labels name, and the mean and variance of
-    each channel (C,), where they are counted."""
+    """What a model must know of its data.
+
+    shape: of one example. bins: number of grey levels, None for continuous data. histogram: their counts by channel.
+    places: groups of alike places and their histograms (`data.places`). classes: number of classes. moments: mean and
+    variance of each channel, (C,) each. The last four are None or 0 where nothing needs them.
+    """
 
     shape: Shape
     bins: int | None
@@ -65,35 +68,35 @@ class Facts:
 
 
 def mix(*numbers: int | str) -> int:
-    """A seed below 2^63 that depends on all the numbers and on their order: the one way to make a seed of several."""
+    """A seed below 2^63 that depends on all the numbers and on their order. All combined seeds are made here."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def piece_seed(seed: int, number: int) -> int:
-    """The seed of batch `number` of a whole split. It is older than `mix` and stays, so that numbers of runs stay."""
+    """The seed of batch `number` of a whole split. It is older than `mix` and stays, for the numbers of old runs."""
     return seed * 1_000_003 + number
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one step, the same however the batch is cut into parts.
+    """The random generator of one step; its numbers are the same however the batch is cut into shards.
 
-    The numbers for the whole batch come from one seeded generator and each part takes its slice, so that two
-    processes (or two accumulated parts) see what one would have seen, and a continued run what an unbroken one would.
+    One seeded generator draws the numbers of the whole batch and each shard takes its slice. So two processes, or two
+    micro-batches, get the numbers that one would get, and a continued run gets those of an unbroken one.
 
-    seed: anything that names the step. part, parts: this slice, and into how many equal slices the batch is cut.
+    seed: a number that depends on the step. shard, shards: the place of this shard, and the number of equal shards.
     """
 
     generator: torch.Generator
-    part: int = 0
-    parts: int = 1
+    shard: int = 0
+    shards: int = 1
 
     @classmethod
-    def of(cls, seed: int, device: torch.device | str = "cpu", part: int = 0, parts: int = 1) -> Draws:
-        return cls(torch.Generator(device).manual_seed(seed % 2**63), part, parts)
+    def of(cls, seed: int, device: torch.device | str = "cpu", shard: int = 0, shards: int = 1) -> Draws:
+        return cls(torch.Generator(device).manual_seed(seed % 2**63), shard, shards)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers of `shape` (its first axis is the batch of this part)."""
+        """Standard normal numbers of `shape` (its first axis is the batch of this shard)."""
         return self._slice(torch.randn, shape)
 
     def uniform(self, *shape: int) -> Tensor:
@@ -102,19 +105,20 @@ class Draws:
 
     def stratified(self, batch: int) -> Time:
         """Low-discrepancy times t_i = (u + i / B) mod 1 over the whole batch (VDM, Appendix I.1); (batch,)."""
-        size = batch * self.parts
+        size = batch * self.shards
         u = torch.rand((), generator=self.generator, device=self.generator.device)
-        steps = torch.arange(size, device=u.device)[self.part * batch : (self.part + 1) * batch]
+        steps = torch.arange(size, device=u.device)[self.shard * batch : (self.shard + 1) * batch]
         return (u + steps / size) % 1
 
     def _slice(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
-        whole = draw((shape[0] * self.parts, *shape[1:]), generator=self.generator, device=self.generator.device)
-        return whole[self.part * shape[0] : (self.part + 1) * shape[0]]
+        whole = draw((shape[0] * self.shards, *shape[1:]), generator=self.generator, device=self.generator.device)
+        return whole[self.shard * shape[0] : (self.shard + 1) * shape[0]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples: x (B, *shape), their labels (B,) or None, their positions in the data (B,), and random numbers."""
+    """Some examples: x (B, *shape), their labels (B,) or None, their positions in the data (B,), and a random
+    generator."""
 
     x: Tensor
     index: Tensor
@@ -126,9 +130,9 @@ class Batch:
 
     @property
     def random(self) -> Draws:
-        """Its random numbers; ValueError where nobody gave it any."""
+        """Its random generator; ValueError where the batch was made without one."""
         if self.draws is None:
-            raise ValueError("this batch has no random numbers; set draws=Draws.of(seed)")
+            raise ValueError("this batch has no random generator; set draws=Draws.of(seed)")
         return self.draws
 
     def to(self, device: torch.device | str) -> Batch:

@@ -1,4 +1,4 @@
-"""The tests that every method of diffrep passes, for a method of one's own."""
+"""The tests that every method of diffrep passes, to be run on your own method."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ SHAPES: dict[Shape, int | None] = {(1, 6, 5): 4, (2, 9): None, (5,): None}  # a 
 
 
 def check_method(recipe: str | Method | Recipe, shapes: dict[Shape, int | None] | None = None, *changes: str) -> None:
-    """AssertionError where a method does not do what every method of diffrep does, with what it should have done.
+    """Raises an AssertionError that says which of the checks below a method fails.
 
-    shapes: of an example -> its grey levels (None: continuous) for which it is checked; a picture, a signal and a
-    vector where left out. changes: settings, such as "code.dim=4".
+    shapes: shape of an example -> number of grey levels (None: continuous); left out: a picture, a signal and a vector.
+    changes: settings, such as "code.dim=4".
 
-    Checked: the loss is finite nats for each example; at the first step every parameter has a finite gradient and
-    belongs to one group of one player, and the gradient reaches the encoder; a code is (B, code.dim), whatever stands
-    beside an example; samples and reconstructions are finite and of the data's shape; the seed names the weights.
+    Checked: the loss is one finite number of nats for each example; at the first step every parameter has a finite
+    gradient and belongs to one group of one player, and the gradient reaches the encoder; a code is (B, code.dim),
+    whatever stands beside an example; samples are finite and have the data's shape; the same seed gives the same
+    weights.
     """
     settings = override(Settings(), [f"method={name_of(recipe)}", *SMALL, *changes])
     for shape, bins in (SHAPES if shapes is None else shapes).items():
@@ -40,7 +41,7 @@ def check_method(recipe: str | Method | Recipe, shapes: dict[Shape, int | None] 
             torch.stack([*model.loss(_batch(shape, bins), player).values()]).sum(0).mean().backward()
             for group, parameters in groups.items():
                 for p in parameters:
-                    assert p.grad is not None, f"a parameter {tuple(p.shape)} of {group} has no part in the loss"
+                    assert p.grad is not None, f"a parameter {tuple(p.shape)} of {group} does not enter the loss"
                     assert p.grad.isfinite().all(), f"a gradient of {group} is not finite"
                 reached = sum(float(p.grad.abs().sum()) for p in parameters if p.grad is not None)
                 assert reached > 0, f"no gradient reaches {group} at the first step"

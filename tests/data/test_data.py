@@ -129,6 +129,6 @@ def test_mnist_has_its_published_statistics():
 def test_spread_positions_reach_both_ends(most):
     """Rising, none twice, from the first to the last (the first alone where one is asked for); all where all are."""
     examples = examples_of(np.zeros((20, 3)))
-    places = examples.spread(most)
+    places = examples.evenly(most)
     assert len(places) == min(most, 20) and int(places[0]) == 0
     assert (places.diff() > 0).all() and (most == 1 or int(places[-1]) == 19)

@@ -18,11 +18,11 @@ def splits():
 
 def pictures(examples, most=400):
     """(N, 3, 16, 16) in [0, 1]."""
-    return (examples.batch(examples.spread(most)).x.numpy() + 1) / 2
+    return (examples.batch(examples.evenly(most)).x.numpy() + 1) / 2
 
 
 def of(examples, name, most=400):
-    return examples.factors[name][examples.spread(most).numpy()]
+    return examples.factors[name][examples.evenly(most).numpy()]
 
 
 def test_no_digit_is_in_two_splits(splits):

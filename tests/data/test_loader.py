@@ -28,15 +28,15 @@ def test_each_epoch_holds_each_example_once():
     assert larger[0] + larger[1] == order[:160]  # a batch may be larger than the data
 
 
-def test_parts_and_continued_streams_are_one_stream():
-    """Parts laid side by side are the whole batch; a start anywhere continues what an unbroken stream gives."""
+def test_shards_and_continued_streams_are_one_stream():
+    """Shards laid side by side are the whole batch; a start anywhere continues what an unbroken stream gives."""
     part = load("digits").valid
     whole_stream = indices(Stream(part, batch=12, seed=0), 0, 40)
-    cut = [indices(Stream(part, batch=12, seed=0, part=k, parts=3), 0, 40) for k in range(3)]
+    cut = [indices(Stream(part, batch=12, seed=0, shard=k, shards=3), 0, 40) for k in range(3)]
     assert [a + b + c for a, b, c in zip(*cut, strict=True)] == whole_stream
     assert indices(Stream(part, batch=12, seed=0), 12 * 17, 23) == whole_stream[17:]
     with pytest.raises(UserError, match="multiple of 5"):
-        Stream(part, batch=12, seed=0, part=0, parts=5)
+        Stream(part, batch=12, seed=0, shard=0, shards=5)
 
 
 def test_batches_hold_their_examples():

@@ -21,7 +21,7 @@ def all_of(examples) -> torch.Tensor:
 def test_a_reading_survives_its_file():
     """What a run stores is what it applies."""
     reading = load((RNG.random((9, 4, 5)), np.arange(9) % 3)).train.reading
-    assert Reading.of_facts(reading.facts()) == reading
+    assert Reading.from_dict(reading.as_dict()) == reading
 
 
 def test_a_part_is_read_on_the_grid_of_the_whole():

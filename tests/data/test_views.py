@@ -27,7 +27,7 @@ def test_a_view_follows_from_its_draws_and_not_from_the_cut_of_the_batch(name, s
     """Two processes, or a run that goes on, must see what one unbroken run sees: to the last bit."""
     view, x = SPATIAL[name], some(shape)
     whole = view(x, Draws.of(3))
-    halves = [view(x[2 * part : 2 * part + 2], Draws.of(3, part=part, parts=2)) for part in range(2)]
+    halves = [view(x[2 * part : 2 * part + 2], Draws.of(3, shard=part, shards=2)) for part in range(2)]
     assert torch.equal(torch.cat(halves), whole)
     assert whole.shape == x.shape and whole.dtype == x.dtype
     assert not torch.equal(view(x, Draws.of(4)), whole)
@@ -116,7 +116,7 @@ def test_numbers_of_a_vector_are_hidden_one_by_one():
     hide, x = partial(hidden, share=0.5, side=1), some((8,))
     mask = hide(x, Draws.of(1))
     assert mask.shape == x.shape and (mask.sum(1) == 4).all() and len({tuple(row.tolist()) for row in mask}) > 1
-    halves = [hide(x[2 * part : 2 * part + 2], Draws.of(1, part=part, parts=2)) for part in range(2)]
+    halves = [hide(x[2 * part : 2 * part + 2], Draws.of(1, shard=part, shards=2)) for part in range(2)]
     assert torch.equal(torch.cat(halves), mask)
     with pytest.raises(UserError, match="at least two patches"):
         hidden(some((1, 4, 4)), Draws.of(0), share=0.5, side=4)

@@ -182,7 +182,7 @@ def test_parts_of_a_batch_are_the_whole(name):
     """A batch cut in parts (over processes, or accumulated) sees the numbers that the whole batch would see."""
     shape = () if name == "stratified" else (3,)
     whole = Draws.of(7)
-    parts = [Draws.of(7, part=part, parts=4) for part in range(4)]
+    parts = [Draws.of(7, shard=part, shards=4) for part in range(4)]
     for _ in range(3):  # one call after another, too
         together = torch.cat([getattr(part, name)(5, *shape) for part in parts])
         assert torch.equal(getattr(whole, name)(20, *shape), together)

@@ -280,7 +280,9 @@ def test_two_parts_of_a_batch_are_the_whole(name, gaussian):
     noise, x_1 = VE().double(), gaussian.draw_noisy(VE(), 1.0, batch=6)
     denoise, grid = gaussian.denoiser(noise), times(noise, 10)
     whole = sample(denoise, noise, x_1, STEPS[name], grid, Draws.of(0))
-    halves = [sample(denoise, noise, x_1[3 * i :][:3], STEPS[name], grid, Draws.of(0, part=i, parts=2)) for i in (0, 1)]
+    halves = [
+        sample(denoise, noise, x_1[3 * i :][:3], STEPS[name], grid, Draws.of(0, shard=i, shards=2)) for i in (0, 1)
+    ]
     torch.testing.assert_close(torch.cat(halves), whole, rtol=1e-12, atol=1e-12)
 
 

@@ -63,9 +63,9 @@ def seeds(monkeypatch) -> list[int]:
     seen: list[int] = []
     real = Draws.of.__func__
 
-    def of(cls, seed, device="cpu", part=0, parts=1):
+    def of(cls, seed, device="cpu", shard=0, shards=1):
         seen.append(seed)
-        return real(cls, seed, device, part, parts)
+        return real(cls, seed, device, shard, shards)
 
     monkeypatch.setattr(Draws, "of", classmethod(of))
     return seen

@@ -29,7 +29,7 @@ def test_samples_and_training_data_are_held_against_the_same_test_examples(run):
     facts = distance.distance(run, "pixels", n=150)
     assert json.loads((run.directory / "distance.json").read_text()) == facts
     splits = run.splits()
-    test, train = (part.batch(part.spread(150)).x.flatten(1) for part in (splits.test, splits.train))
+    test, train = (part.batch(part.evenly(150)).x.flatten(1) for part in (splits.test, splits.train))
     fake = sampled(run, 150, "dpm", 50, 0).flatten(1)
     for name, value in quality.compare(test, fake).items():
         assert facts[name] == pytest.approx(value)

@@ -38,7 +38,7 @@ def test_the_loss_is_the_distance_of_unit_vectors_both_ways():
     found = model.loss(Batch(x, torch.arange(5), draws=Draws.of(3)))["bootstrap"]
     torch.testing.assert_close(found, expected)
     halves = [
-        model.loss(Batch(x[2 * k : 2 * k + 2], torch.arange(2), draws=Draws.of(3, part=k, parts=2)))["bootstrap"]
+        model.loss(Batch(x[2 * k : 2 * k + 2], torch.arange(2), draws=Draws.of(3, shard=k, shards=2)))["bootstrap"]
         for k in range(2)
     ]
     whole = model.loss(Batch(x[:4], torch.arange(4), draws=Draws.of(3)))["bootstrap"]

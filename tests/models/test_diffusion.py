@@ -138,7 +138,7 @@ def test_parts_of_a_batch_make_the_same_loss():
     """A step cut in two sees the times, the noise and the codes of the whole: its losses, one after the other."""
     tried, whole = model(drop=0.3), batch(12)
     halves = [
-        Batch(x, torch.arange(6), draws=Draws.of(0, part=part, parts=2)) for part, x in enumerate(whole.x.split(6))
+        Batch(x, torch.arange(6), draws=Draws.of(0, shard=part, shards=2)) for part, x in enumerate(whole.x.split(6))
     ]
     expected = tried.loss(whole)
     parts = [tried.loss(half) for half in halves]

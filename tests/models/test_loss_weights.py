@@ -111,7 +111,7 @@ def test_a_step_in_parts_moves_weights_as_a_whole_one(price):
     for step in range(4):
         expected = whole.loss(Batch(x, torch.arange(16), draws=Draws.of(step)))
         some = [
-            parted.loss(Batch(part, torch.arange(4), draws=Draws.of(step, part=k, parts=4)))
+            parted.loss(Batch(part, torch.arange(4), draws=Draws.of(step, shard=k, shards=4)))
             for k, part in enumerate(x.split(4))
         ]
         for name, nats in expected.items():

@@ -21,7 +21,7 @@ RUN = 256  # pictures that a thread decodes at a time
 CELLS = 4096  # values in a picture from which on threads pay off (measured: 28x28 is slower with two, 64x64 faster)
 
 Pictures = Sequence[str | bytes]  # paths, or encoded bytes
-Found = tuple[int, str, Size]  # the position of a picture, its mode, its size
+Form = tuple[int, str, Size]  # the position of a picture, its mode, its size
 T = TypeVar("T")
 
 
@@ -31,7 +31,7 @@ def of_pictures(
     """Pictures -> their values, the positions that were kept (all, unless skip_bad), the reading with their mode.
 
     Up to `SMALL` bytes are decoded at once. A larger set is read lazily: its headers are checked now, its pixels when
-    they are needed (with skip_bad each is decoded once to find the broken ones). The digest is that of the file, not
+    they are used (with skip_bad each is decoded once to find the broken ones). The digest is that of the file, not
     of the pixels, which differ between JPEG decoders. UserError: see `read`, `common_mode`, `common_size`.
     """
     for i in range(len(encoded)):
@@ -44,7 +44,7 @@ def of_pictures(
     if reading.applied and reading.mode is not None:
         mode = reading.mode
     elif (many := frames(encoded[i], names[i])) > 1:
-        reading = reading.said(f"{names[i]} holds {many} frames, of which the first is read.")
+        reading = reading.noted(f"{names[i]} holds {many} frames, of which the first is read.")
     channels, kind = form(mode)
     small = len(encoded) * channels * math.prod(size) * kind.itemsize <= SMALL
     return (_decoded if small else _lazy)(encoded, names, skip_bad, mode, size, reading)
@@ -53,31 +53,31 @@ def of_pictures(
 def _decoded(
     encoded: Pictures, names: Sequence[str], skip_bad: bool, mode: str, size: Size, reading: Reading
 ) -> tuple[Values, np.ndarray, Reading]:
-    """Everything in memory, in one pass; in two where a picture does not fit the mode of the first."""
+    """All pictures decoded in one pass; in a second one where a picture does not fit the mode of the first."""
     channels, kind = form(mode)
     pixels = np.empty((len(encoded), channels, *size), kind)
     digests = np.empty((len(encoded), 32), np.uint8)
 
-    def one(i: int) -> Found:
+    def one(i: int) -> Form:
         own_mode, own_size, values = read(encoded[i], names[i], mode, reading.upright, reading.size)
         if values.shape == pixels.shape[1:] and (own_mode == mode or mode in MODES):
             pixels[i] = values
         digests[i] = np.frombuffer(digest(encoded[i], None), np.uint8)
         return i, own_mode, own_size
 
-    def run(start: int) -> list[Found]:
+    def run(start: int) -> list[Form]:
         places = range(start, min(start + RUN, len(encoded)))
-        return [found for i in places if (found := _attempt(one, i, skip_bad)) is not None]
+        return [item for i in places if (item := _attempt(one, i, skip_bad)) is not None]
 
     threads = min(8, os.cpu_count() or 1) if channels * math.prod(size) >= CELLS else 1
     with ThreadPoolExecutor(threads) as pool:
-        found = [item for items in pool.map(run, range(0, len(encoded), RUN)) for item in items]
-    if not found:
+        forms = [item for items in pool.map(run, range(0, len(encoded), RUN)) for item in items]
+    if not forms:
         raise UserError(f"none of {len(encoded):,} pictures can be read, the first is {names[0]}: check their format.")
-    wide = _common(found, names, reading)
+    wide = _common(forms, names, reading)
     if wide != mode:
         return _decoded(encoded, names, skip_bad, wide, size, reading)
-    kept = np.array([i for i, _, _ in found])
+    kept = np.array([i for i, _, _ in forms])
     if len(kept) < len(encoded):
         pixels, digests = pixels[kept], digests[kept]
     reading = _scaled(pixels, names, reading.decided(mode=mode))
@@ -87,14 +87,14 @@ def _decoded(
 
 
 def _scaled(pixels: np.ndarray, names: Sequence[str], reading: Reading) -> Reading:
-    """uint8 needs no look at the values; all others are guessed, or held against what was decided."""
+    """The reading with a scale: that of uint8 follows from the type, others are guessed or checked."""
     if pixels.dtype == np.uint8 and reading.levels in (None, 256) and reading.range in (None, (0.0, 255.0)):
         return reading.decided(levels=256, range=(0.0, 255.0))
     return scaled(extent(pixels, names[0]), names[0], reading)
 
 
 def _laid_out(pixels: np.ndarray, name: str, reading: Reading) -> tuple[np.ndarray, Reading]:
-    """Pages of a TIFF are depth, unless they are said to be channels (nchw)."""
+    """Pages of a TIFF are depth, unless the layout says channels (nchw)."""
     if pixels.ndim < 5:
         return pixels, reading
     pages = pixels.shape[2]
@@ -108,17 +108,17 @@ def _laid_out(pixels: np.ndarray, name: str, reading: Reading) -> tuple[np.ndarr
 def _lazy(
     encoded: Pictures, names: Sequence[str], skip_bad: bool, mode: str, size: Size, reading: Reading
 ) -> tuple[Values, np.ndarray, Reading]:
-    def one(i: int) -> Found:
+    def one(i: int) -> Form:
         own_mode, own_size = header(encoded[i], names[i], reading.upright, reading.size)
         if skip_bad:
             decode(encoded[i], names[i], own_mode, reading.upright)
         return i, own_mode, own_size
 
     tried = (_attempt(one, i, skip_bad) for i in range(len(encoded)))
-    found = [item for item in tried if item is not None]
-    if not found:
+    forms = [item for item in tried if item is not None]
+    if not forms:
         raise UserError(f"none of {len(encoded):,} pictures can be read, the first is {names[0]}: check their format.")
-    mode = _common(found, names, reading)
+    mode = _common(forms, names, reading)
     if mode not in ("L", "RGB", "RGBA", "I;16"):
         raise UserError(
             f"{names[0]} is {'floating-point' if mode == 'F' else mode} and the set is over 1 GiB: save it as 16 bit or"
@@ -127,16 +127,16 @@ def _lazy(
     channels, kind = form(mode)
     bits = Extent(0.0, float(np.iinfo(kind).max), True, kind.name)  # of the type, since no pixel is read now
     reading = scaled(bits, names[0], reading.decided(mode=mode))
-    kept = np.array([i for i, _, _ in found])
+    kept = np.array([i for i, _, _ in forms])
     grid = grid_of(reading)
     digests = np.stack([np.frombuffer(digest(encoded[i], HEAD), np.uint8) for i in kept])
     store = Encoded(encoded, names, mode, grid, torch.from_numpy(kept), reading.upright, reading.size)
     return Values(store, (channels, *size), grid, digests), kept, reading
 
 
-def _common(found: Iterable[Found], names: Sequence[str], reading: Reading) -> str:
+def _common(forms: Iterable[Form], names: Sequence[str], reading: Reading) -> str:
     """The mode of all pictures; UserError where their sizes or depths differ."""
-    places, modes, sizes = zip(*found, strict=True)
+    places, modes, sizes = zip(*forms, strict=True)
     called = [names[i] for i in places]
     common_size(sizes, called)
     if reading.applied and reading.mode is not None:
@@ -149,7 +149,7 @@ def _common(found: Iterable[Found], names: Sequence[str], reading: Reading) -> s
 
 
 def _attempt(read_one: Callable[[int], T], i: int, skip_bad: bool) -> T | None:
-    """What `read_one` gives for picture i; None for what cannot be read, when such pictures are to be skipped."""
+    """`read_one(i)`; None where skip_bad is set and the picture cannot be read."""
     try:
         return read_one(i)
     except UserError:

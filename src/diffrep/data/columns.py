@@ -1,4 +1,4 @@
-"""The columns of a table: which are features, labels, factors and names of rows; what missing numbers become."""
+"""The columns of a table: which are features, labels, factors and names of rows; how missing numbers are filled."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from diffrep.data.names import IDS, LABELS, SPLITS, found, is_index, known
+from diffrep.data.names import IDS, LABELS, SPLITS, is_index, required_column, usual_column
 from diffrep.data.raw import Raw, is_class_column, is_target
 from diffrep.data.reading import Reading
 from diffrep.errors import UserError
 
 ALL = "all"  # data.columns=all: columns of words are features too
-WORDS = 50  # different words from which on a column is no class
+WORDS = 50  # a column with more different words is not a label
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Column:
     values: np.ndarray | None = None
 
     def missing(self) -> bool:
-        """Holds it no value at all?"""
+        """Are all its values missing?"""
         if self.values is None:
             return False
         return bool(np.isnan(self.values).all()) if self.values.dtype.kind == "f" else False
@@ -49,11 +49,11 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
             )
         return reading
     for dropped in reading.drop:
-        known(dropped, by_name, "column to drop")
+        required_column(dropped, by_name, "column to drop")
     left = {c.name: c for c in columns if c.name not in reading.drop}
     asked = tuple(c for c in reading.features or () if c != ALL)
     for one in asked:
-        known(one, left, "column")
+        required_column(one, left, "column")
     out = [*reading.drop, *(c.name for c in left.values() if c.missing())]
     left = {key: c for key, c in left.items() if key not in out}
     if reading.split is not None and reading.split.startswith("column "):
@@ -94,16 +94,16 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
     by_name = {column.name: column for column in columns}
     if reading.label is not None:
         if reading.label and not reading.applied and not reading.label.startswith("folder"):
-            known(reading.label, by_name, "label column")
+            required_column(reading.label, by_name, "label column")
         return reading
-    column = hub_label if hub_label in by_name else found(LABELS, by_name)
+    column = hub_label if hub_label in by_name else usual_column(LABELS, by_name)
     if column is not None:
         one = by_name[column]
         usable = one.values is not None and is_class_column(one.values)
         if usable and not (one.kind == "number" and is_target(one.values)):  # type: ignore[arg-type]
             return reading.guess("label", column)
         doubt = (
-            f"Column {column!r} of {name} holds quantities and no classes, so it is a factor and no feature: `diffrep"
+            f"Column {column!r} of {name} holds quantities, not classes, so it is a factor and not a feature: `diffrep"
             f" probe --labels {column}` regresses on it."
         )
         if one.kind in ("list", "other"):
@@ -114,7 +114,8 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
     words = [c for c in columns if c.kind == "word" and c.values is not None and _repeats(c.values)]
     if len(words) == 1:
         doubt = (
-            f"Column {words[0].name!r} of {name}, the only one of words, was taken for the label: data.label_column."
+            f"Column {words[0].name!r} of {name}, the only one of words, was taken for the label: data.label_column"
+            " changes it."
         )
         return reading.guess("label", words[0].name, doubt)
     return reading.guess("label", "")
@@ -128,7 +129,7 @@ def _repeats(values: np.ndarray) -> bool:
 def _with_ids(columns: Sequence[Column], reading: Reading) -> Reading:
     if reading.ids is not None or reading.applied:
         return reading
-    column = found(IDS, [c.name for c in columns]) or next((c.name for c in columns if is_index(c.name)), None)
+    column = usual_column(IDS, [c.name for c in columns]) or next((c.name for c in columns if is_index(c.name)), None)
     return reading if column is None else reading.guess("ids", column)
 
 
@@ -142,7 +143,7 @@ def with_split(columns: Mapping[str, np.ndarray], name: str, reading: Reading) -
     column = reading.split.removeprefix("column ")
     if reading.applied and column not in columns:
         return None, reading
-    words = [str(word).lower() for word in columns[known(column, columns, "split column")]]
+    words = [str(word).lower() for word in columns[required_column(column, columns, "split column")]]
     if odd := sorted(set(words) - set(SPLITS)):
         raise UserError(
             f"column {column!r} of {name} has the split {odd[0]!r}, expected train, valid and test: rename it."
@@ -157,7 +158,7 @@ def vocabulary(values: np.ndarray | None) -> tuple[str, ...]:
 
 
 def fitted(raw: Raw, rows: np.ndarray, name: str) -> Reading:
-    """The reading with what a missing number becomes: the mean over `rows`, where any of a column is missing."""
+    """The reading with the value that fills a missing number: the mean of its column over `rows`."""
     reading = raw.reading
     if reading.features is None:
         return reading
@@ -168,11 +169,12 @@ def fitted(raw: Raw, rows: np.ndarray, name: str) -> Reading:
     names = _names(raw)
     means = {}
     for i in lacking:
-        seen = table[rows, i]
-        means[names[i]] = float(np.nanmean(seen)) if np.isfinite(seen).any() else 0.0
+        values = table[rows, i]
+        means[names[i]] = float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
     shown = ", ".join(f"{names[i]!r} ({int(np.isnan(table[:, i]).sum()):,})" for i in lacking[:5])
-    return replace(reading, fills=means).said(
-        f"{name} lacks numbers in {len(lacking)} columns, {shown}: they became the mean, and a column says where."
+    return replace(reading, fills=means).noted(
+        f"{name} lacks numbers in {len(lacking)} columns, {shown}: each is replaced by the mean of its column, and a"
+        " further column marks where."
     )
 
 
@@ -192,15 +194,15 @@ def expanded(raw: Raw, name: str) -> np.ndarray:
                 f"column {names[i]!r} of {name} lacks {int(hole[:, i].sum()):,} numbers (NaN), the first in row"
                 f" {int(hole[:, i].argmax())}, and lacked none in training: fill them."
             )
-    parts = [table]
+    pieces = [table]
     for column, mean in reading.fills.items():
         i = place[column]
         table[hole[:, i], i] = mean
-        parts.append(hole[:, i : i + 1].astype(np.float64))
+        pieces.append(hole[:, i : i + 1].astype(np.float64))
     for column, words in reading.words.items():
         values = raw.words[column].astype(str)
-        parts.append((values[:, None] == np.array(words, dtype=str)[None]).astype(np.float64))
-    return np.concatenate(parts, 1)
+        pieces.append((values[:, None] == np.array(words, dtype=str)[None]).astype(np.float64))
+    return np.concatenate(pieces, 1)
 
 
 def _names(raw: Raw) -> list[str]:

@@ -1,4 +1,4 @@
-"""One split of a data set: its examples by position, their labels and what is known beside them."""
+"""One split of a data set: its examples by position, their labels, names and factors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Examples:
 
     @property
     def lazy(self) -> bool:
-        """Are examples read and decoded at each access? False: they are one tensor in memory."""
+        """True: examples are read and decoded at each access. False: they are one tensor in memory."""
         return self.store.lazy
 
     def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
@@ -93,19 +93,19 @@ class Examples:
         return self.labels
 
     def labelled(self) -> tuple[Examples, Tensor]:
-        """The examples that have a label, and their labels on the CPU; UserError where no label is known at all."""
+        """The examples that have a label, and their labels on the CPU; UserError where no example has one."""
         rows = (self.require_labels().cpu() >= 0).nonzero()[:, 0]
-        part = self.subset(rows)
-        return part, part.require_labels().cpu()
+        subset = self.subset(rows)
+        return subset, subset.require_labels().cpu()
 
-    def spread(self, most: int) -> Tensor:
-        """At most `most` positions, all of them where there are fewer, evenly from the first to the last."""
+    def evenly(self, most: int) -> Tensor:
+        """At most `most` positions, evenly from the first to the last; all of them where there are fewer."""
         return torch.from_numpy(evenly(np.arange(len(self)), most))
 
     def labelled_first(self, most: int) -> Tensor:
-        """As `spread`, but of a set of which few have a label none of those is left out for one that has none."""
+        """As `evenly`, but examples without a label come in only where room is left beside those with one."""
         if self.labels is None:
-            return self.spread(most)
+            return self.evenly(most)
         return torch.from_numpy(labelled_first(self.labels.cpu().numpy() >= 0, most))
 
     def histogram(self) -> Tensor | None:
@@ -115,15 +115,15 @@ class Examples:
         channels = self.shape[0]
         counts = torch.zeros(channels * self.bins, dtype=torch.int64)
         offset = self.bins * torch.arange(channels)[:, None]
-        for chunk in self.spread(HISTOGRAM_EXAMPLES).split(500):
-            levels = self.store.raw(chunk).cpu().long().reshape(len(chunk), channels, -1)
-            counts += torch.bincount((levels + offset).flatten(), minlength=len(counts))
+        for chunk in self.evenly(HISTOGRAM_EXAMPLES).split(500):
+            grey = self.store.raw(chunk).cpu().long().reshape(len(chunk), channels, -1)
+            counts += torch.bincount((grey + offset).flatten(), minlength=len(counts))
         return counts.reshape(channels, self.bins)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of each channel of x (C,), float64, over at most 5,000 evenly spaced examples."""
         total = square = torch.zeros(self.shape[0], dtype=torch.float64)
-        rows = self.spread(HISTOGRAM_EXAMPLES)
+        rows = self.evenly(HISTOGRAM_EXAMPLES)
         for chunk in rows.split(500):
             x = self.batch(chunk).x.cpu().double().reshape(len(chunk), self.shape[0], -1)
             total, square = total + x.mean(2).sum(0), square + x.square().mean(2).sum(0)
@@ -131,10 +131,10 @@ class Examples:
         return mean, (square / len(rows) - mean**2).clamp(min=0)
 
 
-def labelled_first(known: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` positions, rising, evenly spread: those `known` (N,), then others where room is left."""
-    labelled = evenly(np.flatnonzero(known), most)
-    return np.sort(np.concatenate([labelled, evenly(np.flatnonzero(~known), most - len(labelled))]))
+def labelled_first(labelled: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` positions, rising, evenly chosen: those that are labelled (N,), then others where room is left."""
+    first = evenly(np.flatnonzero(labelled), most)
+    return np.sort(np.concatenate([first, evenly(np.flatnonzero(~labelled), most - len(first))]))
 
 
 def evenly(rows: np.ndarray, most: int) -> np.ndarray:
@@ -143,5 +143,5 @@ def evenly(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def fingerprint_of(shape: Shape, bins: int | None, digests: np.ndarray) -> str:
-    """16 hex digits over the shape, the levels and the examples (N, 32) in their order."""
+    """16 hex digits over the shape, the number of grey levels and the examples (N, 32) in their order."""
     return hashlib.sha256(f"{shape} {bins} ".encode() + digests.tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Digits drawn anew with a stroke and colours that are known."""
+"""Digits drawn again with strokes and colours that are stated as factors."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ def _enlarge() -> np.ndarray:
     """(24, 8) whole numbers: bilinear interpolation from 8 to 24 pixels, in thirds."""
     weights = np.zeros((24, 8), np.int64)
     for pixel in range(24):
-        left, part = divmod(pixel - 1, 3)
-        weights[pixel, max(left, 0)] += 3 - part
-        weights[pixel, min(left + 1, 7)] += part
+        left, thirds = divmod(pixel - 1, 3)
+        weights[pixel, max(left, 0)] += 3 - thirds
+        weights[pixel, min(left + 1, 7)] += thirds
     return weights
 
 

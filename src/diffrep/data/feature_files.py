@@ -1,4 +1,4 @@
-"""Features that are no run's: a file of them, with labels and, where it has them, splits."""
+"""Features from a file, not from a run: with labels and, where the file has them, splits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = "a .npz, .npy or .parquet file"
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """x (N, d), labels (N,) as they were written, what these are called, and (N,) of "train", "valid", "test"."""
+    """x (N, d), labels (N,) as written, the name of the labels, and the split (N,): "train", "valid" or "test"."""
 
     x: np.ndarray
     labels: np.ndarray
@@ -86,33 +86,33 @@ def _of_arrays(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
 
 def _joined(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """train_features, train_labels, test_features, ... (or features_train, ...) -> features, labels and splits."""
-    parts: dict[str, dict[str, np.ndarray]] = {}
+    by_split: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         first, last = name.partition("_"), name.rpartition("_")
         if first[0] in SPLITS and first[2]:
-            parts.setdefault(SPLITS[first[0]], {})[first[2]] = array
+            by_split.setdefault(SPLITS[first[0]], {})[first[2]] = array
         elif last[2] in SPLITS and last[0]:
-            parts.setdefault(SPLITS[last[2]], {})[last[0]] = array
-    if "train" not in parts:
+            by_split.setdefault(SPLITS[last[2]], {})[last[0]] = array
+    if "train" not in by_split:
         return arrays, None
-    shared = set.intersection(*(set(part) for part in parts.values()))
+    shared = set.intersection(*(set(arrays_of) for arrays_of in by_split.values()))
     features = next((name for name in FEATURES if name in shared), None)
     if features is None:
         raise UserError(
             f"{path} holds {', '.join(sorted(arrays))}, expected features of one name in every split, such as"
             " train_features and test_features: rename the arrays."
         )
-    if len({part[features].shape[1:] for part in parts.values()}) > 1:
+    if len({arrays_of[features].shape[1:] for arrays_of in by_split.values()}) > 1:
         raise UserError(f"the splits of {path} hold features of different sizes, expected one: write them anew.")
-    for split, part in parts.items():
+    for split, arrays_of in by_split.items():
         for name in shared:
-            if len(part[name]) != len(part[features]):
+            if len(arrays_of[name]) != len(arrays_of[features]):
                 raise UserError(
-                    f"{path} holds {len(part[features]):,} features and {len(part[name]):,} {name} in its {split} split"
-                    ": give one for each."
+                    f"{path} holds {len(arrays_of[features]):,} features and {len(arrays_of[name]):,} {name} in"
+                    f" its {split} split: give one for each."
                 )
-    joined = {name: np.concatenate([part[name] for part in parts.values()]) for name in sorted(shared)}
-    return joined, np.repeat(list(parts), [len(part[features]) for part in parts.values()])
+    joined = {name: np.concatenate([arrays_of[name] for arrays_of in by_split.values()]) for name in sorted(shared)}
+    return joined, np.repeat(list(by_split), [len(arrays_of[features]) for arrays_of in by_split.values()])
 
 
 def _split(words: np.ndarray | None, path: Path) -> np.ndarray | None:
@@ -133,8 +133,8 @@ def _labels(columns: dict[str, np.ndarray], labels: str | None, path: Path) -> t
             raise UserError(f"the labels {labels} cannot be read ({reason}): save them with numpy.save.") from error
     name = labels or next((name for name in LABELS if name in columns), None)
     if name is None:
-        known = ", ".join(sorted(columns)) or "nothing"
-        raise UserError(f"{path} has no labels beside its features ({known}): name a column or a file with --labels.")
+        others = ", ".join(sorted(columns)) or "nothing"
+        raise UserError(f"{path} has no labels beside its features ({others}): name a column or a file with --labels.")
     if name not in columns:
         raise unknown("label column", name, columns, "" if columns else f"{path} has no column at all.")
     return columns[name], name

@@ -1,4 +1,4 @@
-"""Which axis of an array is which: guessed from their lengths, or as it was said."""
+"""Which axis of an array is which: guessed from their lengths, or as the settings say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from diffrep.data.reading import AXES, Reading
 from diffrep.errors import UserError
 
 CHANNELS = {1, 3, 4}  # grey, RGB, RGBA: lengths of an axis that is taken for the channels of a picture
-NARROW = 8  # times that a signal is longer than it has channels
+NARROW = 8  # an array whose one axis is this many times longer than the other is a signal
 SPATIAL = "dthwl"
 
 
@@ -56,7 +56,7 @@ def _moved(values: np.ndarray, layout: str) -> np.ndarray:
 
 
 def _guessed(shape: tuple[int, ...], name: str) -> tuple[str, str]:
-    """(layout, a sentence where it may be wrong)."""
+    """(layout, a doubt: a sentence where it may be wrong, else empty)."""
     sizes = "x".join(map(str, shape[1:]))
 
     def doubtful(layout: str, words: str, other: str) -> tuple[str, str]:

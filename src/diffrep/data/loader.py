@@ -1,4 +1,4 @@
-"""An endless order of batches that depends on a seed and a place alone."""
+"""An endless stream of batches that depends on a seed and a position alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from diffrep.shapes import Batch
 class Stream:
     """Shuffled batches without end: position p is example `order(seed, p // N)[p mod N]`, so epochs follow on.
 
-    The batch that starts at position p takes [p, p + batch), over all parts; part k takes the k-th of `parts` equal
-    runs of it. So a stream can start anywhere, and parts (processes, accumulated pieces) together see what one would.
+    The batch that starts at position p takes [p, p + batch); shard k takes the k-th of its `shards` equal pieces. So a
+    stream can start anywhere, and the shards (processes, micro-batches) together get the examples that one would get.
 
-    batch: examples of all parts together. workers: processes that read ahead for lazily read sets; sets in memory are
+    batch: examples of all shards together. workers: processes that read ahead for lazily read sets; sets in memory are
     indexed on their device and need none. The batches are the same whatever the number of workers.
     """
 
@@ -29,18 +29,20 @@ class Stream:
         examples: Examples,
         batch: int,
         seed: int,
-        part: int = 0,
-        parts: int = 1,
+        shard: int = 0,
+        shards: int = 1,
         workers: int = 0,
     ):
-        if batch < 1 or batch % parts:
-            raise UserError(f"a batch of {batch} cannot be cut into {parts} equal parts: give a multiple of {parts}.")
-        self.examples, self.size, self.seed, self.part, self.parts = examples, batch, seed, part, parts
+        if batch < 1 or batch % shards:
+            raise UserError(
+                f"a batch of {batch} cannot be cut into {shards} equal shards: give a multiple of {shards}."
+            )
+        self.examples, self.size, self.seed, self.shard, self.shards = examples, batch, seed, shard, shards
         self.workers = workers if examples.lazy else 0
         self._kept: tuple[int, Tensor] | None = None
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Batches from `start` on, the number of examples that all parts have seen before. Each holds batch / parts."""
+        """Batches from `start` on, the number of examples that all shards took before. Each holds batch / shards."""
         if not self.workers:
             while True:
                 yield self.at(start)
@@ -58,9 +60,9 @@ class Stream:
             yield read
 
     def at(self, start: int) -> Batch:
-        """This part's share of the batch that starts at position `start`."""
-        share = self.size // self.parts
-        return self.examples.batch(self._places(start + self.part * share, share))
+        """This shard of the batch that starts at position `start`."""
+        share = self.size // self.shards
+        return self.examples.batch(self._places(start + self.shard * share, share))
 
     def _places(self, first: int, count: int) -> Tensor:
         """Positions in the data of the stream's positions [first, first + count)."""
@@ -81,7 +83,7 @@ class Stream:
 
 
 class _Reader(Dataset):
-    """What a worker process runs: start -> batch, or the error, handed over as it is."""
+    """What a worker process runs: start -> batch, or the error as a value."""
 
     def __init__(self, stream: Stream):
         self.stream = stream

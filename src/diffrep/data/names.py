@@ -1,4 +1,4 @@
-"""The words by which sources are read: names of examples, labels, rows and splits; one list for all of them."""
+"""Usual names of columns, arrays and splits, for all readers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LABELS = (
     "variety",
 )
 IDS = ("id", "ids", "name", "names", "file_name", "barcode", "barcodes", "index")
-INDEX = re.compile(r"|unnamed: \d+|__index_level_\d+__|level_0")  # what pandas calls an index that it writes
+INDEX = re.compile(r"|unnamed: \d+|__index_level_\d+__|level_0")  # names of an index that pandas wrote
 FILES = ("file_name", "filename", "file", "image", "image_id", "image_name", "img", "path", "id", "name")
 SPLITS = {split: split for split in ("train", "valid", "test")} | {
     "training": "train",
@@ -65,8 +65,8 @@ def split_of(name: str) -> str | None:
     "test-00000-of-00001", "seg_train", "mnist_test", "Val"; numbers at the end do not count.
     """
     words = [w for w in re.split(r"[^a-z]+", PurePath(name).name.lower()) if w and w != "of"]
-    found = {SPLITS[w] for w in (words[0], words[-1]) if w in SPLITS} if words else set()
-    return found.pop() if len(found) == 1 else None
+    splits = {SPLITS[w] for w in (words[0], words[-1]) if w in SPLITS} if words else set()
+    return splits.pop() if len(splits) == 1 else None
 
 
 def parted(name: str) -> tuple[str | None, str]:
@@ -79,16 +79,16 @@ def parted(name: str) -> tuple[str | None, str]:
     return None, name
 
 
-def found(words: Iterable[str], columns: Iterable[str]) -> str | None:
-    """The first of the words that is the name of a column, whatever its case; the column's name as it is written."""
+def usual_column(words: Iterable[str], columns: Iterable[str]) -> str | None:
+    """The name, as written, of the column that the first matching word names; upper and lower case are the same."""
     folded: dict[str, str] = {}
     for column in columns:
         folded.setdefault(column.lower(), column)
     return next((folded[word] for word in words if word in folded), None)
 
 
-def known(name: str, columns: Iterable[str], what: str) -> str:
-    """A column that was asked for; UserError where there is none of that name."""
+def required_column(name: str, columns: Iterable[str], what: str) -> str:
+    """The name, if a column has it; UserError otherwise. what: the name of such columns in the error."""
     columns = list(columns)
     if not columns:
         raise UserError(f"there is no {what} {name!r}, and no column at all beside the examples: leave it out.")
@@ -98,7 +98,7 @@ def known(name: str, columns: Iterable[str], what: str) -> str:
 
 
 def is_index(name: str) -> bool:
-    """Is this what pandas calls an index that it writes as a column?"""
+    """Is this the name of an index that pandas wrote as a column?"""
     return INDEX.fullmatch(name.lower()) is not None
 
 

@@ -29,7 +29,19 @@ SUFFIXES = {
     ".ppm",
     ".pgm",
 }
-UNREAD = {".heic", ".heif", ".svg", ".psd", ".dcm", ".nef", ".cr2", ".dng", ".jp2", ".jxl", ".tga"}  # counted, and said
+UNREAD = {
+    ".heic",
+    ".heif",
+    ".svg",
+    ".psd",
+    ".dcm",
+    ".nef",
+    ".cr2",
+    ".dng",
+    ".jp2",
+    ".jxl",
+    ".tga",
+}  # noted as unread
 MODES = {"L": (1, np.uint8), "RGB": (3, np.uint8), "RGBA": (4, np.uint8), "I;16": (1, np.uint16), "F": (1, np.float32)}
 _STORED_AS = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA", "I": "I;16", "F": "F"}
 ORIENTATION = 0x0112  # EXIF's tag; from 5 on width and height change places
@@ -38,7 +50,7 @@ Size = tuple[int, ...]  # (height, width), or (depth, height, width)
 
 
 def form(mode: str) -> tuple[int, np.dtype]:
-    """(channels, type) of a mode: one of `MODES`, or such as "5 uint16" of a TIFF that Pillow does not read whole."""
+    """(channels, type) of a mode: one of `MODES`, or a text such as "5 uint16" for a TIFF that Pillow does not read."""
     if mode in MODES:
         return MODES[mode][0], np.dtype(MODES[mode][1])
     channels, kind = mode.split()
@@ -49,7 +61,7 @@ def header(encoded: str | bytes, name: str, upright: bool = True, size: Size | N
     """(mode, size) without decoding. The mode is one that `form` knows: what the picture holds without loss.
 
     1-bit becomes grey; grey or a palette with alpha RGBA; palettes and other colour spaces become RGB. Of an animation
-    the first frame is read. upright: as its EXIF tag turns it. size: what it is to be brought to.
+    the first frame is read. upright: turned as its EXIF tag says. size: (height, width) that it is resized to.
     """
     image = _opened(encoded, name)
     if image is None:
@@ -69,16 +81,16 @@ def decode(
 def read(
     encoded: str | bytes, name: str, mode: str, upright: bool = True, size: tuple[int, int] | None = None
 ) -> tuple[str, Size, np.ndarray]:
-    """What `header` gives, which is the picture's own, and the pixels (C, *size) brought to `mode`.
+    """Mode and size of the picture itself, as `header` gives them, and its pixels (C, *size) converted to `mode`.
 
-    size: (height, width) that pictures are brought to: the largest centred part of that shape, averaged over areas.
+    size: (height, width) that pictures are resized to: the largest centred box of that shape, averaged over areas.
     """
     image = _opened(encoded, name)
     if image is None:
         pixels = tiff.read(encoded, name)
         own = f"{len(pixels)} {pixels.dtype.name}"
         if size is not None:
-            raise UserError(f"{name} holds bands or pages, which data.size does not bring to one size: leave it out.")
+            raise UserError(f"{name} holds bands or pages, which data.size cannot resize: leave it out.")
         return own, pixels.shape[1:], pixels
     own = _mode(image, name)
     try:
@@ -145,7 +157,7 @@ def digest(encoded: str | bytes, limit: int | None) -> bytes:
 
 
 def _opened(encoded: str | bytes, name: str) -> Image.Image | None:
-    """A picture whose pixels are still to be decoded; None for a TIFF of which Pillow would lose a part."""
+    """A picture whose pixels are still to be decoded; None for a TIFF that Pillow does not read whole."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Pillow's, of odd tags
@@ -184,9 +196,9 @@ def _mode(image: Image.Image, name: str) -> str:
 
 
 def _turned(image: Image.Image, load: bool = False) -> bool:
-    """Does its EXIF tag turn it (load: at all; else: so that width and height change places)?
+    """Does its EXIF tag turn it? load: in any way; else: so that width and height change places.
 
-    A PNG without the chunk before its pixels is not decoded for it.
+    A PNG whose tag is not in front of its pixels is not decoded to look for it.
     """
     if image.format in ("PNG", "BMP", "GIF", "PPM") and "exif" not in image.info:
         return False
@@ -195,7 +207,7 @@ def _turned(image: Image.Image, load: bool = False) -> bool:
 
 
 def _sized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) or (H, W, C) -> `size`: the largest centred part of that shape, resized by averages over areas."""
+    """(H, W) or (H, W, C) -> `size`: the largest centred box of that shape, resized by averages over areas."""
     height, width = pixels.shape[:2]
     scale = min(height / size[0], width / size[1])
     tall, wide = size[0] * scale, size[1] * scale

@@ -20,8 +20,8 @@ def places(examples: Examples, groups: int = GROUPS) -> tuple[Tensor, Tensor] | 
     """(*shape) the group of each number, int64, and (C * groups, bins) their histograms, float64; None: continuous.
 
     The places of a channel are grouped by k-means over their cumulative histograms: the squared distance of two is
-    Cramer's, so that near grey levels count as alike. Groups that no place is in, and 1 % of each other one, hold the
-    histogram of the channel. Counted over at most 5,000 evenly spaced examples.
+    Cramer's, so that near grey levels count as alike. Each histogram is mixed with 1 % of that of its channel; an empty
+    group has that of its channel. Counted over at most 5,000 evenly spaced examples.
     """
     if examples.bins is None:
         return None
@@ -45,10 +45,11 @@ def _grouped(cumulative: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _counts(examples: Examples, group: Tensor, groups: int, cells: int) -> Tensor:
-    """(groups, cells) float64: how often the numbers of each group fall into each of `cells` equal ranges of levels."""
+    """(groups, cells) float64: how often the numbers of each group fall into each of `cells` equal ranges of grey
+    levels."""
     assert examples.bins is not None
     counts = torch.zeros(groups * cells, dtype=torch.int64)
-    for chunk in examples.spread(HISTOGRAM_EXAMPLES).split(500):
-        levels = examples.store.raw(chunk).cpu().long().flatten(1) * cells // examples.bins
-        counts += torch.bincount((levels + cells * group).flatten(), minlength=len(counts))
+    for chunk in examples.evenly(HISTOGRAM_EXAMPLES).split(500):
+        ranges = examples.store.raw(chunk).cpu().long().flatten(1) * cells // examples.bins
+        counts += torch.bincount((ranges + cells * group).flatten(), minlength=len(counts))
     return counts.reshape(groups, cells).double()

@@ -1,4 +1,4 @@
-"""A data set as its source gives it, before it is cut into splits; and what its labels say."""
+"""A data set as its source gives it, before it is cut into splits, and the classes of its labels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from diffrep.data.reading import Reading
 from diffrep.data.values import Values
 from diffrep.errors import UserError
 
-MANY = 20  # classes from which on whole numbers must repeat to be classes
-REPEAT = 5  # examples for each of them, on average
+MANY = 20  # more different whole numbers than these are classes only if they repeat
+REPEAT = 5  # examples that each of them must then have, on average
 
 
 @dataclass(frozen=True)
@@ -40,33 +40,33 @@ class Raw:
     def classes(self) -> tuple[Tensor | None, list[str] | None, Reading]:
         """Labels (N,) int64 with their names, and the reading with them; None where no example has one.
 
-        A run's reading numbers them as the run's; a class that the run does not know is -1, and said.
+        The reading of a run numbers them as the run does; a class that the run does not have is -1, with a note.
         """
         if self.labels is None:
             return None, None, self.reading
         missing = self.reading.missing_label
         if missing is None and not self.reading.applied:
             missing, doubt = missing_label(self.labels, self.label_names)
-            reading = replace(self.reading, missing_label=missing).said(*([doubt] if doubt else []))
+            reading = replace(self.reading, missing_label=missing).noted(*([doubt] if doubt else []))
         else:
             reading = self.reading
-        known = reading.classes if reading.applied else None
-        if known is None:
+        classes = reading.classes if reading.applied else None
+        if classes is None:
             labels, names = numbered(self.labels, self.label_names, missing)
             return labels, names, reading if names is None else replace(reading, classes=tuple(names))
-        place = {name: number for number, name in enumerate(known)}
+        place = {name: number for number, name in enumerate(classes)}
         present = _present(self.labels, missing)
         called = [
             _called(label, self.label_names) if here else "" for label, here in zip(self.labels, present, strict=True)
         ]
         strange = sorted({name for name, here in zip(called, present, strict=True) if here and name not in place})
         if strange:
-            reading = reading.said(
+            reading = reading.noted(
                 f"{len(strange)} classes of {reading.source} are not among those of the training and get the label -1:"
                 f" {', '.join(strange[:5])}{', ...' if len(strange) > 5 else ''}."
             )
         numbers = [place.get(name, -1) if here else -1 for name, here in zip(called, present, strict=True)]
-        return torch.tensor(numbers, dtype=torch.int64), list(known), reading
+        return torch.tensor(numbers, dtype=torch.int64), list(classes), reading
 
 
 def _called(label: object, names: list[str] | None) -> str:
@@ -110,16 +110,16 @@ def numbered(
     """Labels (N,) as `as_labels` gives them -> int64 with their names: names given are kept, others are the values in
     order, numbers as numbers. Empty words, NaN, None and the number `missing` are unlabelled, -1."""
     present = _present(labels, missing)
-    found = set(labels[present].tolist())
-    if not found:
+    values = set(labels[present].tolist())
+    if not values:
         return None, None
-    if label_names and all(isinstance(k, int) and 0 <= k < len(label_names) for k in found):
-        place: dict = {k: k for k in found}
+    if label_names and all(isinstance(k, int) and 0 <= k < len(label_names) for k in values):
+        place: dict = {k: k for k in values}
         names = list(label_names)
     else:
-        names = in_order(str(k) for k in found)
+        names = in_order(str(k) for k in values)
         number = {name: i for i, name in enumerate(names)}
-        place = {k: number[str(k)] for k in found}
+        place = {k: number[str(k)] for k in values}
     numbers = [place[k] if here else -1 for k, here in zip(labels.tolist(), present, strict=True)]
     return torch.tensor(numbers, dtype=torch.int64), names
 
@@ -151,9 +151,9 @@ def is_target(values: np.ndarray) -> bool:
     """Whole numbers that hardly repeat: a quantity to be regressed on, such as a price, and no class."""
     if values.dtype.kind not in "iuf":
         return False
-    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    different = len(np.unique(known))
-    return different > MANY and len(known) < REPEAT * different
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    different = len(np.unique(finite))
+    return different > MANY and len(finite) < REPEAT * different
 
 
 def as_labels(values: np.ndarray, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How a data set is read: what stands where, on which scale, and what of that was guessed; kept with a run."""
+"""How a data set is read: its columns, axes and scale, and which of these were guessed; kept with a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from diffrep.errors import UserError
 
 AXES = {"n": "examples", "c": "channels", "d": "depth", "t": "time", "h": "height", "w": "width", "l": "length"}
-SETTINGS = {  # field of a reading -> the setting that says otherwise where it was guessed
+SETTINGS = {  # field of a reading -> the setting that overrides a guess of it
     "header": "data.header",
     "delimiter": "data.delimiter",
     "decimal": "data.delimiter",
@@ -26,7 +26,7 @@ SETTINGS = {  # field of a reading -> the setting that says otherwise where it w
     "range": "data.range",
     "counts": "data.counts",
 }
-LONG = 8  # names of a list that are printed
+LONG = 8  # items of a longer list that are printed
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Reading:
     a hub. split: "column NAME", "folders", "files", "arrays", or "cut" by shares and seed. picture: the column, or the
     array, of the examples. features: columns of a table; fills: what a missing number becomes (its column has an
     indicator beside it); words: the words of a column of words, each an indicator. label: a column, "folder:1" for the
-    first level of folders below those of splits, "" for none. factors, ids, left_out: further columns. layout: the
-    axes of an array, such as "nhwc". levels: grey levels, 0 for continuous data; range: (low, high), the values of the
-    first and the last level, or what becomes -1 and 1. counts: a table of counts is brought to 10,000 a row and
+    first folder below those of splits, "" for none. factors, ids, left_out: further columns. layout: the axes of an
+    array, such as "nhwc". levels: grey levels, 0 for continuous data; range: (low, high), the values of the first and
+    the last grey level, or the values that become -1 and 1. counts: a table of counts is brought to 10,000 a row and
     log(1 + count). scaling: mean and standard deviation of each number of a table. classes: their names by number.
-    missing_label: the number that stands for "no label". mode: of pictures. size: (height, width) that they are
-    brought to. upright: turned as their EXIF tag says. applied: decided by a run, and applied to other data.
-    notes: sentences about what was found.
+    missing_label: the number that stands for "no label". mode: of pictures. size: (height, width) that they are brought
+    to. upright: turned as their EXIF tag says. applied: decided by a run, and applied to other data. notes: sentences
+    that a user should read.
     """
 
     source: str = ""
@@ -119,7 +119,8 @@ class Reading:
         split_column: str | None = None,
         column: str | None = None,
     ) -> Reading:
-        """What the settings `data.*` of these names say; the rest is left to be decided. UserError: no such value."""
+        """A reading with the settings `data.*` of these names; the rest is still to be decided. UserError: no such
+        value."""
         if counts not in ("auto", "yes", "no"):
             raise UserError(f"data.counts={counts} is unknown, expected auto, yes or no.")
         sizes = (size, size) if isinstance(size, int) else size
@@ -140,26 +141,26 @@ class Reading:
         )
 
     def guess(self, name: str, value: object, doubt: str = "") -> Reading:
-        """The same with a field that was guessed; as it is where the field was decided before."""
+        """The same with a guessed value of a field; unchanged where the field was decided before."""
         if getattr(self, name) is not None:
             return self
-        found: dict[str, Any] = {name: value}
-        return replace(self, guesses=(*self.guesses, Guess(name, doubt)), **found)
+        guessed: dict[str, Any] = {name: value}
+        return replace(self, guesses=(*self.guesses, Guess(name, doubt)), **guessed)
 
     def decided(self, **values: object) -> Reading:
-        """The same with fields that follow from what was found, so that no other value could be meant."""
+        """The same with fields that follow from the data, so that no other value is possible."""
         return replace(self, **values)  # type: ignore[arg-type]
 
-    def said(self, *sentences: str) -> Reading:
-        """The same with further sentences about what was found."""
+    def noted(self, *sentences: str) -> Reading:
+        """The same with further notes: sentences that a user should read."""
         return replace(self, notes=(*self.notes, *sentences))
 
     def for_other(self) -> Reading:
-        """To be applied to other data: what was decided stays, nothing of that was guessed."""
+        """The reading as a run applies it to other data: decisions stay, guesses and notes go."""
         return replace(self, applied=True, guesses=(), notes=())
 
     def doubts(self) -> list[str]:
-        """A sentence for each doubtful guess, and what else is to be said."""
+        """A sentence for each doubtful guess, then the notes."""
         return [*dict.fromkeys([*(guess.doubt for guess in self.guesses if guess.doubt), *self.notes])]
 
     def lines(self) -> list[tuple[str, str, str]]:
@@ -178,32 +179,32 @@ class Reading:
 
     def line(self) -> str:
         """One line: shape, scale, label, and how many guesses there are."""
-        parts = [
+        words = [
             "x".join(map(str, self.shape or ())) + (f" from {self.layout}" if self.layout not in (None, "nf") else "")
         ]
         if self.scaling is not None:
-            parts.append("counts, log, standardised" if self.counts else "standardised")
+            words.append("counts, log, standardised" if self.counts else "standardised")
         elif self.levels:
-            parts.append(f"{self.levels:,} levels")
+            words.append(f"{self.levels:,} grey levels")
         elif self.range is not None:
-            parts.append(f"continuous from {self.range[0]:g} to {self.range[1]:g}")
+            words.append(f"continuous from {self.range[0]:g} to {self.range[1]:g}")
         label = "no labels" if not self.label else f"label {self.label}"
-        parts.append(label + (f" ({len(self.classes)} classes)" if self.classes else ""))
+        words.append(label + (f" ({len(self.classes)} classes)" if self.classes else ""))
         if self.guesses:
-            parts.append(f"{len(self.guesses)} guesses, `diffrep data` lists them")
-        return ", ".join(parts)
+            words.append(f"{len(self.guesses)} guesses, `diffrep data` lists them")
+        return ", ".join(words)
 
-    def facts(self) -> dict:
+    def as_dict(self) -> dict:
         """Plain values for JSON."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
-    def of_facts(cls, facts: Mapping) -> Reading:
-        """What `facts` gave, read again; names that a later version may add are left out."""
-        known = {item.name: facts[item.name] for item in fields(cls) if item.name in facts}
-        guesses = tuple(Guess(**guess) for guess in known.pop("guesses", ()))
-        words = {name: tuple(values) for name, values in known.pop("words", {}).items()}
-        plain: dict[str, Any] = {name: _tuples(value) for name, value in known.items()}
+    def from_dict(cls, values: Mapping) -> Reading:
+        """The reading that gave these values by `as_dict`; names of later versions are left out."""
+        own = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+        guesses = tuple(Guess(**guess) for guess in own.pop("guesses", ()))
+        words = {name: tuple(several) for name, several in own.pop("words", {}).items()}
+        plain: dict[str, Any] = {name: _tuples(value) for name, value in own.items()}
         return cls(**plain, guesses=guesses, words=words)
 
 

@@ -20,7 +20,7 @@ from diffrep.errors import UserError
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint parts of a data set; `skipped` counts the files that could not be read (with skip_bad)."""
+    """Three disjoint splits of a data set; `skipped` counts the files that could not be read (with skip_bad)."""
 
     train: Examples
     valid: Examples
@@ -39,12 +39,12 @@ def load(
     reading: Reading | None = None,
     **how: Any,
 ) -> Splits:
-    """Reads a data set and cuts it into splits.
+    """Read a data set and cut it into splits.
 
     | source | what is read |
     |---|---|
     | "digits" | 1,797 digits of 8 x 8 with 17 grey levels, inside scikit-learn |
-    | "digits-factors" | the same digits drawn anew with known stroke and colours: see `diffrep.data.factors` |
+    | "digits-factors" | the same digits drawn again with strokes and colours as factors: see `diffrep.data.factors` |
     | array or tensor, or (x, labels) | pictures, signals, volumes or tables: see `diffrep.data.values.of_array` |
     | data frame, dictionary, data set, paths | see `diffrep.data.readers.objects` |
     | `.npy`, `.npz` | the same; in `.npz` x, images, data, counts or features, with y or labels; the rest: factors |
@@ -59,9 +59,9 @@ def load(
 
     valid, test: shares of the examples, at least one each; a split that the source has is kept, and what is missing
     is cut from its training split (valid is then a share of that). seed: of the cut. skip_bad: go on without pictures
-    that cannot be read. label_column: where the labels are, when not in a column of a usual name. how: what else is
-    not to be guessed, see `Reading.asked`. reading: that of a run, in place of both. How the data was read, and what
-    was guessed, stands in `.train.reading`.
+    that cannot be read. label_column: where the labels are, when not in a column of a usual name. how: further
+    settings of the reading, see `Reading.asked`. reading: that of a run, in place of both. `.train.reading` says how
+    the data was read and what was guessed.
     UserError: a source that is missing, broken, of mixed sizes, of a wrong range, not finite, or under 3 examples.
     """
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
@@ -118,14 +118,14 @@ def cut(total: int, given: np.ndarray | None, name: str, valid: float, test: flo
 
 
 def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
-    """All examples as one set; a table is standardised as its reading says, or else by what it is over `rows`."""
+    """All examples as one set; a table is standardised by its reading, or else by the statistics over `rows`."""
     values, store, scaling = raw.values, raw.values.store, None
     if values.table:
         if raw.reading.scaling is None:
             raw = replace(raw, reading=fitted(raw, rows.numpy(), name))
         table = torch.from_numpy(expanded(raw, name))
         scaling = _scaling(raw.reading, table, rows, name)
-        mean, std = (part.double() for part in scaling)
+        mean, std = (moment.double() for moment in scaling)
         store = InMemory(((table - mean) / std).float())
         values = replace(values, shape=tuple(table.shape[1:]))
     labels, label_names, reading = raw.classes()
@@ -154,12 +154,12 @@ def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
 def _scaling(reading: Reading, table: Tensor, rows: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (F,): those of the reading, else over `rows`, float64; 1 if constant."""
     if reading.scaling is not None:
-        mean, std = (torch.tensor(part, dtype=torch.float64) for part in reading.scaling)
+        mean, std = (torch.tensor(moment, dtype=torch.float64) for moment in reading.scaling)
         if len(mean) != table.shape[1]:
             raise UserError(
                 f"{name} has {table.shape[1]} features, expected {len(mean)}: give the columns of the training."
             )
         return mean, std
-    known = table[rows]
-    std = known.std(0, correction=0)
-    return known.mean(0), torch.where(known.amax(0) > known.amin(0), std, torch.ones_like(std))
+    chosen = table[rows]
+    std = chosen.std(0, correction=0)
+    return chosen.mean(0), torch.where(chosen.amax(0) > chosen.amin(0), std, torch.ones_like(std))

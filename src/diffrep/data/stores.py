@@ -1,4 +1,4 @@
-"""Where the raw values of a data set live: in memory, in a mapped file, or in encoded pictures read one by one."""
+"""Stores of raw values: in memory, in a mapped file, or in encoded pictures that are read one by one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from diffrep.data.pictures import decode
 
 SMALL = 2**30  # bytes: a set that takes more than this once decoded is read lazily
-HEAD = 2**16  # bytes of each example that the digest of a lazily read set looks at
+HEAD = 2**16  # bytes of each example that enter the digest of a lazily read set
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Grid:
     shift: float = 0.0
 
     def store(self, values: np.ndarray) -> Tensor:
-        """A copy as a tensor: uint8 (up to 256 levels) or int32 levels; float32 on the scale of x otherwise."""
+        """A copy as a tensor: uint8 (up to 256 grey levels) or int32; float32 on the scale of x otherwise."""
         if self.bins is None:
             return torch.from_numpy(np.array(values, dtype=np.float32, order="C")).mul_(self.slope).add_(self.shift)
         kind = np.uint8 if self.bins <= 256 else np.int32
         if (self.slope, self.shift) == (1.0, 0.0):
             return torch.from_numpy(np.array(values, dtype=kind, order="C"))
-        level = np.rint(np.asarray(values, np.float64) * self.slope + self.shift)
-        return torch.from_numpy(np.ascontiguousarray(level.clip(0, self.bins - 1).astype(kind)))
+        grey = np.rint(np.asarray(values, np.float64) * self.slope + self.shift)
+        return torch.from_numpy(np.ascontiguousarray(grey.clip(0, self.bins - 1).astype(kind)))
 
     def x(self, stored: Tensor) -> Tensor:
-        """Level k of `bins` -> 2 (k + 1/2) / bins - 1, in (-1, 1); floats are on that scale already."""
+        """Grey level k of `bins` -> 2 (k + 1/2) / bins - 1, in (-1, 1); floats are on that scale already."""
         if self.bins is None:
             return stored.float()
         return stored.float().mul_(2).add_(1).div_(self.bins).sub_(1)
@@ -97,7 +97,7 @@ class Mapped(Store):
 
 
 class Encoded(Store):
-    """Pictures as paths or encoded bytes, decoded to one mode at each access. names: what an error calls each."""
+    """Pictures as paths or encoded bytes, decoded to one mode at each access. names: of the pictures, for errors."""
 
     lazy = True
 

@@ -28,7 +28,7 @@ def is_whole(image: Image.Image) -> bool:
 
 
 def read(encoded: str | bytes, name: str) -> np.ndarray:
-    """(C, H, W), or (C, D, H, W) for pages that are no channels. UserError: what tifffile cannot read, no tifffile."""
+    """(C, H, W), or (C, D, H, W) where pages are depth. UserError: what tifffile cannot read, no tifffile."""
     try:
         import tifffile
     except ImportError as error:

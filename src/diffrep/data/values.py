@@ -16,10 +16,10 @@ from diffrep.data.stores import HEAD, SMALL, Grid, InMemory, Mapped, Store
 from diffrep.errors import UserError
 from diffrep.shapes import Shape
 
-LEVELS = {"bool": 2, "uint8": 256, "uint16": 65536}
+GREY_LEVELS = {"bool": 2, "uint8": 256, "uint16": 65536}
 STANDARDISED = "standardised for each feature"
 COUNTED = "counts brought to 10,000 a row, log(1 + count), "
-ROUNDING = 1e-5  # of a range: what lies so far outside of it is taken for rounding
+ROUNDING = 1e-5  # share of a range: values this far outside of it are taken for rounding errors
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Extent:
 def of_array(values: np.ndarray, name: str, reading: Reading, bins: int | None = None) -> tuple[Values, Reading]:
     """An array (N, ...) -> Values, and the reading with layout and scale.
 
-    (N, F): a table, unless it holds uint8 or bool, which are levels. Other arrays: see `layout`; uint8, uint16 and bool
-    are 256, 65536 and 2 levels; whole numbers from 0 to 255 (65535) are 8 (16) bit levels; floats in [0, 1] are
-    stretched to [-1, 1], floats in [-1, 1] are kept. bins: the number of levels of a source that knows it.
+    (N, F): a table, unless it holds uint8 or bool, which are grey levels. Other arrays: see `layout`; uint8, uint16 and
+    bool have 256, 65536 and 2 grey levels; whole numbers from 0 to 255 (65535) are grey levels of 8 (16) bits; floats
+    in [0, 1] are stretched to [-1, 1], floats in [-1, 1] are kept. bins: the number of grey levels, where it is known.
     UserError: another shape, range or type, NaN or infinite values.
     """
     if values.ndim < 2 or values.ndim > 5 or 0 in values.shape[1:] or values.dtype.kind not in "biuf":
@@ -60,7 +60,7 @@ def of_array(values: np.ndarray, name: str, reading: Reading, bins: int | None =
     if len(values) == 0:
         raise UserError(f"{name} holds no examples, expected at least 3: check how it was written.")
     if reading.size is not None:
-        raise UserError(f"data.size brings pictures to one size and {name} is an array: leave it out.")
+        raise UserError(f"data.size resizes pictures and {name} is an array: leave it out.")
     kind = values.dtype.name
     if values.ndim == 2 and is_table(kind, reading) and bins is None:
         return of_table(values, name, reading.guess("layout", "nf") if reading.layout is None else reading)
@@ -68,10 +68,12 @@ def of_array(values: np.ndarray, name: str, reading: Reading, bins: int | None =
     if bins:
         reading = reading.decided(levels=bins, range=(0.0, bins - 1.0))
     wide = (
-        kind in LEVELS and reading.levels in (None, LEVELS[kind]) and reading.range in (None, (0.0, LEVELS[kind] - 1.0))
+        kind in GREY_LEVELS
+        and reading.levels in (None, GREY_LEVELS[kind])
+        and reading.range in (None, (0.0, GREY_LEVELS[kind] - 1.0))
     )
     if wide and kind != "uint16":
-        reading = reading.decided(levels=LEVELS[kind], range=(0.0, LEVELS[kind] - 1.0))
+        reading = reading.decided(levels=GREY_LEVELS[kind], range=(0.0, GREY_LEVELS[kind] - 1.0))
     else:
         reading = scaled(extent(values, name), name, reading)
     grid = grid_of(reading)
@@ -86,7 +88,8 @@ def of_array(values: np.ndarray, name: str, reading: Reading, bins: int | None =
 
 
 def is_table(kind: str, reading: Reading) -> bool:
-    """Are rows of numbers features to be standardised? uint8 and bool are levels, unless a run's table says not."""
+    """Are rows of numbers features to be standardised? uint8 and bool are grey levels, unless a run trained on a
+    table."""
     if reading.applied:
         return reading.scaling is not None
     return (kind not in ("bool", "uint8") or reading.counts is True) and not reading.levels
@@ -95,16 +98,17 @@ def is_table(kind: str, reading: Reading) -> bool:
 def of_table(
     values: np.ndarray, name: str, reading: Reading, columns: Sequence[str] | None = None
 ) -> tuple[Values, Reading]:
-    """Rows of numbers (N, F) -> Values still to be standardised. columns: their names; such may lack numbers (NaN)."""
+    """Rows of numbers (N, F) -> Values still to be standardised. columns: their names; named columns may lack numbers
+    (NaN)."""
     if columns is None:
-        found = extent(values, name)
-        low, whole = found.low, found.whole
+        ends = extent(values, name)
+        low, whole = ends.low, ends.whole
     else:
         infinite = np.isinf(values).any(0)
         if infinite.any():
             raise UserError(f"column {columns[int(infinite.argmax())]!r} of {name} holds infinite numbers: mend it.")
-        known = values[np.isfinite(values)]
-        low = float(known.min()) if known.size else 0.0
+        finite = values[np.isfinite(values)]
+        low = float(finite.min()) if finite.size else 0.0
         whole = not np.isnan(values).any() and bool((values == np.rint(values)).all())
     if reading.counts is None:
         counts = not reading.applied and whole and low >= 0 and are_counts(values)
@@ -131,9 +135,9 @@ def of_table(
 def are_counts(table: np.ndarray) -> bool:
     """Do whole numbers (N, F) look like counts of cells or words?
 
-    Thirty columns or more, a quarter of all numbers 0, the largest 10 or more; no common end of a scale (grey levels,
-    grades): at most a twentieth of the columns reaches the largest number; and of the columns that reach 10 most hold a
-    0 too, which flags do not reach and measurements do not hold.
+    They must have thirty columns or more, a quarter of all numbers 0, and a number of 10 or more. At most a twentieth
+    of the columns may reach the largest number, or the columns share a scale (grey levels, grades). Most of the columns
+    that reach 10 must hold a 0 too: flags do not reach 10 and measurements do not hold 0.
     """
     if table.shape[1] < 30 or np.mean(table == 0) < 0.25:
         return False
@@ -163,52 +167,53 @@ def extent(values: np.ndarray, name: str) -> Extent:
     return Extent(low, high, whole, values.dtype.name)
 
 
-def scaled(found: Extent, name: str, reading: Reading) -> Reading:
-    """The reading with levels and range; where it has them, UserError for values that lie outside of them."""
+def scaled(values: Extent, name: str, reading: Reading) -> Reading:
+    """The reading with grey levels and range; UserError for values outside of a range that it has already."""
     if reading.levels is None and reading.range is None:
-        return _guessed(found, name, reading)
+        return _guessed(values, name, reading)
     if reading.range is None:
         reading = reading.decided(range=(0.0, reading.levels - 1.0))  # type: ignore[operator]
     low, high = reading.range  # type: ignore[misc]
     slack = ROUNDING * (high - low)
-    if found.low < low - slack or found.high > high + slack:
+    if values.low < low - slack or values.high > high + slack:
         raise UserError(
-            f"{name} holds values from {found.low:.6g} to {found.high:.6g}, expected {low:g} to {high:g}: bring it to"
+            f"{name} holds values from {values.low:.6g} to {values.high:.6g}, expected {low:g} to {high:g}: bring it to"
             " that range" + (", which the run was trained on." if reading.applied else ", or set data.range.")
         )
-    unit = reading.levels and high - low == reading.levels - 1  # each whole number is a level
-    if unit and not found.whole:
+    unit = reading.levels and high - low == reading.levels - 1  # each whole number is a grey level
+    if unit and not values.whole:
         raise UserError(
-            f"{name} holds values that are no whole numbers, expected {reading.levels:,} levels from {low:g} to"
+            f"{name} holds values that are no whole numbers, expected {reading.levels:,} grey levels from {low:g} to"
             f" {high:g}: round it, or set data.range."
         )
     return reading
 
 
-def _guessed(found: Extent, name: str, reading: Reading) -> Reading:
-    low, high = found.low, found.high
-    if found.kind == "uint16":
+def _guessed(values: Extent, name: str, reading: Reading) -> Reading:
+    low, high = values.low, values.high
+    if values.kind == "uint16":
         doubt = ""
         if high < 32768 and high > 255:
             bits = max(9, math.ceil(math.log2(high + 1)))
             doubt = (
-                f"{name} holds 16-bit levels and the largest is {high:,.0f}: data.levels={2**bits} if the camera has "
+                f"{name} holds grey levels of 16 bits and the largest is {high:,.0f}: data.levels={2**bits} if the"
+                " camera has "
                 f"{bits} bits."
             )
         return reading.guess("levels", 65536, doubt).decided(range=(0.0, 65535.0))
-    if found.kind in LEVELS:
-        return reading.decided(levels=LEVELS[found.kind], range=(0.0, LEVELS[found.kind] - 1.0))
-    whole_kind = not found.kind.startswith("float")
+    if values.kind in GREY_LEVELS:
+        return reading.decided(levels=GREY_LEVELS[values.kind], range=(0.0, GREY_LEVELS[values.kind] - 1.0))
+    whole_kind = not values.kind.startswith("float")
     if whole_kind and low >= 0 and high <= 1:
         return reading.guess("levels", 2).decided(range=(0.0, 1.0))
     if low >= -ROUNDING and high <= 1 + ROUNDING:
         doubt = ""
-        if found.whole:
-            doubt = f"{name} holds 0 and 1 alone as floats, read as continuous: data.levels=2 if they are two levels."
+        if values.whole:
+            doubt = f"{name} holds 0 and 1 alone as floats, read as continuous: data.levels=2 if they are grey levels."
         return reading.guess("range", (0.0, 1.0), doubt).decided(levels=0)
     if low >= -1 - ROUNDING and high <= 1 + ROUNDING:
         return reading.guess("range", (-1.0, 1.0)).decided(levels=0)
-    if found.whole and low >= 0 and high <= 65535:
+    if values.whole and low >= 0 and high <= 65535:
         bins = 256 if high <= 255 else 65536
         doubt = ""
         if bins == 65536 and high < 32768:
@@ -219,13 +224,13 @@ def _guessed(found: Extent, name: str, reading: Reading) -> Reading:
         return reading.guess("levels", bins, doubt).decided(range=(0.0, bins - 1.0))
     fix = "divide it by 255" if low >= 0 and high <= 255 else "scale it into [-1, 1]"
     raise UserError(
-        f"{name} holds values from {low:.6g} to {high:.6g}, expected [0, 1], [-1, 1] or whole levels 0 to 255: {fix}, "
-        f"or name the ends of its scale, data.range=[{low:.6g},{high:.6g}]."
+        f"{name} holds values from {low:.6g} to {high:.6g}, expected [0, 1], [-1, 1] or grey levels 0 to 255: {fix}, "
+        f"or state the ends of its scale with data.range=[{low:.6g},{high:.6g}]."
     )
 
 
 def grid_of(reading: Reading) -> Grid:
-    """How values are stored: level = (value - low) / (high - low) (levels - 1), or x = -1 at low and 1 at high."""
+    """How values are stored: grey level = (value - low) / (high - low) (levels - 1), or x = -1 at low and 1 at high."""
     assert reading.range is not None
     low, high = reading.range
     reach = (reading.levels - 1.0) if reading.levels else 2.0

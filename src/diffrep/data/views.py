@@ -1,4 +1,4 @@
-"""Views: the same examples seen differently, drawn from a step's random numbers."""
+"""Views: random changes of examples, drawn from the random generator of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from diffrep.errors import UserError
 from diffrep.shapes import Data, Draws, expand
 
-View = Callable[[Data, Draws], Data]  # x (B, *shape) -> like x; what it does to an example depends on that one alone
+View = Callable[[Data, Draws], Data]  # x (B, *shape) -> like x; each example is changed independently of the others
 Hide = Callable[[Data, Draws], Tensor]  # x (B, *shape) -> like x, true where it is hidden
 
 
@@ -29,7 +29,7 @@ def chain(*views: View) -> View:
 def crop(least: float) -> View:
     """A box of `least` to 1 of each spatial axis, each axis for itself, stretched to the whole by linear interpolation.
 
-    Stands for the resized crop of SimCLR (Appendix A), whose area and aspect ratio it draws as the two sides.
+    It replaces the resized crop of SimCLR (Appendix A): it draws the two sides, not area and aspect ratio.
     """
 
     def view(x: Data, draws: Draws) -> Data:
@@ -42,7 +42,7 @@ def crop(least: float) -> View:
 
 
 def resized(x: Data, axis: int, start: Tensor, share: Tensor) -> Data:
-    """The part [start, start + share * size) of an axis, start (B,) in positions, stretched to all `size` of them.
+    """The interval [start, start + share * size) of an axis, start (B,) in positions, stretched to all `size` of them.
 
     Position i of the result is read at start + (i + 1/2) share - 1/2, between its two neighbours.
     """
@@ -55,14 +55,14 @@ def resized(x: Data, axis: int, start: Tensor, share: Tensor) -> Data:
 
 
 def flip(x: Data, draws: Draws) -> Data:
-    """Every other example mirrored along its last axis, by chance."""
+    """Each example is mirrored along its last axis with probability 1/2."""
     return torch.where(expand(draws.uniform(len(x)) < 0.5, x), x.flip(-1), x)
 
 
 def jitter(amount: float) -> View:
     """(1 + a) x + b for each channel, a and b uniform in [-amount, amount]: contrast, brightness and a cast of colour.
 
-    A part of what SimCLR does to colours (Appendix A); the values are not clipped.
+    SimCLR changes colours in more ways (Appendix A); here the values are not clipped.
     """
 
     def view(x: Data, draws: Draws) -> Data:

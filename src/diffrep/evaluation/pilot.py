@@ -65,7 +65,7 @@ class Plan:
 @torch.no_grad()
 def pilot(model: Model, examples: Examples, device: torch.device, seed: int = 0) -> Plan:
     """The plan for a model and a split, from at most 128 evenly spread examples at 16 noise levels each."""
-    (batch,) = batches(examples.subset(examples.spread(EXAMPLES)), EXAMPLES, seed + SEED, device)
+    (batch,) = batches(examples.subset(examples.evenly(EXAMPLES)), EXAMPLES, seed + SEED, device)
     code = model.encode(batch.x) if model.has_code else None
     first, second = (torch.stack([*model.ends(batch, code).values()]).sum(0).double() for _ in range(2))
     rest = float((first - second).square().mean() / 2)

@@ -50,7 +50,7 @@ def distance(
     n = min(n, len(splits.train), len(splits.test))
     seen = features_of(features, run)
     count = counting("features", 3 * n, progress)
-    test, train = (_seen(seen, part.subset(part.spread(n)), run.device, count) for part in (splits.test, splits.train))
+    test, train = (_seen(seen, part.subset(part.evenly(n)), run.device, count) for part in (splits.test, splits.train))
     drawn = sampled(run, n, sampler, steps, seed, counting("samples", n, progress))
     fake = _each(seen, drawn.split(CHUNK), run.device, count)
     progress("distances", 0, None)

@@ -161,7 +161,7 @@ def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: in
     0.01 nats), or to `MOST_STEPS`; the last move bounds what is left of the error of the steps, and is in the one
     stated.
     """
-    part = test.subset(test.spread(most))
+    part = test.subset(test.evenly(most))
 
     def mean_of(steps: int) -> tuple[float, float]:
         count, nats = counting(f"flow likelihood in {steps} steps", len(part), progress), []
@@ -188,7 +188,7 @@ def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: in
 
 def _refined(model: Model, test: Examples, levels: int, steps: int, whole: Bounded, progress: Progress) -> RefinedBound:
     """The bound of refined codes, and the part of the amortisation gap that they close; whole: that of the split."""
-    part = test.subset(test.spread(REFINED))
+    part = test.subset(test.evenly(REFINED))
     result = refined(model, part, steps, levels, progress=counting("refined codes", len(part), progress))
     gap, error = result.gap()
     bound, rate = whole["bound"], whole["rate_nats"]

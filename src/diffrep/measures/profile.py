@@ -37,7 +37,7 @@ def profile(
     information.profiled(run.model)
     test = (splits or run.splits()).test
     if most is not None and most < len(test):
-        test = test.subset(test.spread(most))
+        test = test.subset(test.evenly(most))
     seen = information.profile(run.model, test, levels, progress=counting("profile", len(test), progress))
     facts: ProfileFile = {
         "method": run.settings.method,

@@ -52,7 +52,7 @@ def semi(
     test = examples_and_labels(splits.test, device)
     if not len(test[1]):
         raise UserError("no test example has a label to score by; give labels, or pick other data.")
-    pool = splits.train.spread(most)
+    pool = splits.train.evenly(most)
     every = inputs(splits.train.subset(pool), device)
     draws: dict[str, list[float]] = {name: [] for name in KINDS}
     count = counting("steps", steps * (2 + pseudo_labels.ROUNDS) * seeds, progress)

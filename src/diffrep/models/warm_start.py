@@ -83,7 +83,7 @@ def fitted(name: str, examples: Examples, device: torch.device | str = "cpu") ->
     """The guess of that name for a split, from at most 10,000 evenly spread examples; UserError where there is none."""
     if name not in GUESSES:
         raise unknown("start", name, GUESSES)
-    return GUESSES[name](examples.batch(examples.spread(MOST)).x.to(device))
+    return GUESSES[name](examples.batch(examples.evenly(MOST)).x.to(device))
 
 
 @torch.no_grad()

@@ -230,7 +230,7 @@ class Explorer:
     @cached_property
     def searched(self) -> Tensor:
         """Positions of the training examples among which neighbours are looked for."""
-        return self.splits.train.spread(SEARCHED)
+        return self.splits.train.evenly(SEARCHED)
 
     @cached_property
     def known(self) -> np.ndarray:
@@ -259,7 +259,7 @@ class Explorer:
     @cached_property
     def mapped(self) -> tuple[Tensor, np.ndarray]:
         """Positions of the test examples on the map, and their places in pixels (N, 2)."""
-        index = self.test.spread(MAPPED)
+        index = self.test.evenly(MAPPED)
         own = codes(self.model, self.test.subset(index))
         two = flat(own, "t-SNE" if len(own) > 12 else "PCA")
         low, high = two.min(0), two.max(0)

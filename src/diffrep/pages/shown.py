@@ -154,7 +154,7 @@ def _interpolate(found: Shown, model: Model, splits: Splits) -> None:
 
 def _look_around(found: Shown, model: Model, splits: Splits) -> None:
     train, test = splits.train, splits.test
-    searched, mapped = train.spread(SEARCHED), test.spread(MAPPED)
+    searched, mapped = train.evenly(SEARCHED), test.evenly(MAPPED)
     known = codes(model, train.subset(searched))
     near = nearest(mean_code(model, found.x).cpu().numpy(), known, min(NEIGHBOURS, len(known)))
     index = searched[torch.from_numpy(near)]  # (E, NEIGHBOURS)

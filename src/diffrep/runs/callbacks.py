@@ -47,7 +47,7 @@ class Patience:
     """
 
     def __init__(self, model: Model, examples: Examples, patience: int):
-        self.model, self.examples, self.patience = model, examples.subset(examples.spread(LOOKED)), patience
+        self.model, self.examples, self.patience = model, examples.subset(examples.evenly(LOOKED)), patience
         self.best, self.waited = float("inf"), 0
 
     def on_log(self, line: dict) -> None:

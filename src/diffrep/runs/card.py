@@ -58,7 +58,7 @@ class DataCard:
             label_names=train.label_names,
             scaling=scaling,
             prepared=train.prepared,
-            reading=train.reading.facts(),
+            reading=train.reading.as_dict(),
             known={name: "".join(_names(part)) for name, part in parts.items()},
         )
 
@@ -87,7 +87,7 @@ class DataCard:
     def how(self) -> Reading:
         """How the data was read, to be applied to other data; of a run of version 0.1.0, what its card tells of it."""
         if self.reading is not None:
-            return Reading.of_facts(self.reading).for_other()
+            return Reading.from_dict(self.reading).for_other()
         scaling = None if self.scaling is None else (tuple(self.scaling[0]), tuple(self.scaling[1]))
         return Reading(
             source=self.source,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from diffrep.data.columns import with_split
-from diffrep.data.names import EXAMPLES, IDS, LABELS, found, known, parted
+from diffrep.data.names import EXAMPLES, IDS, LABELS, parted, required_column, usual_column
 from diffrep.data.raw import Raw, as_labels, is_class_column, is_target
 from diffrep.data.reading import Reading
 from diffrep.data.values import of_array
@@ -25,7 +25,7 @@ def read_arrays(path: Path, reading: Reading) -> Raw:
     """`.npy`: the examples. `.npz`: see `of_arrays`. Nothing is unpickled: an array of objects is left out."""
     arrays, unread = opened(path)
     if unread:
-        reading = reading.said(f"{path} holds {', '.join(unread)}, which cannot be read without unpickling: left out.")
+        reading = reading.noted(f"{path} holds {', '.join(unread)}, which cannot be read without unpickling: left out.")
     return of_arrays(arrays, str(path), reading)
 
 
@@ -74,7 +74,7 @@ def of_arrays(arrays: dict[str, np.ndarray], name: str, reading: Reading) -> Raw
         if key.lower() in LABELS and key != main and arrays[key].ndim and len(arrays[key]) != len(values):
             raise UserError(f"{name} holds {len(values):,} examples and {len(arrays[key]):,} {key}: give one for each.")
     for dropped in reading.drop:
-        known(dropped, arrays, "array to drop")
+        required_column(dropped, arrays, "array to drop")
         beside.pop(dropped, None)
     columns, reading = _flattened(beside, name, reading)
     if split is None:
@@ -83,7 +83,7 @@ def of_arrays(arrays: dict[str, np.ndarray], name: str, reading: Reading) -> Raw
         reading = reading.decided(split="arrays")
     columns = {key: a for key, a in columns.items() if f"column {key}" != reading.split}
     label, reading = _label(columns, name, reading)
-    row_names = found(IDS, [key for key in columns if key != label])
+    row_names = usual_column(IDS, [key for key in columns if key != label])
     if row_names and reading.ids is None:
         reading = reading.guess("ids", row_names)
     called = (
@@ -102,11 +102,11 @@ def of_arrays(arrays: dict[str, np.ndarray], name: str, reading: Reading) -> Raw
 def _main(arrays: Mapping[str, np.ndarray], name: str, reading: Reading) -> str:
     """The name of the examples."""
     if reading.picture is not None and (reading.picture in arrays or not reading.applied):
-        return known(reading.picture, arrays, "array")
+        return required_column(reading.picture, arrays, "array")
     many = [key for key, array in arrays.items() if array.ndim > 1]
     if len(arrays) == 1:
         return next(iter(arrays))
-    main = found(EXAMPLES, many)
+    main = usual_column(EXAMPLES, many)
     if main is None:
         free = [key for key in many if key.lower() not in LABELS]
         main = free[0] if len(free) == 1 else many[0] if len(many) == 1 else None
@@ -120,32 +120,32 @@ def _main(arrays: Mapping[str, np.ndarray], name: str, reading: Reading) -> str:
 
 def joined(arrays: dict[str, np.ndarray], name: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """x_train, y_train, x_test, ... (or train_images, ...) -> x, y and the split of each row; others as they are."""
-    parts: dict[str, dict[str, np.ndarray]] = {}
+    by_split: dict[str, dict[str, np.ndarray]] = {}
     for key, array in arrays.items():
         split, rest = parted(key)
         if split is not None and array.ndim:
-            parts.setdefault(split, {})[rest.lower()] = array
-    if "train" not in parts or found(EXAMPLES, parts["train"]) is None:
+            by_split.setdefault(split, {})[rest.lower()] = array
+    if "train" not in by_split or usual_column(EXAMPLES, by_split["train"]) is None:
         return arrays, None
-    shared = [key for key in parts["train"] if all(key in part for part in parts.values())]
-    main = found(EXAMPLES, shared)
+    shared = [key for key in by_split["train"] if all(key in arrays_of for arrays_of in by_split.values())]
+    main = usual_column(EXAMPLES, shared)
     if main is None:
         raise UserError(
             f"{name} holds {', '.join(sorted(arrays))}, expected examples of one name in every split, such as"
             " train_images and test_images: rename the arrays."
         )
-    if len({part[main].shape[1:] for part in parts.values()}) > 1:
+    if len({arrays_of[main].shape[1:] for arrays_of in by_split.values()}) > 1:
         raise UserError(f"the splits of {name} hold examples of different shapes, expected one: reshape them.")
-    for split, part in parts.items():
+    for split, arrays_of in by_split.items():
         for key in shared:
-            if len(part[key]) != len(part[main]):
+            if len(arrays_of[key]) != len(arrays_of[main]):
                 raise UserError(
-                    f"{name} holds {len(part[main]):,} examples and {len(part[key]):,} {key} in its {split} split:"
-                    " give one for each."
+                    f"{name} holds {len(arrays_of[main]):,} examples and {len(arrays_of[key]):,} {key} in its"
+                    f" {split} split: give one for each."
                 )
     others = {key: array for key, array in arrays.items() if parted(key)[0] is None}
-    whole = {key: np.concatenate([part[key] for part in parts.values()]) for key in shared}
-    return {**others, **whole}, np.repeat(list(parts), [len(part[main]) for part in parts.values()])
+    whole = {key: np.concatenate([arrays_of[key] for arrays_of in by_split.values()]) for key in shared}
+    return {**others, **whole}, np.repeat(list(by_split), [len(arrays_of[main]) for arrays_of in by_split.values()])
 
 
 def _flattened(arrays: Mapping[str, np.ndarray], name: str, reading: Reading) -> tuple[dict[str, np.ndarray], Reading]:
@@ -163,7 +163,7 @@ def _flattened(arrays: Mapping[str, np.ndarray], name: str, reading: Reading) ->
                 columns[key] = array.argmax(1)
                 continue
             if key.lower() in LABELS:
-                reading = reading.said(
+                reading = reading.noted(
                     f"{key!r} of {name} holds {array.shape[1]} numbers an example: factors, no classes."
                 )
             names = SPRITES if sprites and array.shape[1] == len(SPRITES) else None
@@ -174,7 +174,7 @@ def _flattened(arrays: Mapping[str, np.ndarray], name: str, reading: Reading) ->
 def _label(columns: Mapping[str, np.ndarray], name: str, reading: Reading) -> tuple[str | None, Reading]:
     """The name of the labels, and the reading with it."""
     if reading.label and not reading.applied:
-        label = known(reading.label, columns, "label column")
+        label = required_column(reading.label, columns, "label column")
         if not is_class_column(columns[label]):
             raise UserError(
                 f"{label!r} of {name} holds quantities, which are no classes: leave it out, it is a factor."
@@ -184,7 +184,7 @@ def _label(columns: Mapping[str, np.ndarray], name: str, reading: Reading) -> tu
         return reading.label, reading
     if reading.label == "":
         return None, reading
-    usual = found(LABELS, columns)
+    usual = usual_column(LABELS, columns)
     if usual is not None and (not is_class_column(columns[usual]) or is_target(columns[usual])):
         doubt = (
             f"{usual!r} of {name} holds quantities and no classes, so it is a factor: `diffrep probe --labels {usual}`"

@@ -1,4 +1,4 @@
-"""Tables as text: delimiter, decimal sign, header and encoding found, or as they were said."""
+"""Tables as text: delimiter, decimal sign, header and encoding, guessed or as the settings say."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffrep.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "\\t": "\t"}
-PEEK = 50  # lines that are looked at
+PEEK = 50  # lines from which delimiter and header are guessed
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|nan|inf|-inf|na|null|", re.IGNORECASE)
 COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 
@@ -28,7 +28,7 @@ def is_csv(path: Path) -> bool:
 
 
 def read_csv(file: Path, reading: Reading, as_words: Sequence[str] = ()) -> tuple[pa.Table, Reading]:
-    """A file of text -> its table, and the reading with what was found. Lines that begin with # are comments.
+    """A file of text -> its table, and the reading with the guesses. Lines that begin with # are comments.
 
     as_words: columns that are kept as they are written, such as 0001, whatever their case.
     """
@@ -85,8 +85,8 @@ def _text(file: Path, reading: Reading) -> tuple[str, Reading]:
     try:
         return content.decode("utf-8-sig"), reading
     except UnicodeDecodeError:
-        said = f"{file} is not in UTF-8 and was read as Latin-1: save it as UTF-8 if its letters are wrong."
-        return content.decode("latin-1"), reading.said(said)
+        note = f"{file} is not in UTF-8 and was read as Latin-1: save it as UTF-8 if its letters are wrong."
+        return content.decode("latin-1"), reading.noted(note)
 
 
 def _delimiter(lines: list[str], usual: str) -> str:
@@ -107,7 +107,7 @@ def _delimiter(lines: list[str], usual: str) -> str:
 
 
 def _has_header(rows: list[list[str]]) -> bool:
-    """Is the first line one of names? It is none where a cell is a number, unless they count 0, 1, 2, ..."""
+    """Does the first line hold names? It does not where a cell is a number, unless the cells count 0, 1, 2, ..."""
     numbers = [cell.strip() for cell in rows[0] if cell.strip() and NUMBER.fullmatch(cell.strip())]
     if not numbers or len(rows) == 1:
         return True
@@ -115,14 +115,14 @@ def _has_header(rows: list[list[str]]) -> bool:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Names of columns as they are, a number added to those that come again; those without one are pandas' index."""
-    found: list[str] = []
+    """Names of columns as they are, ".1" added to repeated ones; an empty name is that of an index of pandas."""
+    unique: list[str] = []
     for i, name in enumerate(names):
         name = name.strip() or f"Unnamed: {i}"
-        while name in found:
+        while name in unique:
             name += ".1"
-        found.append(name)
-    return found
+        unique.append(name)
+    return unique
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from diffrep.data.albums import of_pictures
 from diffrep.data.columns import Column, with_label, with_split
-from diffrep.data.names import FILES, found, split_of
+from diffrep.data.names import FILES, split_of, usual_column
 from diffrep.data.pictures import SUFFIXES, UNREAD
 from diffrep.data.raw import Raw, as_labels, keep
 from diffrep.data.readers.csv_files import is_csv, read_csv
@@ -28,7 +28,7 @@ FOLDER = "folder:"
 def read_folder(root: Path, kinds: str, reading: Reading, skip_bad: bool) -> Raw:
     """Parquet files, or pictures: flat, in class folders, below folders of splits, with metadata.csv or the like."""
     visible = sorted(
-        (f for f in root.rglob("*") if not any(part.startswith((".", "__")) for part in f.relative_to(root).parts)),
+        (f for f in root.rglob("*") if not any(name.startswith((".", "__")) for name in f.relative_to(root).parts)),
         key=lambda file: file.relative_to(root).as_posix(),
     )
     files = [file for file in visible if file.suffix.lower() in SUFFIXES]
@@ -40,7 +40,7 @@ def read_folder(root: Path, kinds: str, reading: Reading, skip_bad: bool) -> Raw
         raise UserError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}) and no Parquet files: give {kinds}.")
     reading = _unread(visible, beside, root, reading)
     ids = [file.relative_to(root).as_posix() for file in files]
-    split, level = _splits(ids, root, reading)
+    split, depth = _splits(ids, root, reading)
     columns, missing, reading = _metadata(beside, root, ids, reading, skip_bad)
     if split is not None:
         reading = reading.decided(split="folders")
@@ -48,7 +48,7 @@ def read_folder(root: Path, kinds: str, reading: Reading, skip_bad: bool) -> Raw
         split, reading = with_split(columns, f"the table beside {root}", reading)
     for dropped in reading.drop:
         columns.pop(dropped, None)
-    labels, reading = _labels(columns, [id.split("/")[level:-1] for id in ids], root, reading)
+    labels, reading = _labels(columns, [id.split("/")[depth:-1] for id in ids], root, reading)
     factors = {c: values for c, values in columns.items() if c != reading.label and f"column {c}" != reading.split}
     if factors:
         reading = reading.guess("factors", tuple(factors))
@@ -67,50 +67,50 @@ def _unread(visible: Sequence[Path], beside: Sequence[Path], root: Path, reading
     odd = [file for file in visible if file.suffix.lower() in UNREAD]
     if odd:
         kinds = ", ".join(sorted({file.suffix.lower() for file in odd}))
-        reading = reading.said(
+        reading = reading.noted(
             f"{len(odd):,} pictures of {root} end in {kinds} and are not read: convert them to .png."
         )
     tables = [file for file in visible if (is_csv(file) or file.suffix.lower() == ".jsonl") and file not in beside]
     if tables:
         names = ", ".join(file.relative_to(root).as_posix() for file in tables[:3])
-        reading = reading.said(
+        reading = reading.noted(
             f"{names} in {root} is not read: call it metadata.csv, with a column file_name, if it holds labels."
         )
     return reading
 
 
 def _splits(ids: list[str], root: Path, reading: Reading) -> tuple[np.ndarray | None, int]:
-    """(N,) splits where the folders at some level are called so, None otherwise; and the level of what lies below.
+    """(N,) splits where folders at some depth are named so, None otherwise; and the depth of the folders below them.
 
-    Folders that hold everything (photos/images/...) are passed by. UserError where some are splits and some are not.
+    Folders that hold everything (photos/images/...) are skipped. UserError where some are splits and some are not.
     """
     folders = [id.split("/")[:-1] for id in ids]
-    level = 0
-    while all(len(parts) > level for parts in folders) and len({parts[level] for parts in folders}) == 1:
-        if split_of(folders[0][level]) is not None:
-            return None, level + 1
-        level += 1
-    tops = [parts[level] if len(parts) > level else "" for parts in folders]
+    depth = 0
+    while all(len(names) > depth for names in folders) and len({names[depth] for names in folders}) == 1:
+        if split_of(folders[0][depth]) is not None:
+            return None, depth + 1
+        depth += 1
+    tops = [names[depth] if len(names) > depth else "" for names in folders]
     named = {top: split_of(top) for top in set(tops)}
     asked = reading.label is not None and reading.label.startswith(FOLDER) and not reading.applied
     if asked or "train" not in named.values():
-        return None, level if len(set(tops)) > 1 else 0
+        return None, depth if len(set(tops)) > 1 else 0
     for id, top in zip(ids, tops, strict=True):
         if named[top] is None:
             raise UserError(
                 f"{root / id} lies outside of train/, valid/ and test/, which the folder has: move it, or set "
                 "data.label_column=folder:1 if these folders are classes."
             )
-    return np.array([named[top] for top in tops]), level + 1
+    return np.array([named[top] for top in tops]), depth + 1
 
 
 def _labels(
     columns: dict[str, np.ndarray], folders: list[list[str]], root: Path, reading: Reading
 ) -> tuple[np.ndarray | None, Reading]:
-    """The labels of the column that was asked for or is called so, or of the folders at a level, and the reading."""
+    """The labels and the reading: from the label column, or from the names of folders at one depth."""
     if columns and not (reading.label or "").startswith(FOLDER):
-        found_ = [Column(c, "word" if v.dtype.kind in "US" else "number", v) for c, v in columns.items()]
-        reading = with_label(found_, f"the table beside {root}", reading)
+        table = [Column(c, "word" if v.dtype.kind in "US" else "number", v) for c, v in columns.items()]
+        reading = with_label(table, f"the table beside {root}", reading)
         if reading.label in columns:
             return as_labels(columns[reading.label], f"column {reading.label!r} of {root}"), reading
         if reading.label == "" and not any(guess.field == "label" for guess in reading.guesses):
@@ -118,7 +118,7 @@ def _labels(
         if reading.label == "":
             reading = replace(reading, label=None, guesses=tuple(g for g in reading.guesses if g.field != "label"))
     if reading.label is None:
-        several = len({parts[0] for parts in folders if parts}) > 1
+        several = len({names[0] for names in folders if names}) > 1
         reading = reading.guess("label", f"{FOLDER}1" if several else "")
     if not reading.label:
         return None, reading
@@ -131,10 +131,10 @@ def _labels(
     word = reading.label.removeprefix(FOLDER)
     if not word.isdigit() or int(word) < 1:
         raise UserError(
-            f"data.label_column={reading.label} names no level of folders, expected folder:1, folder:2, ..."
+            f"data.label_column={reading.label} names no depth of folders, expected folder:1, folder:2, ..."
         )
     place = int(word) - 1
-    labels = np.array([parts[place] if len(parts) > place else None for parts in folders], object)
+    labels = np.array([names[place] if len(names) > place else None for names in folders], object)
     return (labels if any(labels) else None), reading
 
 
@@ -149,18 +149,18 @@ def _metadata(
     for id in ids:
         by_name.setdefault(id.split("/")[-1], id)
         by_name.setdefault(id.split("/")[-1].rsplit(".", 1)[0], id)
-    known = set(ids)
+    present = set(ids)
     missing: list[tuple[Path, str]] = []
     for file in tables:
         table = _table(file, reading)
-        key = found(FILES, table.column_names)
+        key = usual_column(FILES, table.column_names)
         if key is None:
             raise UserError(f"{file} has no column file_name (it has {', '.join(table.column_names)}): add one.")
         folder = file.parent.relative_to(root).as_posix()
         for row in table.to_pylist():
             name = str(row.pop(key))
             full = name if folder == "." else f"{folder}/{name}"
-            place = full if full in known else short.get(full) or by_name.get(name)
+            place = full if full in present else short.get(full) or by_name.get(name)
             if place is None:
                 missing.append((file, full))
             else:

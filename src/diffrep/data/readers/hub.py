@@ -6,7 +6,7 @@ from typing import Any
 
 from diffrep.data.names import split_of
 from diffrep.data.raw import Raw
-from diffrep.data.readers.tables import Part, of_tables
+from diffrep.data.readers.tables import Piece, of_tables
 from diffrep.data.reading import Reading
 from diffrep.errors import UserError
 
@@ -33,8 +33,8 @@ def read_hub(name: str, reading: Reading, skip_bad: bool) -> Raw:
 
 def of_datasets(splits: Any, name: str, reading: Reading, skip_bad: bool) -> Raw:
     """A DatasetDict, or a Dataset, of `datasets`."""
-    parts = []
+    tables = []
     for split, data in splits.items() if hasattr(splits, "items") else [("", splits)]:
         table = data.with_format("arrow")[:].replace_schema_metadata(data.features.arrow_schema.metadata)
-        parts.append(Part(table, f"{name} {split}".strip(), split_of(split) if split else None))
-    return of_tables(parts, name, reading, skip_bad)
+        tables.append(Piece(table, f"{name} {split}".strip(), split_of(split) if split else None))
+    return of_tables(tables, name, reading, skip_bad)

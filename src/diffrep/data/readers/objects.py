@@ -1,4 +1,4 @@
-"""What Python hands over: arrays, data frames, pairs with labels, dictionaries, data sets, lists of pictures."""
+"""Objects of Python: arrays, data frames, pairs with labels, dictionaries, data sets, lists of pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffrep.data.albums import of_pictures
 from diffrep.data.raw import Raw, as_labels, is_class_column, keep
 from diffrep.data.readers.arrays import of_arrays
 from diffrep.data.readers.hub import of_datasets
-from diffrep.data.readers.tables import Part, of_tables
+from diffrep.data.readers.tables import Piece, of_tables
 from diffrep.data.reading import Reading
 from diffrep.data.values import of_array
 from diffrep.errors import UserError
@@ -32,9 +32,9 @@ def of_object(source: Any, reading: Reading, skip_bad: bool) -> Raw:
     if isinstance(source, tuple) and not _has_dtype(source):
         raise UserError(f"a tuple of {len(source)} was given, expected (examples, labels): give two.")
     if _is_frame(source):
-        return of_tables([Part(_arrow(source), NAME)], "the table", reading, skip_bad)
+        return of_tables([Piece(_arrow(source), NAME)], "the table", reading, skip_bad)
     if isinstance(source, pa.Table):
-        return of_tables([Part(source, NAME)], "the table", reading, skip_bad)
+        return of_tables([Piece(source, NAME)], "the table", reading, skip_bad)
     if isinstance(source, Mapping) and not hasattr(source, "column_names"):
         arrays = {str(key): array(value) for key, value in source.items() if _is_array(value)}
         return of_arrays(arrays, "the dictionary", reading)
@@ -42,9 +42,9 @@ def of_object(source: Any, reading: Reading, skip_bad: bool) -> Raw:
         return of_datasets(source, "the data set", reading, skip_bad)
     if isinstance(source, Dataset):
         return _of_dataset(source, reading, skip_bad)
-    if isinstance(source, (list, tuple)) and source and all(isinstance(part, (str, Path)) for part in source):
-        return _files([str(part) for part in source], reading, skip_bad)
-    if isinstance(source, (list, tuple)) and source and all(hasattr(part, "getbands") for part in source):
+    if isinstance(source, (list, tuple)) and source and all(isinstance(item, (str, Path)) for item in source):
+        return _files([str(item) for item in source], reading, skip_bad)
+    if isinstance(source, (list, tuple)) and source and all(hasattr(item, "getbands") for item in source):
         return _of_pillow(source, reading, skip_bad)
     if not _is_array(source):
         raise UserError(
@@ -56,7 +56,7 @@ def of_object(source: Any, reading: Reading, skip_bad: bool) -> Raw:
 
 
 def array(values: Any) -> np.ndarray:
-    """An array of what can be one; UserError for examples of several shapes, hidden values and other things."""
+    """Values as one array; UserError for examples of several shapes and for masked values."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
@@ -97,15 +97,15 @@ def _pair(x: object, y: object, reading: Reading, skip_bad: bool) -> Raw:
     if labels.ndim != 1 or len(labels) != total:
         here = f"{len(labels):,} labels" if labels.ndim == 1 else f"labels of shape {labels.shape}"
         raise UserError(f"there are {total:,} examples and {here}: give one label for each.")
-    known = replace(raw.reading, label="the second of the pair") if raw.labels is None else raw.reading
+    pair_reading = replace(raw.reading, label="the second of the pair") if raw.labels is None else raw.reading
     if not is_class_column(labels):
         if labels.dtype.kind != "f":
             raise UserError(
                 f"the second of the pair cannot be labels ({labels.dtype}), expected words or whole numbers."
             )
-        said = "The second of the pair holds quantities and no classes, so it is the factor 'y'."
-        return replace(raw, reading=replace(known, label="").said(said), factors={**raw.factors, "y": labels})
-    return replace(raw, reading=known, labels=as_labels(labels, "the second of the pair"), label_names=None)
+        note = "The second of the pair holds quantities and no classes, so it is the factor 'y'."
+        return replace(raw, reading=replace(pair_reading, label="").noted(note), factors={**raw.factors, "y": labels})
+    return replace(raw, reading=pair_reading, labels=as_labels(labels, "the second of the pair"), label_names=None)
 
 
 def _of_dataset(source: Dataset, reading: Reading, skip_bad: bool) -> Raw:

@@ -65,7 +65,7 @@ def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
 
 
 def _without_dialect(reading: Reading, name: str) -> Reading:
-    """UserError where a header or a delimiter was asked for and there is no text that has one."""
+    """The reading; UserError where a header or a delimiter is set and the source is no text."""
     if reading.applied or Path(name).is_dir():
         return reading
     for setting, value in (("header", reading.header), ("delimiter", reading.delimiter)):

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from diffrep.data.albums import of_pictures
 from diffrep.data.columns import Column, chosen, with_label, with_split
-from diffrep.data.names import EXAMPLES, PICTURES, found, known, split_of
+from diffrep.data.names import EXAMPLES, PICTURES, required_column, split_of, usual_column
 from diffrep.data.pictures import header
 from diffrep.data.raw import Raw, as_labels, keep
 from diffrep.data.readers.csv_files import read_csv as csv_table
@@ -25,8 +25,8 @@ from diffrep.errors import UserError
 
 
 @dataclass(frozen=True)
-class Part:
-    """One table: where it comes from (for errors and for paths beside it) and its split, if it has one."""
+class Piece:
+    """One table of a data set, its origin (for errors and for paths beside it) and its split, if it has one."""
 
     table: pa.Table
     origin: str
@@ -52,28 +52,28 @@ class Pictures(Sequence):
 def read_parquet(files: Sequence[Path], name: str, root: Path | None, reading: Reading, skip_bad: bool) -> Raw:
     """Parquet files in hub layout (`train-*.parquet`, `test/*.parquet`) or without splits. See `of_tables`."""
     files, reading = _configured(files, name, root, reading)
-    parts = []
+    tables = []
     for file in files:
         try:
             table = pq.ParquetFile(file).read()
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{file} cannot be read as Parquet ({_first_line(error)}): write it anew.") from error
-        parts.append(Part(table, str(file), split_of(file.stem) or (split_of(file.parent.name) if root else None)))
-    return of_tables(parts, name, reading, skip_bad)
+        tables.append(Piece(table, str(file), split_of(file.stem) or (split_of(file.parent.name) if root else None)))
+    return of_tables(tables, name, reading, skip_bad)
 
 
 def _configured(
     files: Sequence[Path], name: str, root: Path | None, reading: Reading
 ) -> tuple[Sequence[Path], Reading]:
-    """The files of one configuration, where several folders hold the same splits; UserError: which is meant?"""
+    """The files of one configuration, where several folders hold the same splits; UserError where none is chosen."""
     if root is None:
         return files, reading
     groups: dict[str, list[Path]] = {}
     for file in files:
-        folders = [part for part in file.relative_to(root).parts[:-1] if split_of(part) is None and part != "data"]
+        folders = [name for name in file.relative_to(root).parts[:-1] if split_of(name) is None and name != "data"]
         groups.setdefault("/".join(folders), []).append(file)
     if reading.config is not None and (reading.config in groups or not reading.applied):
-        return groups[known(reading.config, groups, "configuration")], reading
+        return groups[required_column(reading.config, groups, "configuration")], reading
     split = [
         key for key, members in groups.items() if any(split_of(f.stem) or split_of(f.parent.name) for f in members)
     ]
@@ -91,40 +91,40 @@ def _configured(
 def read_csv(file: Path, reading: Reading) -> Raw:
     """A table of numbers as text. See `csv_files` and `of_tables`."""
     table, reading = csv_table(file, reading)
-    return of_tables([Part(table, str(file))], str(file), reading, skip_bad=False)
+    return of_tables([Piece(table, str(file))], str(file), reading, skip_bad=False)
 
 
-def of_tables(parts: Sequence[Part], name: str, reading: Reading, skip_bad: bool) -> Raw:
+def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bool) -> Raw:
     """Tables -> Raw: a column of pictures ({bytes, path} or bytes), else the numeric columns as features.
 
     Lists of equal length (codes, embeddings) count as numeric columns. The label column gives the classes, with the
-    names that a hub's ClassLabel holds; words and, beside pictures, numbers are factors. Where one part is "train",
-    parts without a split are left out, as a hub's further splits are.
+    names that a hub's ClassLabel holds; words and, beside pictures, numbers are factors. Where one table is "train",
+    tables without a split are left out, as further splits of a hub are.
     """
-    if any(part.split == "train" for part in parts):
-        out = [part.origin for part in parts if not part.split]
-        parts = [part for part in parts if part.split]
+    if any(piece.split == "train" for piece in tables):
+        out = [piece.origin for piece in tables if not piece.split]
+        tables = [piece for piece in tables if piece.split]
         if out:
-            reading = reading.said(f"What belongs to no split of {name} is left out: {', '.join(out[:3])}.")
+            reading = reading.noted(f"What belongs to no split of {name} is left out: {', '.join(out[:3])}.")
     else:
-        parts = [Part(part.table, part.origin) for part in parts]
+        tables = [Piece(piece.table, piece.origin) for piece in tables]
     try:
-        table = pa.concat_tables([part.table for part in parts], promote_options="default")
+        table = pa.concat_tables([piece.table for piece in tables], promote_options="default")
     except pa.ArrowException as error:
         raise UserError(f"the files of {name} differ in their columns ({_first_line(error)}): give one.") from error
     if len(table) == 0:
         raise UserError(f"{name} holds no examples, expected at least 3: check how it was written.")
-    lengths = [len(part.table) for part in parts]
-    split = np.repeat([part.split for part in parts], lengths) if parts[0].split else None
+    lengths = [len(piece.table) for piece in tables]
+    split = np.repeat([piece.split for piece in tables], lengths) if tables[0].split else None
     picture, reading = _picture(table, name, reading)
     columns = [_column(table, c) for c in table.column_names if c != picture]
     if split is not None:
         reading = reading.decided(split="files")
     else:
         split, reading = with_split({c.name: c.values for c in columns if c.values is not None}, name, reading)
-    hub = _hub_labels(parts[0].table.schema)
+    hub = _hub_labels(tables[0].table.schema)
     if picture is not None:
-        origins = [part.origin for part in parts for _ in range(len(part.table))]
+        origins = [piece.origin for piece in tables for _ in range(len(piece.table))]
         return _of_pictures(table, picture, columns, origins, lengths, split, name, reading, skip_bad, hub)
     reading = chosen(columns, name, reading, next((c for c in hub if c in table.column_names), None))
     by_name = {column.name: column for column in columns}
@@ -162,7 +162,7 @@ def _of_pictures(
     columns = [c for c in columns if c.name not in reading.drop and f"column {c.name}" != reading.split]
     by_name = {c.name: c for c in columns}
     first = next((c for c in hub if c in by_name), None)
-    usual = found(("fine_label", "label"), hub) or first
+    usual = usual_column(("fine_label", "label"), hub) or first
     reading = with_label(columns, name, reading, usual)
     labels = _labels(by_name, name, reading)
     factors = {c.name: c.values for c in columns if c.values is not None and c.name != reading.label}
@@ -183,12 +183,12 @@ def _of_pictures(
 def _picture(table: pa.Table, name: str, reading: Reading) -> tuple[str | None, Reading]:
     """The column of pictures: the one asked for, image before all others, else the first that holds any."""
     if reading.picture is not None and (reading.picture in table.column_names or not reading.applied):
-        return known(reading.picture, table.column_names, "column of pictures"), reading
+        return required_column(reading.picture, table.column_names, "column of pictures"), reading
     held = [c for c in table.column_names if _holds_pictures(table.schema.field(c)) and _begins(table.column(c))]
     held = held or [c for c in table.column_names if c.lower() in EXAMPLES and _is_grid(table.schema.field(c).type)]
     if not held:
         return None, reading
-    named = found(PICTURES, held)
+    named = usual_column(PICTURES, held)
     chosen_one = named or held[0]
     doubt = f"{name} has pictures in the columns {', '.join(held)}, of which {chosen_one} is read: data.column."
     return chosen_one, reading.guess("picture", chosen_one, doubt if named is None and len(held) > 1 else "")
@@ -284,13 +284,13 @@ def _nested(column: pa.ChunkedArray, name: str) -> np.ndarray:
         raise UserError(f"{name} holds examples of different shapes, expected one: pad or cut them.") from error
 
 
-def _features(column: pa.ChunkedArray, found: Column, name: str) -> np.ndarray:
+def _features(column: pa.ChunkedArray, read: Column, name: str) -> np.ndarray:
     """A numeric column as (N,), or a column of equally long lists as (N, F); missing numbers become NaN."""
-    if found.kind == "word":
+    if read.kind == "word":
         raise UserError(f"{name} holds words, expected numbers as in training: check the file.")
     if not _is_list(column.type):
-        assert found.values is not None
-        return found.values.astype(np.float64)
+        assert read.values is not None
+        return read.values.astype(np.float64)
     lengths = set(pc.list_value_length(column).to_pylist())
     if len(lengths) != 1 or None in lengths:
         raise UserError(f"{name} holds lists of different lengths, expected one length: pad or cut them.")
