@@ -24,7 +24,8 @@ from diffrep.denoising.noise import LinearGamma
 from diffrep.denoising.parameterisations import X
 from diffrep.evaluation.bound import bound
 from diffrep.evaluation.information import profile
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise
 from diffrep.probes.few_labels import over_draws
 from diffrep.probes.linear import explained
@@ -51,8 +52,8 @@ Estimate = tuple[float, float, float]  # what was found, its error, the truth
 def ideal() -> DiffusionModel:
     """The exact denoisers and the exact code of linear Gaussian data."""
     denoiser = Denoiser(ExactConditional(CODE), LinearGamma(*ENDS), X())
-    rest = {"posterior": ExactPosterior(CODE), "prior": StandardNormal(3), "drop": 0.1}
-    return DiffusionModel((6,), None, denoiser, {"denoising": denoise}, Levels(likelihood), **rest)
+    coding = Coding(ExactPosterior(CODE), StandardNormal(3), drop=0.1)
+    return DiffusionModel((6,), None, denoiser, Objective({"denoising": denoise}, Levels(likelihood)), coding)
 
 
 def data(seed: int):

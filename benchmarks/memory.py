@@ -16,13 +16,14 @@ def here(kept: bool, shape: tuple[int, ...]) -> None:
 
     import torch
 
+    from diffrep.nets.conditioning import Conditioning
     from diffrep.nets.decoders import UNet
     from diffrep.training.memory import keep_memory
 
     torch.set_num_threads(1)
     if kept:
         keep_memory()
-    net = UNet(shape, code_dim=32).to(memory_format=torch.channels_last)
+    net = UNet(shape, conditioning=Conditioning(32)).to(memory_format=torch.channels_last)
     x = torch.randn(64, *shape).to(memory_format=torch.channels_last)
     arguments = (x, torch.linspace(-5, 13, 64), torch.randn(64, 32))
     for step in range(STEPS + 3):

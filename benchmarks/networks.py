@@ -14,21 +14,26 @@ import time
 import torch
 from torch import nn
 
+from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import UNet
 from diffrep.nets.encoders import ConvEncoder, ViT, WideResNet
 
 SHAPE, BATCH, CODE, ROUNDS = (1, 28, 28), 128, 32, 5
 
 DECODERS = {
-    "UNet, default: 32 x (1, 2, 2)": UNet(SHAPE, code_dim=CODE, fourier=(7, 8)),
-    "32 x (1, 2, 2), attention at 7x7": UNet(SHAPE, code_dim=CODE, fourier=(7, 8), attention=(2,)),
-    "32 x (1, 2, 2), code drawn": UNet(SHAPE, code_dim=CODE, fourier=(7, 8), draw_code=True),
-    "24 x (1, 2, 4)": UNet(SHAPE, width=24, multipliers=(1, 2, 4), code_dim=CODE, fourier=(7, 8)),
-    "16 x (1, 2, 4)": UNet(SHAPE, width=16, multipliers=(1, 2, 4), code_dim=CODE, fourier=(7, 8)),
-    "16 x (1, 2, 4), no code": UNet(SHAPE, width=16, multipliers=(1, 2, 4), fourier=(7, 8)),
-    "16 x (1, 4, 4)": UNet(SHAPE, width=16, multipliers=(1, 4, 4), code_dim=CODE, fourier=(7, 8)),
-    "16 x (1, 2, 4, 8)": UNet(SHAPE, width=16, multipliers=(1, 2, 4, 8), code_dim=CODE, fourier=(7, 8)),
-    "16 x (1,), 4 blocks, full resolution": UNet(SHAPE, 16, multipliers=(1,), blocks=4, code_dim=CODE),
+    "UNet, default: 32 x (1, 2, 2)": UNet(SHAPE, conditioning=Conditioning(CODE, fourier=(7, 8))),
+    "32 x (1, 2, 2), attention at 7x7": UNet(SHAPE, attention=(2,), conditioning=Conditioning(CODE, fourier=(7, 8))),
+    "32 x (1, 2, 2), code drawn": UNet(SHAPE, draw_code=True, conditioning=Conditioning(CODE, fourier=(7, 8))),
+    "24 x (1, 2, 4)": UNet(SHAPE, width=24, multipliers=(1, 2, 4), conditioning=Conditioning(CODE, fourier=(7, 8))),
+    "16 x (1, 2, 4)": UNet(SHAPE, width=16, multipliers=(1, 2, 4), conditioning=Conditioning(CODE, fourier=(7, 8))),
+    "16 x (1, 2, 4), no code": UNet(SHAPE, width=16, multipliers=(1, 2, 4), conditioning=Conditioning(fourier=(7, 8))),
+    "16 x (1, 4, 4)": UNet(SHAPE, width=16, multipliers=(1, 4, 4), conditioning=Conditioning(CODE, fourier=(7, 8))),
+    "16 x (1, 2, 4, 8)": UNet(
+        SHAPE, width=16, multipliers=(1, 2, 4, 8), conditioning=Conditioning(CODE, fourier=(7, 8))
+    ),
+    "16 x (1,), 4 blocks, full resolution": UNet(
+        SHAPE, 16, multipliers=(1,), blocks=4, conditioning=Conditioning(CODE)
+    ),
 }
 ENCODERS = {
     "ConvEncoder 16": ConvEncoder(SHAPE, width=16),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffrep import runs
+from diffrep.denoising.samplers import Sampling
 from diffrep.evaluation.feature_networks import Features
 from diffrep.measures.distance import features_of
 from diffrep.models.base import Model
@@ -32,7 +33,9 @@ def sampled(guess: Guess, model: Model, t: float, arguments: argparse.Namespace)
     sizes = [min(CHUNK, arguments.n - begun) for begun in range(0, arguments.n, CHUNK)]
     steps, device = max(1, round(t * arguments.steps)), next(model.parameters()).device
     return [
-        sample_from(guess, model, t, size, Draws.of(1000 * arguments.seed + k, device), arguments.sampler, steps)
+        sample_from(
+            guess, model, t, size, Draws.of(1000 * arguments.seed + k, device), Sampling(arguments.sampler, steps)
+        )
         for k, size in enumerate(sizes)
     ]
 

@@ -13,8 +13,10 @@ from diffrep.denoising.detail import Levels, likelihood
 from diffrep.denoising.noise import LinearGamma
 from diffrep.denoising.observation import Observation, fuse
 from diffrep.denoising.parameterisations import EDM, Marginal, MarginalByPlace
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise
+from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import MLPDecoder, UNet
 from diffrep.shapes import Batch, Draws
 
@@ -84,7 +86,7 @@ def test_a_withheld_code_is_no_code_bit_for_bit(kind):
     ):
         if isinstance(part, torch.Tensor):
             assert torch.equal(part, without)
-    net = UNet((1, 4, 4), width=8, multipliers=(1,), code_dim=3, extra_channels=2, code_until=0.0)
+    net = UNet((1, 4, 4), width=8, multipliers=(1,), conditioning=Conditioning(3, extra_channels=2, code_until=0.0))
     net.out.weight.data.normal_()
     denoiser = Denoiser(net, LinearGamma(-6.0, 4.0), parameterisation, Observation((1, 4, 4), 3, 4, until=0.0))
     z, t = torch.randn(5, 3), torch.full((5,), 0.8)  # log-SNR -2: noise enough for a code to be heard
@@ -102,7 +104,7 @@ def test_a_code_is_heard_from_the_first_step():
     def pull(observed: bool) -> float:
         """Size of the gradient of the denoising loss to z."""
         torch.manual_seed(1)
-        net = UNet((1, 8, 8), width=8, multipliers=(1,), code_dim=3, extra_channels=2)
+        net = UNet((1, 8, 8), width=8, multipliers=(1,), conditioning=Conditioning(3, extra_channels=2))
         heard = Observation((1, 8, 8), 3, 4) if observed else None
         z = torch.randn(8, 3, requires_grad=True)
         said = Denoiser(net, LinearGamma(-6.0, 4.0), EDM(0.5, shown=True), heard)(x_t, t, z)
@@ -139,13 +141,13 @@ def test_the_bound_stays_above_the_entropy():
     levels = torch.randint(0, 4, (4000, 2))
     x = (levels.float() + 0.5) / 2 - 1
     denoiser = Denoiser(
-        MLPDecoder((2,), width=8, blocks=1, code_dim=2, extra_channels=4),
+        MLPDecoder((2,), width=8, blocks=1, conditioning=Conditioning(2, extra_channels=4)),
         LinearGamma(-6.0, 5.0),
         EDM(0.6, shown=True),
         Told(),
     )
     model = DiffusionModel(
-        (2,), 4, denoiser, {"diffusion": denoise}, Levels(likelihood), posterior=Itself(), prior=StandardNormal(2)
+        (2,), 4, denoiser, Objective({"diffusion": denoise}, Levels(likelihood)), Coding(Itself(), StandardNormal(2))
     )
     nats = sum(model.bound(Batch(x, torch.arange(4000), draws=Draws.of(0)), levels=16).values())
     assert float(nats.mean() - 3 * nats.std() / 4000**0.5) > 2 * math.log(4)

@@ -19,7 +19,8 @@ from diffrep.evaluation.information import profile
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.models.code_use import shuffle_gap
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise, prior, rate
 from diffrep.shapes import Batch, Draws, mean_and_error
 from oracles import (
@@ -77,12 +78,10 @@ ALIGNED = LinearGaussian(torch.diag(torch.linspace(0.5, 1, 6)).double()[:, :3], 
 
 
 def model(network: nn.Module, gamma_1: float, start=None, truth: LinearGaussian | None = None) -> DiffusionModel:
-    coded = {} if truth is None else {"posterior": ExactPosterior(truth), "prior": StandardNormal(3)}
+    coding = None if truth is None else Coding(ExactPosterior(truth), StandardNormal(3), drop=0.1)
     terms = {"diffusion": denoise, "prior": prior, **({"rate": rate} if truth else {})}
     denoiser = Denoiser(network, LinearGamma(-9.0, gamma_1), X())
-    return DiffusionModel(
-        (6,), None, denoiser, terms, Levels(likelihood), start=start, drop=0.1 if truth else 0, **coded
-    )
+    return DiffusionModel((6,), None, denoiser, Objective(terms, Levels(likelihood)), coding, start)
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=["linear", "ve"])

@@ -17,7 +17,8 @@ from diffrep.denoising.parameterisations import X
 from diffrep.errors import UserError
 from diffrep.evaluation.bound import active_units, bound, in_steps
 from diffrep.models.autoencoder import Autoencoder
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.loss_weights import Constant
 from diffrep.models.step_terms import denoise, rate
 from diffrep.nets.encoders import MLPEncoder
@@ -40,19 +41,18 @@ ENDS = (-9.0, 5.0)
 
 def vdm(gaussian: Gaussian, noise=None, levels=None, answer: float = 1.0) -> DiffusionModel:
     denoiser = Denoiser(ExactNetwork(gaussian, answer), noise or LinearGamma(*ENDS), X())
-    return DiffusionModel(gaussian.shape, None, denoiser, {"diffusion": denoise}, levels or Levels(likelihood))
+    return DiffusionModel(
+        gaussian.shape, None, denoiser, Objective({"diffusion": denoise}, levels or Levels(likelihood))
+    )
 
 
 def vae_vdm(truth: LinearGaussian, beta: float = 1.0) -> DiffusionModel:
     return DiffusionModel(
-        shape=truth.data.shape,
-        bins=None,
-        denoiser=Denoiser(ExactConditional(truth), LinearGamma(*ENDS), X()),
-        terms={"diffusion": denoise, "rate": rate},
-        levels=Levels(likelihood),
-        posterior=ExactPosterior(truth),
-        prior=StandardNormal(truth.weights.shape[1]),
-        weights={"rate": Constant(beta)},
+        truth.data.shape,
+        None,
+        Denoiser(ExactConditional(truth), LinearGamma(*ENDS), X()),
+        Objective({"diffusion": denoise, "rate": rate}, Levels(likelihood), {"rate": Constant(beta)}),
+        Coding(ExactPosterior(truth), StandardNormal(truth.weights.shape[1])),
     )
 
 
@@ -215,7 +215,10 @@ def test_bits_know_the_levels_and_the_shape(bins, shape):
     raw = np.random.default_rng(0).integers(0, bins, (40, *shape))
     gamma_0 = 2.0
     model = DiffusionModel(
-        shape, bins, Denoiser(Blind(), LinearGamma(gamma_0, 5.0), X()), {"diffusion": denoise}, Levels(likelihood)
+        shape,
+        bins,
+        Denoiser(Blind(), LinearGamma(gamma_0, 5.0), X()),
+        Objective({"diffusion": denoise}, Levels(likelihood)),
     )
     said = bound(model, examples_of(raw, bins), levels=64)
     x = (2 * torch.from_numpy(raw).double() + 1) / bins - 1

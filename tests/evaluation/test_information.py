@@ -16,7 +16,8 @@ from diffrep.errors import UserError
 from diffrep.evaluation.information import Profile, denoisings, mutual_information, profile, profile_over_times
 from diffrep.evaluation.mutual_information import mutual_information as bounds_of
 from diffrep.models.autoencoder import Autoencoder
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise, rate
 from diffrep.shapes import Batch, Draws, mean_and_error
 from oracles import (
@@ -59,14 +60,11 @@ NAMES = ["ideal", "blurred"]
 
 def model_of(code: LinearCode, network=None, noise=None, drop: float = 0.1, posterior=None) -> DiffusionModel:
     return DiffusionModel(
-        shape=code.data.shape,
-        bins=None,
-        denoiser=Denoiser(network or ExactConditional(code), noise or LinearGamma(*ENDS), X()),
-        terms={"diffusion": denoise, "rate": rate},
-        levels=Levels(likelihood),
-        posterior=posterior or ExactPosterior(code),
-        prior=StandardNormal(len(code.spread)),
-        drop=drop,
+        code.data.shape,
+        None,
+        Denoiser(network or ExactConditional(code), noise or LinearGamma(*ENDS), X()),
+        Objective({"diffusion": denoise, "rate": rate}, Levels(likelihood)),
+        Coding(posterior or ExactPosterior(code), StandardNormal(len(code.spread)), drop=drop),
     )
 
 
@@ -282,7 +280,7 @@ def test_denoisings_are_those_of_the_denoiser():
 def test_a_profile_that_cannot_be_had_is_refused():
     """One sentence each: no code, no noise levels, no code dropout, a code without t, too few examples."""
     code = ideal()
-    without = DiffusionModel((6,), None, model_of(code).denoiser, {"diffusion": denoise}, Levels(likelihood))
+    without = DiffusionModel((6,), None, model_of(code).denoiser, Objective({"diffusion": denoise}, Levels(likelihood)))
     with pytest.raises(UserError, match="no code to profile"):
         profile(without, examples(2))
     vae = Autoencoder((6,), None, ExactPosterior(code), nn.Linear(3, 6), StandardNormal(3))

@@ -15,7 +15,8 @@ from diffrep.errors import UserError
 from diffrep.evaluation.bound import bound
 from diffrep.evaluation.refine import refine, refined
 from diffrep.models.autoencoder import Autoencoder
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.loss_weights import Constant
 from diffrep.models.step_terms import denoise, rate
 from diffrep.nets.encoders import MLPEncoder
@@ -45,7 +46,7 @@ def vae_vdm(posterior: Posterior, prior=None) -> DiffusionModel:
     denoiser = Denoiser(ExactConditional(TRUTH), LinearGamma(-9.0, 5.0), X())
     terms, prior = {"diffusion": denoise, "rate": rate}, prior or StandardNormal(3)
     weights = {"rate": Constant(1.0)}
-    return DiffusionModel((6,), None, denoiser, terms, Levels(likelihood), posterior, prior, weights)
+    return DiffusionModel((6,), None, denoiser, Objective(terms, Levels(likelihood), weights), Coding(posterior, prior))
 
 
 def batch(n: int, seed: int = 0) -> Batch:

@@ -22,7 +22,8 @@ from diffrep.measures import evaluate, readout
 from diffrep.measures.profile import _numbers
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.models.latent_diffusion import LatentDiffusion
 from diffrep.models.step_terms import denoise, prior, slice_score
@@ -38,11 +39,14 @@ from runs_at_hand import run_of
 TRUTH = LinearGaussian.of(6, 3)
 
 
-def coded(noise=None, **rest) -> DiffusionModel:
+def coded(start=None, drop: float = 0.1) -> DiffusionModel:
     """The ideal model of linear Gaussian data with its exact code."""
-    denoiser = Denoiser(ExactConditional(TRUTH), noise or LinearGamma(-9.0, 5.0), X())
-    rest = {"posterior": ExactPosterior(TRUTH), "prior": StandardNormal(3), "drop": 0.1} | rest
-    return DiffusionModel((6,), None, denoiser, {"denoising": denoise}, Levels(likelihood), **rest)
+    denoiser = Denoiser(ExactConditional(TRUTH), LinearGamma(-9.0, 5.0), X())
+    objective, coding = (
+        Objective({"denoising": denoise}, Levels(likelihood)),
+        Coding(ExactPosterior(TRUTH), StandardNormal(3), drop),
+    )
+    return DiffusionModel((6,), None, denoiser, objective, coding, start)
 
 
 def batch_of(n: int, seed: int = 0) -> Batch:
@@ -136,7 +140,7 @@ def test_sliced_score_matching_has_the_weight_of_its_noise():
     """Under the ideal denoiser of data of variances lambda the mean term is -sigma^2/2 sum 1 / (lambda + sigma^2)."""
     truth = Gaussian.of(4, diagonal=True)
     denoiser = Denoiser(ExactNetwork(truth), VE(0.3, 3.0), X())
-    model = DiffusionModel((4,), None, denoiser, {"sliced": slice_score}, Levels(uniform))
+    model = DiffusionModel((4,), None, denoiser, Objective({"sliced": slice_score}, Levels(uniform)))
     x = truth.draw(20000).float()
     step = model.noised(Batch(x, torch.arange(len(x)), draws=Draws.of(0)))
     variance = step.prediction.sigma.double()[:, None] ** 2
@@ -222,7 +226,7 @@ def test_the_flow_counts_the_scale_of_the_data_end(bins):
     truth = Gaussian.of(3, diagonal=True, scale=0.5)
     noise = LinearGamma(-2.0, 8.0)
     denoiser = Denoiser(ExactNetwork(truth), noise, X())
-    model = DiffusionModel((3,), bins, denoiser, {"denoising": denoise}, Levels(likelihood))
+    model = DiffusionModel((3,), bins, denoiser, Objective({"denoising": denoise}, Levels(likelihood)))
     x = truth.draw(400).float().clamp(-0.99, 0.99)
     got = -model.flow_bound(Batch(x, torch.arange(400), draws=Draws.of(0)), steps=100).double()
     u = torch.zeros_like(x) if bins is None else (2 * Draws.of(0).uniform(*x.shape) - 1) / bins

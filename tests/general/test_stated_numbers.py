@@ -12,12 +12,13 @@ from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, likelihood
 from diffrep.denoising.noise import VE, VP, Cosine, LinearGamma
 from diffrep.denoising.parameterisations import X
+from diffrep.denoising.samplers import Sampling
 from diffrep.denoising.start import MatchedStart, StandardStart
 from diffrep.denoising.terms import reconstruction
 from diffrep.evaluation.bound import Bound
 from diffrep.evaluation.information import Profile
 from diffrep.measures.evaluate import _flow
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise
 from diffrep.plus_minus import plus_minus
 from diffrep.probes.result import error_of_share
@@ -26,10 +27,9 @@ from diffrep.shapes import Draws, expand
 from oracles import ExactNetwork, Gaussian, examples_of
 
 
-def model_of(network: nn.Module, noise, dims: int, **rest) -> DiffusionModel:
-    return DiffusionModel(
-        (dims,), None, Denoiser(network, noise, X()), {"denoising": denoise}, Levels(likelihood), **rest
-    )
+def model_of(network: nn.Module, noise, dims: int, begin=None) -> DiffusionModel:
+    objective = Objective({"denoising": denoise}, Levels(likelihood))
+    return DiffusionModel((dims,), None, Denoiser(network, noise, X()), objective, begin=begin)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_samples_start_from_what_the_data_are_at_the_noise_end(matched):
     begin = MatchedStart(torch.tensor([0.4]), torch.tensor([0.84])) if matched else None
     model = model_of(TwoPoints(), LinearGamma(-13.3, 5.0), 1, begin=begin)
     x_1 = torch.special.ndtri((torch.arange(4000) + 0.5) / 4000).float()[:, None]
-    share = float((model.decode(None, 4000, Draws.of(0), "heun", 200, x_1=x_1) > 0).float().mean())
+    share = float((model.decode(None, 4000, Draws.of(0), Sampling("heun", 200), x_1) > 0).float().mean())
     assert (abs(share - 0.7) < 0.002) == matched and (matched or share < 0.692)
 
 

@@ -22,7 +22,8 @@ from diffrep.measures.profile import profile, sentences, table
 from diffrep.measures.profile_figure import levels_to_show
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise, rate
 from diffrep.runs.directory import DataCard
 from diffrep.runs.run import Run
@@ -43,11 +44,8 @@ def run_of(code: LinearCode, directory, network: nn.Module | None = None) -> tup
         (6,),
         None,
         denoiser,
-        {"diffusion": denoise, "rate": rate},
-        Levels(likelihood),
-        posterior=ExactPosterior(code),
-        prior=StandardNormal(3),
-        drop=0.1,
+        Objective({"diffusion": denoise, "rate": rate}, Levels(likelihood)),
+        Coding(ExactPosterior(code), StandardNormal(3), drop=0.1),
     )
     return Run(directory, Settings(method="vae-vdm"), DataCard.of(splits), model), splits
 

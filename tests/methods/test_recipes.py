@@ -5,6 +5,7 @@ import torch
 
 from diffrep import config
 from diffrep.config import Settings, override
+from diffrep.denoising.samplers import Sampling
 from diffrep.errors import UserError
 from diffrep.methods.catalog import METHODS, build, method
 from diffrep.methods.parts import Facts
@@ -143,7 +144,7 @@ def test_reconstructions_start_from_the_code(name):
     same = x[:1].expand(2, -1)
     path = model.code_path(torch.cat([same, x]))
     noise = torch.randn(1, 5).expand(4, -1)
-    y = model.decode(path, 4, Draws.of(0), "heun", 4, x_1=noise)
+    y = model.decode(path, 4, Draws.of(0), Sampling("heun", 4), noise)
     torch.testing.assert_close(y[0], y[1])
     assert (y[2] - y[3]).abs().max() > 1e-6
 

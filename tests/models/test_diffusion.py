@@ -14,8 +14,10 @@ from diffrep.denoising.detail import Levels, coarse, likelihood, share
 from diffrep.denoising.noise import LearnedGamma, LinearGamma
 from diffrep.denoising.parameterisations import EDM, X
 from diffrep.errors import UserError
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise, fool, in_steps, prior, rate, reconstruct
+from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.shapes import Batch, Draws
@@ -31,12 +33,11 @@ def model(noise=None, bins=None, drop=0.0, timed=False, gaussian=True, extra=Non
     return DiffusionModel(
         (6,),
         bins,
-        Denoiser(MLPDecoder((6,), width=16, blocks=1, code_dim=3), noise or LinearGamma(*ENDS), EDM(0.5)),
-        {"diffusion": denoise, **({"rate": rate} if gaussian else {}), **(extra or {})},
-        Levels(likelihood),
-        posterior=(Gaussian if gaussian else Deterministic)(encoder, 3, timed),
-        prior=StandardNormal(3),
-        drop=drop,
+        Denoiser(
+            MLPDecoder((6,), width=16, blocks=1, conditioning=Conditioning(3)), noise or LinearGamma(*ENDS), EDM(0.5)
+        ),
+        Objective({"diffusion": denoise, **({"rate": rate} if gaussian else {}), **(extra or {})}, Levels(likelihood)),
+        Coding((Gaussian if gaussian else Deterministic)(encoder, 3, timed), StandardNormal(3), drop=drop),
     )
 
 
@@ -82,7 +83,7 @@ def test_training_the_inside_of_gamma_lowers_the_variance():
     data = GaussianData.of(6)
     noise = LearnedGamma(-9.0, 5.0, hidden=16)
     exact = DiffusionModel(
-        (6,), None, Denoiser(ExactNetwork(data), noise, X()), {"diffusion": denoise}, Levels(likelihood)
+        (6,), None, Denoiser(ExactNetwork(data), noise, X()), Objective({"diffusion": denoise}, Levels(likelihood))
     )
     exact.denoiser.network.requires_grad_(False)
 
@@ -175,7 +176,7 @@ def test_a_timed_code_hears_its_time():
 def test_codes_of_the_wrong_size_are_named():
     """Before anything is computed, with both sizes."""
     with pytest.raises(UserError, match=r"\(4, 3\), got \(4, 2\)"):
-        model().decode(torch.zeros(4, 2), 4, Draws.of(0), steps=2)
+        model().decode(torch.zeros(4, 2), 4, Draws.of(0))
 
 
 def test_the_ends_of_a_learned_range():
@@ -190,8 +191,7 @@ def test_the_ends_of_a_learned_range():
             (6,),
             None,
             Denoiser(ExactNetwork(data), noise, X()),
-            {"diffusion": denoise, "prior": prior, "reconstruction": reconstruct},
-            Levels(likelihood),
+            Objective({"diffusion": denoise, "prior": prior, "reconstruction": reconstruct}, Levels(likelihood)),
         )
         nats = sum(exact.loss(Batch(x, torch.arange(len(x)), draws=Draws.of(0))).values())
         nats.mean().backward()
@@ -213,7 +213,7 @@ def test_a_finite_chain_is_the_sum_over_its_steps():
     data, steps = GaussianData.of(6), 8
     noise = LinearGamma(*ENDS)
     chain = DiffusionModel(
-        (6,), None, Denoiser(ExactNetwork(data), noise, X()), {"d": in_steps(steps)}, Levels(steps=steps)
+        (6,), None, Denoiser(ExactNetwork(data), noise, X()), Objective({"d": in_steps(steps)}, Levels(steps=steps))
     )
     x = data.draw(40_000).float()
     nats = chain.loss(Batch(x, torch.arange(len(x)), draws=Draws.of(0)))["d"].detach().double()
@@ -250,7 +250,7 @@ def test_the_critic_judges_what_it_is_shown():
 
     torch.manual_seed(0)
     denoiser = Denoiser(MLPDecoder((6,), width=16, blocks=1), LinearGamma(*ENDS), EDM(0.5))
-    tried = DiffusionModel((6,), None, denoiser, {"fool": fool}, Levels(likelihood), critic=Sum())
+    tried = DiffusionModel((6,), None, denoiser, Objective({"fool": fool}, Levels(likelihood)), critic=Sum())
     data = batch()
     judged = tried.loss(data, "critic")["judge"]
     fake = tried.noised(batch()).prediction.x

@@ -10,6 +10,7 @@ import torch
 
 from diffrep import runs
 from diffrep.denoising.noise import VE, VP
+from diffrep.denoising.samplers import Sampling
 from diffrep.errors import UserError
 from diffrep.models.warm_start import GUESSES, Gaussian, Nothing, Uniform, fitted, sample_from
 from diffrep.shapes import Draws
@@ -58,7 +59,7 @@ def test_the_flow_from_a_gaussian_guess_gives_gaussian_data(truth, noise, t):
     values, basis = truth.spectrum
     rows = (values.sqrt()[:, None] * basis.T).view(-1, *truth.shape)  # exact, so that only the walk can err
     guess = Gaussian(truth.mean.view(truth.shape), rows)
-    x = sample_from(guess, Model(truth, noise), t, 20_000, Draws.of(1), "heun", steps=60)
+    x = sample_from(guess, Model(truth, noise), t, 20_000, Draws.of(1), Sampling("heun", 60))
     assert covariance_error(x, truth) < 5
 
 
@@ -83,7 +84,7 @@ def test_without_a_guess_only_high_noise_will_do(truth):
     noise = VE(0.01, 50.0).double()
     guess = Nothing(truth.mean.view(truth.shape))
     near, far = (
-        sample_from(guess, Model(truth, noise), t, 4000, Draws.of(1), "heun", steps=60).flatten(1).mean(0)
+        sample_from(guess, Model(truth, noise), t, 4000, Draws.of(1), Sampling("heun", 60)).flatten(1).mean(0)
         for t in (1.0, 0.4)
     )
     gap = truth.mean.norm()
@@ -106,7 +107,7 @@ def test_a_run_samples_from_partway(name):
     """A trained model with a code begins at t < 1 and ends in examples of its shape in [-1, 1]; the seed decides."""
     run = runs.load(run_of("drl"))
     guess = fitted(name, run.splits().train)
-    x, again = (sample_from(guess, run.model, 0.6, 3, Draws.of(0), "cas", steps=4) for _ in range(2))
+    x, again = (sample_from(guess, run.model, 0.6, 3, Draws.of(0), Sampling("cas", 4)) for _ in range(2))
     assert x.shape == (3, *run.model.shape) and float(x.abs().max()) <= 1 and torch.equal(x, again)
 
 

@@ -6,6 +6,7 @@ import torch
 from diffrep import config
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
+from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.nets.gap import Filled
 from diffrep.shapes import Batch, Draws
@@ -13,7 +14,7 @@ from diffrep.shapes import Batch, Draws
 
 def network() -> Filled:
     torch.manual_seed(0)
-    return Filled(MLPDecoder((5,), 16, 1), MLPDecoder((5,), 16, 1, code_dim=3))
+    return Filled(MLPDecoder((5,), 16, 1), MLPDecoder((5,), 16, 1, conditioning=Conditioning(3)))
 
 
 def test_the_sum_where_there_is_a_code_and_the_plain_one_where_there_is_none():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from diffrep.nets.blocks import Padding, group_norm, halvings
+from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import Decoder, Generator, MLPDecoder, MLPGenerator, UNet
 from diffrep.nets.embeddings import Fourier, NoiseLevel
 from diffrep.nets.encoders import ConvEncoder, Critic, MLPEncoder, ViT, WideResNet
@@ -19,13 +20,16 @@ IMAGE = (2, 7, 10)
 
 def decoders(code_dim: int = CODE, extra_channels: int = 0) -> dict[str, Decoder]:
     """Every decoder in small, in each of the forms that treat the code differently."""
-    common = {"code_dim": code_dim, "extra_channels": extra_channels}
+
+    def given(*fourier: int) -> Conditioning:
+        return Conditioning(code_dim, fourier=fourier, extra_channels=extra_channels)
+
     return {
-        "unet": UNet(IMAGE, width=8, multipliers=(1, 2), attention=(1,), **common),
-        "full resolution": UNet(IMAGE, width=8, multipliers=(1,), blocks=2, fourier=(7, 8), **common),
-        "drawn": UNet(IMAGE, width=8, draw_code=code_dim > 0, **common),
-        "mlp": MLPDecoder((6,), width=16, **common),
-        "mlp on images": MLPDecoder(IMAGE, width=16, blocks=1, fourier=(0,), **common),
+        "unet": UNet(IMAGE, width=8, multipliers=(1, 2), attention=(1,), conditioning=given()),
+        "full resolution": UNet(IMAGE, width=8, multipliers=(1,), blocks=2, conditioning=given(7, 8)),
+        "drawn": UNet(IMAGE, width=8, draw_code=code_dim > 0, conditioning=given()),
+        "mlp": MLPDecoder((6,), width=16, conditioning=given()),
+        "mlp on images": MLPDecoder(IMAGE, width=16, blocks=1, conditioning=given(0)),
     }
 
 
@@ -59,7 +63,7 @@ def shapes(draw):
 @given(shape=shapes(), width=st.sampled_from([4, 6, 16]), levels=st.integers(1, 3))
 def test_unet_returns_its_input_shape(shape, width, levels):
     """Padding to a multiple of 2^(levels - 1) happens inside: no size is refused and none is changed."""
-    net = UNet(shape, width=width, multipliers=(1, 2, 2)[:levels], code_dim=3, draw_code=True)
+    net = UNet(shape, width=width, multipliers=(1, 2, 2)[:levels], draw_code=True, conditioning=Conditioning(3))
     out = net(torch.randn(2, *shape), torch.zeros(2), torch.randn(2, 3))
     assert out.shape == (2, *shape) and out.isfinite().all()
 
@@ -129,7 +133,7 @@ def test_a_code_is_seen_below_its_noise_level_alone(build, map_):
     """From `code_until` on each code is the null code, bit by bit; a unit below it is seen whole, between in part."""
     torch.manual_seed(0)
     more = {"draw_code": True} if map_ and build is UNet else {}
-    net = build(IMAGE, width=8, code_dim=CODE, code_until=1.5, **more)
+    net = build(IMAGE, width=8, conditioning=Conditioning(CODE, code_until=1.5), **more)
     nn.init.normal_(net.null)
     x_t, _, z = inputs(net)
     for log_snr in (1.5, 9.0):
@@ -253,7 +257,9 @@ def test_full_resolution_form_has_the_parameters_counted_by_hand(blocks, width, 
     stem = (9 * channels * 5 + 1) * width  # x with sine and cosine of two exponents
     head = 2 * width + (9 * width + 1) * channels
     embeddings = (32 + 1) * condition + (condition + 1) * condition + ((code + 1) * condition + code if code else 0)
-    net = UNet((channels, 8, 8), width=width, multipliers=(1,), blocks=blocks, code_dim=code, fourier=(7, 8))
+    net = UNet(
+        (channels, 8, 8), width=width, multipliers=(1,), blocks=blocks, conditioning=Conditioning(code, fourier=(7, 8))
+    )
     assert sum(p.numel() for p in net.parameters()) == stem + (2 * blocks + 2) * block + head + embeddings
 
 
@@ -307,7 +313,7 @@ def test_networks_can_be_differentiated_twice():
 
 def test_memory_format_does_not_change_the_result():
     """channels_last is a matter of speed alone, and the network stays in it to its end."""
-    net = UNet((1, 8, 8), width=16, attention=(2,), code_dim=CODE)
+    net = UNet((1, 8, 8), width=16, attention=(2,), conditioning=Conditioning(CODE))
     x, log_snr, z = inputs(net)
     plain = net(x, log_snr, z)
     fast = net.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last), log_snr, z)

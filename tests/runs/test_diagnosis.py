@@ -18,9 +18,11 @@ from diffrep.denoising.noise import LinearGamma
 from diffrep.denoising.parameterisations import EDM, X
 from diffrep.models.autoencoder import Autoencoder
 from diffrep.models.code_use import BANDS, LOOKED, Seen, shuffle_gap
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.loss_weights import Constant, TargetRate
 from diffrep.models.step_terms import denoise, rate
+from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.runs import diagnosis
 from diffrep.runs.diagnosis import Adviser, diagnose
@@ -38,12 +40,8 @@ def model_of(network: nn.Module, parameterisation=None, drop: float = 0.0) -> Di
         (6,),
         None,
         denoiser,
-        {"diffusion": denoise, "rate": rate},
-        Levels(likelihood),
-        posterior=ExactPosterior(TRUTH),
-        prior=StandardNormal(3),
-        weights={"rate": TargetRate(5.0)},
-        drop=drop,
+        Objective({"diffusion": denoise, "rate": rate}, Levels(likelihood), {"rate": TargetRate(5.0)}),
+        Coding(ExactPosterior(TRUTH), StandardNormal(3), drop=drop),
     )
 
 
@@ -107,7 +105,7 @@ def test_a_band_that_no_example_fell_into_is_left_out():
 def test_watching_touches_nothing():
     """Weights, gradients, mode and random numbers are as before, and dropout does not blur the difference."""
     torch.manual_seed(0)
-    model = model_of(MLPDecoder((6,), width=16, blocks=1, code_dim=3, dropout=0.5), EDM(0.5)).train()
+    model = model_of(MLPDecoder((6,), width=16, blocks=1, dropout=0.5, conditioning=Conditioning(3)), EDM(0.5)).train()
     sum(term.mean() for term in model.loss(batch(50)).values()).backward()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     gradients, random = [p.grad.clone() for p in model.parameters() if p.grad is not None], torch.get_rng_state()
@@ -123,7 +121,8 @@ def test_watching_does_not_compile_anew():
     from torch._dynamo.testing import CompileCounter
 
     torch.manual_seed(0)
-    model, counter = model_of(MLPDecoder((6,), width=8, blocks=1, code_dim=3), EDM(0.5)), CompileCounter()
+    network, counter = MLPDecoder((6,), width=8, blocks=1, conditioning=Conditioning(3)), CompileCounter()
+    model = model_of(network, EDM(0.5))
     model.denoiser.network.compile(backend=counter)
     for seed in range(2):
         model.loss(batch(3 * LOOKED, seed))

@@ -39,7 +39,7 @@ def reconstruct(
 
     from diffrep import runs
     from diffrep.commands.gallery import check_place, save_grid
-    from diffrep.denoising.samplers import walk_of
+    from diffrep.denoising.samplers import sampling_of
     from diffrep.runs.inputs import examples_of
     from diffrep.shapes import Draws
 
@@ -47,7 +47,7 @@ def reconstruct(
         raise UserError("--exact walks back from the one noise of each example: leave out --per-code and --sampler.")
     check_place(output, ".png")
     loaded = runs.load(run, device)
-    sampler, steps = walk_of(loaded.model.by_steps, sampler, steps)
+    sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     if per_code is not None and not loaded.model.by_steps:
         raise UserError("this model decodes a code at once, the same each time: leave out --per-code.")
     examples = examples_of(loaded, data)
@@ -57,10 +57,10 @@ def reconstruct(
     with progress() as update:
         update("reconstruct", 0, None)
         if exact:
-            rows = [x, loaded.model.reconstruct_exactly(x, steps)]
+            rows = [x, loaded.model.reconstruct_exactly(x, sampling.steps)]
         else:
             times = per_code or (3 if loaded.model.by_steps else 1)  # what decodes at once does so the same each time
-            again = loaded.model.reconstruct(x, draws, sampler, steps, times)
+            again = loaded.model.reconstruct(x, draws, sampling.sampler, sampling.steps, times)
             rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
     save_grid(torch.cat(rows), output, columns=len(x))
     say(f"{len(x)} examples and their reconstructions in {output}")
@@ -88,7 +88,7 @@ def sample(
     from diffrep import runs
     from diffrep.commands.gallery import check_place, save_grid
     from diffrep.data.feature_files import read_codes
-    from diffrep.denoising.samplers import walk_of
+    from diffrep.denoising.samplers import sampling_of
     from diffrep.models.warm_start import fitted, sample_from
     from diffrep.shapes import Draws
 
@@ -100,18 +100,19 @@ def sample(
         raise UserError("--start is what sampling begins from below t = 1: give --t-init too, such as 0.6.")
     check_place(output, ".png")
     loaded = runs.load(run, device)
-    sampler, steps = walk_of(loaded.model.by_steps, sampler, steps)
+    sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device
+    draws = Draws.of(seed, where)
     with progress() as update:
         update("sample", 0, None)
         if t_init is not None:
             guess = fitted(start or "gaussian", loaded.splits().train, where)
-            x = sample_from(guess, loaded.model, t_init, n or 64, Draws.of(seed, where), sampler, steps)
+            x = sample_from(guess, loaded.model, t_init, n or 64, draws, sampling)
         elif codes is None:
-            x = loaded.model.sample(n or 64, Draws.of(seed, where), sampler, steps)
+            x = loaded.model.sample(n or 64, draws, sampling.sampler, sampling.steps)
         else:
             z = read_codes(codes).to(where)
-            x = loaded.model.decode(z, len(z), Draws.of(seed, where), sampler, steps)
+            x = loaded.model.decode(z, len(z), draws, sampling)
     save_grid(x, output)
     say(f"{len(x)} samples in {output}")
 
@@ -132,17 +133,17 @@ def interpolate(
 
     from diffrep import runs
     from diffrep.commands.gallery import check_place, save_grid
-    from diffrep.denoising.samplers import walk_of
+    from diffrep.denoising.samplers import sampling_of
     from diffrep.runs.inputs import one_example
     from diffrep.shapes import Draws
 
     check_place(output, ".png")
     loaded = runs.load(run, device)
-    sampler, steps = walk_of(loaded.model.by_steps, sampler, steps)
+    sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device
     from_a, from_b = (one_example(loaded, end).to(where) for end in (a, b))
     with progress() as update:
         update("interpolate", 0, None)
-        x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampler, steps)
+        x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampling.sampler, sampling.steps)
     save_grid(torch.cat([from_a[None], x, from_b[None]]), output, columns=points + 2)
     say(f"A, {points} points from its code to B's, and B, in {output}")

@@ -204,7 +204,15 @@ STEPS: dict[str, Step] = {
 }
 
 
-WALK = ("dpm", 50)  # the sampler and its steps where nothing is said
+@dataclass(frozen=True)
+class Sampling:
+    """How a decoder that removes noise makes examples: the name of a sampler, and how many steps it takes."""
+
+    sampler: str = "dpm"
+    steps: int = 50
+
+
+USUAL = Sampling()  # where nothing is asked for
 
 
 def step_named(name: str) -> Step:
@@ -214,12 +222,12 @@ def step_named(name: str) -> Step:
     return STEPS[name]
 
 
-def walk_of(by_steps: bool, sampler: str | None, steps: int | None) -> tuple[str, int]:
-    """A sampler and its steps, those of `WALK` where nothing is said; UserError: unknown, or a model that has none."""
-    step_named(sampler or WALK[0])
+def sampling_of(by_steps: bool, sampler: str | None, steps: int | None) -> Sampling:
+    """The sampling that a user asks for, `USUAL` where not; UserError: unknown, or a model that has no sampler."""
+    step_named(sampler or USUAL.sampler)
     if not by_steps and (sampler or steps):
         raise UserError("this model decodes at once, without a sampler: leave out the sampler and its steps.")
-    return sampler or WALK[0], steps or WALK[1]
+    return Sampling(sampler or USUAL.sampler, steps or USUAL.steps)
 
 
 def _normal(like: Data, draws: Draws | None) -> Data:

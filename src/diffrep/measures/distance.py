@@ -11,7 +11,7 @@ from torch import Tensor
 from diffrep.data import Examples, Splits
 from diffrep.data.batches import batches
 from diffrep.data.stores import Grid
-from diffrep.denoising.samplers import walk_of
+from diffrep.denoising.samplers import sampling_of
 from diffrep.errors import UserError
 from diffrep.evaluation.feature_networks import Features, named, public
 from diffrep.models.base import evaluating
@@ -45,13 +45,13 @@ def distance(
     each hundred, so that a stopped call goes on. sampler, steps: dpm and 50 where
     nothing is said. UserError: features or samples that are not to be had, a sampler for a model that decodes at once.
     """
-    sampler, steps = walk_of(run.model.by_steps, sampler, steps)
+    sampling = sampling_of(run.model.by_steps, sampler, steps)
     splits = splits or run.splits()
     n = min(n, len(splits.train), len(splits.test))
     seen = features_of(features, run)
     count = counting("features", 3 * n, progress)
     test, train = (_seen(seen, part.subset(part.evenly(n)), run.device, count) for part in (splits.test, splits.train))
-    drawn = sampled(run, n, sampler, steps, seed, counting("samples", n, progress))
+    drawn = sampled(run, n, sampling.sampler, sampling.steps, seed, counting("samples", n, progress))
     fake = _each(seen, drawn.split(CHUNK), run.device, count)
     progress("distances", 0, None)
     floor = quality.compare(test, train)
@@ -69,7 +69,7 @@ def distance(
         "seed": seed,
     }
     if run.model.by_steps:
-        facts |= {"sampler": sampler, "steps": steps}
+        facts |= {"sampler": sampling.sampler, "steps": sampling.steps}
     return run.keep(DISTANCE, facts)
 
 

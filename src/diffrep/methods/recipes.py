@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+
+from torch import nn
 
 from diffrep.codes.priors import StandardNormal
 from diffrep.denoising.denoiser import Denoiser
-from diffrep.denoising.detail import Density, Levels, likelihood, semantic, uniform
+from diffrep.denoising.detail import Levels, likelihood, semantic, uniform
 from diffrep.denoising.start import Start
 from diffrep.errors import UserError
 from diffrep.methods.parts import HELD, Parts
 from diffrep.models.base import Model
-from diffrep.models.diffusion import DiffusionModel, Term
+from diffrep.models.coding import Coding
+from diffrep.models.diffusion import DiffusionModel, Objective, Term
 from diffrep.models.loss_weights import Constant, Weight
 from diffrep.models.step_terms import denoise, fool, in_steps, l1, mmd, prior, rate, reconstruct, slice_score
 
@@ -38,10 +41,8 @@ def drl(parts: Parts, time: bool = False) -> Model:
         parts.denoiser("ve", code=True),
         {"denoising": denoise, **_code_terms(parts)},
         parts.coarse_levels(),
-        posterior=parts.deterministic(time),
-        prior=None if time else parts.prior_after(),
+        Coding(parts.deterministic(time), None if time else parts.prior_after(), code.drop),
         weights=_code_weights(parts),
-        drop=code.drop,
     )
 
 
@@ -56,11 +57,13 @@ def vdrl(parts: Parts, time: bool = False) -> Model:
         parts.denoiser("ve", code=True),
         {"denoising": denoise, "rate": rate, **_code_terms(parts)},
         parts.coarse_levels(),
-        posterior=parts.random(time),
-        prior=parts.prior("normal" if time else "afterwards"),
+        Coding(
+            parts.random(time),
+            parts.prior("normal" if time else "afterwards"),
+            parts.settings.code.drop,
+            lag=parts.lag(price),
+        ),
         weights={"rate": price, **_code_weights(parts)},
-        drop=parts.settings.code.drop,
-        lag=parts.lag(price),
     )
 
 
@@ -81,13 +84,15 @@ def vae_vdm(parts: Parts) -> Model:
         denoiser,
         {**_bound_terms(parts, denoiser, start), "rate": rate, **_code_terms(parts)},
         _bound_levels(parts, alone=parts.settings.code.detail != "decoder"),
-        posterior=parts.random(),
-        prior=parts.prior("afterwards"),
+        Coding(
+            parts.random(),
+            parts.prior("afterwards"),
+            parts.settings.code.drop,
+            gate=parts.gate(likelihood, "coarse" if parts.settings.detail == "auto" else parts.settings.detail),
+            lag=parts.lag(price),
+        ),
         weights={"rate": price, **_code_weights(parts)},
-        drop=parts.settings.code.drop,
-        lag=parts.lag(price),
         start=start,
-        gate=parts.gate(likelihood, "coarse" if parts.settings.detail == "auto" else parts.settings.detail),
     )
 
 
@@ -102,9 +107,7 @@ def adversarial_drl(parts: Parts) -> Model:
         parts.denoiser("ve", code=True),
         {"denoising": denoise, "fool": fool},
         parts.levels(uniform),
-        posterior=parts.deterministic(),
-        prior=parts.prior_after(),
-        drop=parts.settings.code.drop,
+        Coding(parts.deterministic(), parts.prior_after(), parts.settings.code.drop),
         critic=parts.critic(),
     )
 
@@ -115,10 +118,8 @@ def diffae(parts: Parts) -> Model:
         parts.denoiser("vp", code=True),
         {"denoising": denoise, **_code_terms(parts)},
         parts.coarse_levels(),
-        posterior=parts.deterministic(),
-        prior=parts.prior_after("diffusion"),
+        Coding(parts.deterministic(), parts.prior_after("diffusion"), parts.settings.code.drop),
         weights=_code_weights(parts),
-        drop=parts.settings.code.drop,
     )
 
 
@@ -128,10 +129,8 @@ def infodiffusion(parts: Parts) -> Model:
         parts.denoiser("vp", code=True),
         {"denoising": denoise, "mmd": mmd},
         parts.levels(uniform),
-        posterior=parts.gaussian(),
-        prior=StandardNormal(parts.settings.code.dim),
+        Coding(parts.gaussian(), StandardNormal(parts.settings.code.dim), parts.settings.code.drop),
         weights={"mmd": Constant(parts.settings.code.mmd or MATCHED)},
-        drop=parts.settings.code.drop,
     )
 
 
@@ -141,9 +140,7 @@ def pdae(parts: Parts) -> Model:
         parts.filled("vp"),
         {"denoising": denoise},
         parts.levels(semantic),
-        posterior=parts.deterministic(),
-        prior=parts.prior_after(),
-        drop=0.5,  # half of the examples train the decoder without a code
+        Coding(parts.deterministic(), parts.prior_after(), drop=0.5),  # half train the decoder without a code
     )
 
 
@@ -153,10 +150,7 @@ def soda(parts: Parts) -> Model:
         parts.denoiser("cosine", code=True),
         {"denoising": denoise},
         parts.coarse_levels(),
-        posterior=parts.deterministic(),
-        prior=parts.prior_after(),
-        drop=parts.settings.code.drop,
-        view=parts.view(),
+        Coding(parts.deterministic(), parts.prior_after(), parts.settings.code.drop, parts.view()),
     )
 
 
@@ -165,18 +159,20 @@ def _diffusion(
     denoiser: Denoiser,
     terms_: Mapping[str, Term],
     levels: Levels,
+    coding: Coding | None = None,
     weights: Mapping[str, Weight] | None = None,
-    gate: Density | None = None,
-    **rest: Any,
+    start: Start | None = None,
+    critic: nn.Module | None = None,
 ) -> DiffusionModel:
-    """The model of these terms, the decoder's loss first among them; gate: that of the method, if it has its own."""
+    """The model of these terms, the decoder's loss first among them, with what settings ask of every method."""
     annealed = parts.decoder_weight()
     first = {} if annealed is None else {next(iter(terms_)): annealed}
-    if gate is None and "posterior" in rest:
-        gate = parts.gate(levels.looks)
-    shape, bins, weights = parts.facts.shape, parts.facts.bins, {**(weights or {}), **first}
-    rest["begin"] = parts.begin()
-    return DiffusionModel(shape, bins, denoiser, terms_, levels, weights=weights, gate=gate, **rest)
+    if coding is not None and coding.gate is None:
+        coding = replace(coding, gate=parts.gate(levels.looks))
+    objective = Objective(terms_, levels, {**(weights or {}), **first})
+    return DiffusionModel(
+        parts.facts.shape, parts.facts.bins, denoiser, objective, coding, start, parts.begin(), critic
+    )
 
 
 def _bound_terms(parts: Parts, denoiser: Denoiser, start: Start) -> Mapping[str, Term]:

@@ -1,7 +1,9 @@
 from .autoencoder import Autoencoder as Autoencoder
 from .base import Model as Model
+from .coding import Coding as Coding
 from .diffusion import DiffusionModel as DiffusionModel
 from .diffusion import Noised as Noised
+from .diffusion import Objective as Objective
 from .encoder_only import EncoderOnly as EncoderOnly
 from .latent_diffusion import LatentDiffusion as LatentDiffusion
 from .loss_weights import Annealed as Annealed

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from diffrep.codes.posteriors import Code, Posterior
 from diffrep.codes.priors import Prior
 from diffrep.data.views import Hide, View
+from diffrep.denoising.samplers import USUAL, Sampling
 from diffrep.errors import UserError
 from diffrep.models.base import Model
 from diffrep.models.code_use import LOOKED
-from diffrep.models.generative import CodePath, Generative
-from diffrep.models.loss_weights import Weight
+from diffrep.models.generative import Generative, Given
+from diffrep.models.loss_weights import Weight, rate_target, weighted
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, sum_features
 
 
@@ -49,9 +50,8 @@ class Autoencoder(Model):
         self.generator, self.view, self.hide = generator, view, hide
         self.networks = [posterior.encoder, generator]
         self.log_spread = nn.Parameter(torch.full((shape[0], *[1] * (len(shape) - 1)), -1.0))
-        self.weights = nn.ModuleDict(weights or {})
-        self.target = weights["rate"].target if weights and "rate" in weights else None
-        self.changing = tuple((weights or {}).values())
+        weights = weights or {}
+        self.weights, self.target, self.changing = nn.ModuleDict(weights), rate_target(weights), tuple(weights.values())
         self.parts = {
             "model": {
                 "encoder": [posterior],
@@ -79,7 +79,7 @@ class Autoencoder(Model):
         self.drawn = None if code.spread is None else (code.detached(), z.detach())
         if "rate" in values:
             self.health["rate_nats"] = values["rate"].detach().mean()
-        return {name: self.weights[name](v) if name in self.weights else v for name, v in values.items()}
+        return weighted(self.weights, values)
 
     @torch.no_grad()
     def shuffled(self) -> dict[str, Tensor]:
@@ -139,16 +139,8 @@ class GeneratorDecoder(Generative):
         return {"diffusion": zero, "prior": zero, "reconstruction": nats, "rate": rate}
 
     @torch.no_grad()
-    def decode(
-        self,
-        z: CodeVector | CodePath | None,
-        n: int,
-        draws: Draws,
-        sampler: str = "dpm",
-        steps: int = 50,
-        x_1: Data | None = None,
-    ) -> Data:
-        """The generator's output, at once: sampler, steps and x_1 have no part in it."""
+    def decode(self, z: Given, n: int, draws: Draws, sampling: Sampling = USUAL, x_1: Data | None = None) -> Data:
+        """The generator's output, at once: sampling and x_1 have no part in it."""
         z = z(torch.zeros(n)) if callable(z) else z
         if z is None or tuple(z.shape) != (n, self.posterior.dim):
             came = None if z is None else tuple(z.shape)

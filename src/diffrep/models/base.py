@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from diffrep.codes.posteriors import Code, Posterior
 from diffrep.codes.priors import Prior
+from diffrep.denoising.samplers import USUAL, Sampling
 from diffrep.errors import UserError
 from diffrep.models.code_use import told_apart
 from diffrep.models.diffusion_decoder import DiffusionDecoder
-from diffrep.models.generative import CodePath, Generative
+from diffrep.models.generative import CodePath, Generative, Given
 from diffrep.models.loss_weights import Changing, Lag
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time
 
@@ -122,19 +123,11 @@ class Model(nn.Module, ABC):
         return self.diffusion.noise.log_snr(at)
 
     @torch.no_grad()
-    def decode(
-        self,
-        z: CodeVector | CodePath | None,
-        n: int,
-        draws: Draws,
-        sampler: str = "dpm",
-        steps: int = 50,
-        x_1: Data | None = None,
-    ) -> Data:
+    def decode(self, z: Given, n: int, draws: Draws, sampling: Sampling = USUAL, x_1: Data | None = None) -> Data:
         """n examples in [-1, 1] from codes, as in `Generative.decode`; UserError for a model that only encodes."""
         if self.generative is None:
             raise UserError("this method has an encoder and no decoder, so it makes no examples; train drl or vae-vdm")
-        return self.generative.decode(z, n, draws, sampler, steps, x_1)
+        return self.generative.decode(z, n, draws, sampling, x_1)
 
     @torch.no_grad()
     def invert(self, x: Data, steps: int = 100) -> Data:
@@ -181,7 +174,14 @@ class Model(nn.Module, ABC):
         }
 
     @torch.no_grad()
-    def sample(self, n: int, draws: Draws | None = None, sampler: str = "dpm", steps: int = 50, seed: int = 0) -> Data:
+    def sample(
+        self,
+        n: int,
+        draws: Draws | None = None,
+        sampler: str = USUAL.sampler,
+        steps: int = USUAL.steps,
+        seed: int = 0,
+    ) -> Data:
         """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder.
 
         The same call gives the same examples: their random numbers are `draws`, or made from `seed`. A time-conditioned
@@ -189,15 +189,15 @@ class Model(nn.Module, ABC):
         """
         draws = self._draws(draws, seed)
         z = None if self.prior is None or self.timed else self.prior.sample(n, draws)
-        return self.decode(z, n, draws, sampler, steps)
+        return self.decode(z, n, draws, Sampling(sampler, steps))
 
     @torch.no_grad()
     def reconstruct(
         self,
         x: Data,
         draws: Draws | None = None,
-        sampler: str = "dpm",
-        steps: int = 50,
+        sampler: str = USUAL.sampler,
+        steps: int = USUAL.steps,
         per_code: int = 1,
         seed: int = 0,
     ) -> Tensor:
@@ -206,13 +206,13 @@ class Model(nn.Module, ABC):
         draws, seed: as in `sample`.
         """
         x = x.repeat_interleave(per_code, 0)
-        return self.decode(self.code_path(x), len(x), self._draws(draws, seed), sampler, steps)
+        return self.decode(self.code_path(x), len(x), self._draws(draws, seed), Sampling(sampler, steps))
 
     @torch.no_grad()
     def reconstruct_exactly(self, x: Data, steps: int = 100) -> Data:
         """Like x: decoded from its code, if it has one, and its own noise; off by the error of the steps alone."""
         path = self.code_path(x) if self.has_code else None
-        return self.decode(path, len(x), self._draws(None, 0), "heun", steps, x_1=self.invert(x, steps))
+        return self.decode(path, len(x), self._draws(None, 0), Sampling("heun", steps), self.invert(x, steps))
 
     @torch.no_grad()
     def interpolate(
@@ -221,8 +221,8 @@ class Model(nn.Module, ABC):
         b: Tensor,
         points: int = 8,
         draws: Draws | None = None,
-        sampler: str = "dpm",
-        steps: int = 50,
+        sampler: str = USUAL.sampler,
+        steps: int = USUAL.steps,
         seed: int = 0,
     ) -> Tensor:
         """(points, *shape): from codes on the straight line between those of a and b (*shape), all from one x_1.
@@ -233,7 +233,11 @@ class Model(nn.Module, ABC):
         share = torch.linspace(0, 1, points, device=a.device)[:, None]
         from_a, from_b = (self.code_path(x.expand(points, *self.shape)) for x in (a, b))
         x_1 = draws.normal(1, *self.shape).expand(points, *self.shape)
-        return self.decode(lambda t: torch.lerp(from_a(t), from_b(t), share), points, draws, sampler, steps, x_1=x_1)
+
+        def path(t: Time) -> CodeVector:
+            return torch.lerp(from_a(t), from_b(t), share)
+
+        return self.decode(path, points, draws, Sampling(sampler, steps), x_1)
 
     def _draws(self, draws: Draws | None, seed: int) -> Draws:
         return Draws.of(seed, next(self.parameters()).device) if draws is None else draws

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from diffrep.codes.posteriors import Code, Posterior
-from diffrep.codes.priors import Prior
-from diffrep.data.views import View
+from diffrep.codes.posteriors import Code
 from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Denoiser, Prediction
-from diffrep.denoising.detail import Density, Levels
+from diffrep.denoising.detail import Levels
 from diffrep.denoising.noise import Noise, variance_gradient
 from diffrep.denoising.start import StandardStart, Start
 from diffrep.models.base import Model
 from diffrep.models.code_use import Seen, shuffle_gap
+from diffrep.models.coding import Coding
 from diffrep.models.diffusion_decoder import DiffusionDecoder
-from diffrep.models.loss_weights import Lag, Weight
+from diffrep.models.loss_weights import Weight, rate_target, weighted
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
 
 
@@ -57,16 +56,25 @@ def taught(z: CodeVector, gate: Tensor) -> CodeVector:
     return z.detach() + gate[:, None] * (z - z.detach())
 
 
-class DiffusionModel(Model):
-    """A diffusion decoder, and what it is given: a code (or none), noise, a level of detail, and a list of terms.
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises: named terms, where on the noise axis they look, and the weight of each.
 
-    denoiser: network, noise and parameterisation. posterior: q(z | x, t), or None. prior: p(z), or None. levels: where
-    on the noise axis the loss looks. terms: name -> function of a `Noised` step. weights: name -> `Weight` of that
-    term; one where missing. drop: share of examples whose code is withheld in training, so that one network is the
-    conditional and the unconditional denoiser. critic: a second player, for adversarial score matching. view: what the
-    encoder is shown of x in training, x itself where left out. start: p(x_1 | z), N(0, start_scale^2) where left out.
-    begin: what sampling starts from where `start` is not learned; `start` itself where left out.
-    gate: what the gradient that the denoiser sends to a code is multiplied by at each level, one where left out.
+    terms: name -> function of a `Noised` step. weights: name -> `Weight` of that term; one where missing.
+    """
+
+    terms: Mapping[str, Term]
+    levels: Levels
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+
+
+class DiffusionModel(Model):
+    """A diffusion decoder, what it learns by, and a code or none.
+
+    denoiser: network, noise and parameterisation. objective: terms, levels of detail and weights. coding: the code;
+    None: the model has none. start: p(x_1 | z), N(0, start_scale^2) where left out. begin: what sampling starts from
+    where `start` is not learned; `start` itself where left out. critic: a second player, for adversarial score
+    matching.
     """
 
     def __init__(
@@ -74,37 +82,34 @@ class DiffusionModel(Model):
         shape: Shape,
         bins: int | None,
         denoiser: Denoiser,
-        terms: Mapping[str, Term],
-        levels: Levels,
-        posterior: Posterior | None = None,
-        prior: Prior | None = None,
-        weights: Mapping[str, Weight] | None = None,
-        drop: float = 0.0,
-        critic: nn.Module | None = None,
-        view: View | None = None,
+        objective: Objective,
+        coding: Coding | None = None,
         start: Start | None = None,
         begin: Start | None = None,
-        lag: Lag | None = None,
-        gate: Density | None = None,
+        critic: nn.Module | None = None,
     ):
+        posterior, prior = (None, None) if coding is None else (coding.posterior, coding.prior)
         super().__init__(shape, bins, posterior, prior)
-        self.denoiser, self.levels, self.critic = denoiser, levels, critic
-        self.terms, self.drop, self.view = dict(terms), drop, view
-        self.start, self.gate = StandardStart() if start is None else start, gate
+        self.denoiser, self.levels, self.critic = denoiser, objective.levels, critic
+        self.terms, self.drop = dict(objective.terms), 0.0 if coding is None else coding.drop
+        self.view, self.gate = (None, None) if coding is None else (coding.view, coding.gate)
+        self.start = StandardStart() if start is None else start
         self.begin = self.start if begin is None or self.start.learned else begin
-        self.weights = nn.ModuleDict(weights or {})
-        self.target = weights["rate"].target if weights and "rate" in weights else None
-        self.changing = (*(weights or {}).values(), levels)
-        groups: dict[str, list[nn.Module]] = {"decoder": denoiser.networks, "noise": [denoiser.noise]}
-        groups["start"] = [self.start]
+        self.weights, self.target = nn.ModuleDict(objective.weights), rate_target(objective.weights)
+        self.changing = (*objective.weights.values(), objective.levels)
         self.networks = denoiser.networks if posterior is None else [*denoiser.networks, posterior.encoder]
+        groups: dict[str, list[nn.Module]] = {
+            "decoder": denoiser.networks,
+            "noise": [denoiser.noise],
+            "start": [self.start],
+        }
         if posterior is not None:
             groups["encoder"] = [posterior]
         if prior is not None:
             groups["prior"] = [prior]
         self.parts = {"model": groups} if critic is None else {"model": groups, "critic": {"critic": [critic]}}
-        if lag is not None and posterior is not None:
-            self.lag, self.parts["encoder"] = lag, {"encoder": [posterior]}
+        if coding is not None and coding.lag is not None:
+            self.lag, self.parts["encoder"] = coding.lag, {"encoder": [coding.posterior]}
         self.seen: Seen | None = None
 
     @property
@@ -127,7 +132,7 @@ class DiffusionModel(Model):
             return {"judge": terms.judge(self.critic(step.x), self.critic(fake))}
         values = {name: term(step) for name, term in self.terms.items()}
         self._observe(step, values)
-        return {name: self.weights[name](v) if name in self.weights else v for name, v in values.items()}
+        return weighted(self.weights, values)
 
     def noised(self, batch: Batch) -> Noised:
         """Draws t, eps, z and which codes are dropped, and denoises once."""

@@ -15,10 +15,10 @@ from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Denoiser, Prediction
 from diffrep.denoising.noise import Noise
 from diffrep.denoising.probability_flow import dequantised_log_likelihood, flow_log_likelihood, invert
-from diffrep.denoising.samplers import sample, step_named, times
+from diffrep.denoising.samplers import USUAL, Sampling, sample, step_named, times
 from diffrep.denoising.start import Start
 from diffrep.errors import UserError
-from diffrep.models.generative import CodePath, Generative
+from diffrep.models.generative import CodePath, Generative, Given
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, expand
 
 
@@ -123,20 +123,13 @@ class DiffusionDecoder(Generative):
         return self.noise.log_snr(torch.tensor([0.0, 1.0], device=device))
 
     @torch.no_grad()
-    def decode(
-        self,
-        z: CodeVector | CodePath | None,
-        n: int,
-        draws: Draws,
-        sampler: str = "dpm",
-        steps: int = 50,
-        x_1: Data | None = None,
-    ) -> Data:
+    def decode(self, z: Given, n: int, draws: Draws, sampling: Sampling = USUAL, x_1: Data | None = None) -> Data:
         if z is None and self.posterior is not None and not self.drop:
             raise UserError("this model was trained with code.drop=0, so it cannot decode without a code; give it one")
         mean, spread = self._start(z, n)
         x_1 = mean + spread * (draws.normal(n, *self.shape) if x_1 is None else x_1)
-        x = sample(self.conditioned(z, n), self.noise, x_1, step_named(sampler), times(self.noise, steps), draws)
+        step, walk = step_named(sampling.sampler), times(self.noise, sampling.steps)
+        x = sample(self.conditioned(z, n), self.noise, x_1, step, walk, draws)
         return x.clamp(-1, 1) if self.bins is not None else x
 
     @torch.no_grad()
@@ -147,7 +140,7 @@ class DiffusionDecoder(Generative):
         mean, spread = self._start(z, len(x))
         return (invert(self.conditioned(z, len(x)), self.noise, x_0, steps) - mean) / spread
 
-    def conditioned(self, z: CodeVector | CodePath | None, n: int) -> Callable[[Data, Time], Prediction]:
+    def conditioned(self, z: Given, n: int) -> Callable[[Data, Time], Prediction]:
         """The denoiser of n examples with its code filled in; UserError for codes of the wrong size."""
         if z is None or callable(z):
             return lambda x_t, t: self.denoiser(x_t, t, None if z is None else z(t))
@@ -165,6 +158,6 @@ class DiffusionDecoder(Generative):
         code = self.posterior(x, log_snr) if known is None else known
         return code, code.sample(draws.normal(*code.mean.shape))
 
-    def _start(self, z: CodeVector | CodePath | None, n: int) -> tuple[Tensor, Tensor]:
+    def _start(self, z: Given, n: int) -> tuple[Tensor, Tensor]:
         one = torch.ones(n, device=next(self.denoiser.parameters()).device)
         return self.begin(self.noise, z(one) if callable(z) else z)

@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from diffrep.codes.posteriors import Code
+from diffrep.denoising.samplers import USUAL, Sampling
 from diffrep.shapes import Batch, CodeVector, Data, Draws, Terms, Time
 
 CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
+Given = CodeVector | CodePath | None  # what is decoded: codes z (n, d), a code for each t, or nothing
 
 
 class Generative(ABC):
@@ -31,16 +33,8 @@ class Generative(ABC):
         return self.bound(batch, 1, code)
 
     @abstractmethod
-    def decode(
-        self,
-        z: CodeVector | CodePath | None,
-        n: int,
-        draws: Draws,
-        sampler: str = "dpm",
-        steps: int = 50,
-        x_1: Data | None = None,
-    ) -> Data:
-        """n examples in [-1, 1] from codes z (n, d), from a code for each t, or without a code.
+    def decode(self, z: Given, n: int, draws: Draws, sampling: Sampling = USUAL, x_1: Data | None = None) -> Data:
+        """n examples in [-1, 1] from codes, or without any.
 
         x_1 (n, *shape), standard normal, fixes the noise that a diffusion model starts from.
         """

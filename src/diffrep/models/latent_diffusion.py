@@ -11,7 +11,7 @@ from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, likelihood
 from diffrep.denoising.noise import LinearGamma
 from diffrep.denoising.parameterisations import EDM
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise, prior, reconstruct
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.shapes import Batch, CodeVector, Draws, PerExample
@@ -32,8 +32,8 @@ class LatentDiffusion(Prior):
     ):
         super().__init__()
         denoiser = Denoiser(MLPDecoder((dim,), width, blocks), LinearGamma(gamma_0, gamma_1), EDM(1.0))
-        bound = {"diffusion": denoise, "prior": prior, "reconstruction": reconstruct}
-        self.model, self.levels = DiffusionModel((dim,), None, denoiser, bound, Levels(likelihood)), levels
+        bound = Objective({"diffusion": denoise, "prior": prior, "reconstruction": reconstruct}, Levels(likelihood))
+        self.model, self.levels = DiffusionModel((dim,), None, denoiser, bound), levels
 
     def fit(self, codes: Tensor) -> None:
         """codes (N, d) of about unit variance: 800 steps of Adam."""

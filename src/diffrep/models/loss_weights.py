@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from diffrep.denoising.detail import Density
 from diffrep.denoising.noise import Noise
-from diffrep.shapes import PerExample, Time
+from diffrep.shapes import PerExample, Terms, Time
 
 
 class Changing(Protocol):
@@ -42,6 +43,16 @@ class Weight(nn.Module, ABC):
     @abstractmethod
     def advance(self) -> None:
         """A training step is done, on all processes."""
+
+
+def weighted(weights: nn.ModuleDict, terms: Terms) -> Terms:
+    """The terms (B,) of a loss, each by the weight of its name; one where there is none."""
+    return {name: weights[name](term) if name in weights else term for name, term in terms.items()}
+
+
+def rate_target(weights: Mapping[str, Weight]) -> float | None:
+    """Nats that the weights hold the rate at; None where they hold it at none."""
+    return weights["rate"].target if "rate" in weights else None
 
 
 class Constant(Weight):

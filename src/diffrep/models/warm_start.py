@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffrep.data import Examples
-from diffrep.denoising.samplers import sample, step_named, times
+from diffrep.denoising.samplers import USUAL, Sampling, sample, step_named, times
 from diffrep.errors import UserError, unknown
 from diffrep.models.base import Model
 from diffrep.shapes import Data, Draws
@@ -87,10 +87,8 @@ def fitted(name: str, examples: Examples, device: torch.device | str = "cpu") ->
 
 
 @torch.no_grad()
-def sample_from(
-    guess: Guess, model: Model, t: float, n: int, draws: Draws, sampler: str = "dpm", steps: int = 50
-) -> Data:
-    """n examples (n, *shape): the guess noised to t, then the model's walk of `steps` from t to 0 (DRL, Section 6).
+def sample_from(guess: Guess, model: Model, t: float, n: int, draws: Draws, sampling: Sampling = USUAL) -> Data:
+    """n examples (n, *shape): the guess noised to t, then the model's steps from t to 0 (DRL, Section 6).
 
     A code comes from the prior, as in `Model.sample`. UserError: a model that removes no noise, t outside of (0, 1].
     """
@@ -104,8 +102,8 @@ def sample_from(
             "a time-conditioned code has no prior, and with code.drop=0 its decoder never went without one."
         )
     z = None if model.prior is None or model.timed else model.prior.sample(n, draws)
-    walk = times(decoder.noise, steps, start=t)
+    walk = times(decoder.noise, sampling.steps, start=t)
     x = guess.draw(n, draws)
     x_t = decoder.noise.add(x, draws.normal(*x.shape).to(x), walk[:1].expand(n))
-    x = sample(decoder.conditioned(z, n), decoder.noise, x_t, step_named(sampler), walk, draws)
+    x = sample(decoder.conditioned(z, n), decoder.noise, x_t, step_named(sampling.sampler), walk, draws)
     return x.clamp(-1, 1) if model.bins is not None else x

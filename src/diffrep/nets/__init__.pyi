@@ -2,6 +2,7 @@ from .blocks import DenseBlock as DenseBlock
 from .blocks import Modulation as Modulation
 from .blocks import ResidualBlock as ResidualBlock
 from .blocks import SpatialAttention as SpatialAttention
+from .conditioning import Conditioning as Conditioning
 from .decoders import Decoder as Decoder
 from .decoders import Generator as Generator
 from .decoders import MLPDecoder as MLPDecoder

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from diffrep.config import DecoderSettings, EncoderSettings, chosen
+from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import Decoder, Generator, MLPDecoder, MLPGenerator, UNet
 from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT, WideResNet
 from diffrep.shapes import Shape
@@ -31,32 +32,12 @@ def encoder(settings: EncoderSettings, shape: Shape, time: bool = False) -> Enco
 def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channels: int) -> Decoder:
     """The network that removes noise from an example of `shape`; code_dim: 0 for one without a code."""
     d = settings
+    conditioning = Conditioning(code_dim, d.code_until, d.fourier, extra_channels, d.condition_width)
     if chosen(d.kind, "mlp" if len(shape) == 1 else "unet") == "mlp":
-        return MLPDecoder(
-            shape,
-            width=UNITS * d.width,
-            blocks=d.blocks + 1,
-            code_dim=code_dim,
-            fourier=d.fourier,
-            dropout=d.dropout,
-            extra_channels=extra_channels,
-            code_until=d.code_until if code_dim else None,
-            condition_width=d.condition_width,
-        )
-    return UNet(
-        shape,
-        width=d.width,
-        multipliers=d.multipliers,
-        blocks=d.blocks,
-        code_dim=code_dim,
-        fourier=d.fourier,
-        attention=tuple(level for level, attends in enumerate(d.attention) if attends),
-        draw_code=code_dim > 0 and d.draw_code,
-        dropout=d.dropout,
-        extra_channels=extra_channels,
-        code_until=d.code_until if code_dim else None,
-        condition_width=d.condition_width,
-    )
+        return MLPDecoder(shape, UNITS * d.width, d.blocks + 1, d.dropout, conditioning)
+    attention = tuple(level for level, attends in enumerate(d.attention) if attends)
+    drawn = code_dim > 0 and d.draw_code
+    return UNet(shape, d.width, d.multipliers, d.blocks, attention, drawn, d.dropout, conditioning)
 
 
 def generator(settings: DecoderSettings, shape: Shape, code_dim: int) -> nn.Module:

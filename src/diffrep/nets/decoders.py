@@ -24,6 +24,7 @@ from diffrep.nets.blocks import (
     halvings,
     upsampled,
 )
+from diffrep.nets.conditioning import NOISE_LEVEL, Conditioning
 from diffrep.nets.embeddings import Fourier, NoiseLevel
 from diffrep.shapes import CodeVector, Data, FeatureMap, Shape, Time
 
@@ -31,33 +32,24 @@ from diffrep.shapes import CodeVector, Data, FeatureMap, Shape, Time
 class Decoder(nn.Module, ABC):
     """A network that denoises: x_t (B, *shape), its log-SNR (B,) and a code z (B, code_dim) -> like x_t.
 
-    A decoder states `body`; this class turns noise level and code into two vectors of `condition_width` that modulate
-    every block of the body, and owns the learned null code that stands in for a code that is missing.
-
-    code_dim: 0 for a decoder without a code. fourier: exponents n of the sines and cosines of 2^n pi x_t that the
-    network sees beside x_t. extra_channels: of an additional input that is concatenated to x_t. code_until: the log-SNR
-    from which on, towards the data, the null code stands in for every code; over the unit of log-SNR below it the code
-    fades. None: the code is seen everywhere.
+    A decoder states `body`; this class turns noise level and code into two vectors of `width` that modulate every block
+    of the body, and owns the learned null code that stands in for a code that is missing. width: None in
+    `conditioning` stands for this one.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        condition_width: int,
-        code_dim: int,
-        fourier: tuple[int, ...],
-        extra_channels: int,
-        code_until: float | None = None,
-    ):
+    def __init__(self, shape: Shape, width: int, conditioning: Conditioning):
         super().__init__()
-        self.shape, self.code_dim, self.extra_channels = tuple(shape), code_dim, extra_channels
-        self.code_until = code_until
-        self.fourier = Fourier(fourier)
-        self.inputs = self.fourier.channels(shape[0]) + extra_channels
-        self.level = NoiseLevel(condition_width)
-        if code_dim:
-            self.null = nn.Parameter(torch.zeros(code_dim))
-            self.code = nn.Sequential(nn.Linear(code_dim, condition_width), nn.SiLU())
+        c = conditioning
+        self.shape, self.code_dim, self.extra_channels = tuple(shape), c.code_dim, c.extra_channels
+        self.code_until = c.code_until if c.code_dim else None
+        self.fourier = Fourier(c.fourier)
+        self.inputs = self.fourier.channels(shape[0]) + c.extra_channels
+        self.condition_width = c.width or width
+        self.sources = 2 if c.code_dim else 1
+        self.level = NoiseLevel(self.condition_width)
+        if c.code_dim:
+            self.null = nn.Parameter(torch.zeros(c.code_dim))
+            self.code = nn.Sequential(nn.Linear(c.code_dim, self.condition_width), nn.SiLU())
 
     @abstractmethod
     def body(self, h: FeatureMap, conditions: Conditions, z: CodeVector | None) -> Data:
@@ -113,8 +105,8 @@ class UNet(Decoder):
     attention: levels (0 is the finest) with one self-attention after their blocks on the way down; sliced score
     matching differentiates twice, which fused attention cannot. draw_code: the code is also drawn as a picture of
     features (a `Generator` of half the width) and added to what the blocks see first: where in the picture a code
-    means something is then said, and need not be worked out from modulations. dropout: in each block. condition_width:
-    None for 4 width. Other arguments: see `Decoder`.
+    means something is then said, and need not be worked out from modulations. dropout: in each block. conditioning:
+    its width is 4 width where it leaves that open.
     """
 
     def __init__(
@@ -123,21 +115,16 @@ class UNet(Decoder):
         width: int = 32,
         multipliers: tuple[int, ...] = (1, 2, 2),
         blocks: int = 1,
-        code_dim: int = 0,
-        fourier: tuple[int, ...] = (),
         attention: tuple[int, ...] = (),
         draw_code: bool = False,
         dropout: float = 0.0,
-        extra_channels: int = 0,
-        code_until: float | None = None,
-        condition_width: int | None = None,
+        conditioning: Conditioning = NOISE_LEVEL,
     ):
-        condition = condition_width or 4 * width
-        super().__init__(shape, condition, code_dim, fourier, extra_channels, code_until)
-        dims, sources, levels = dimensions(shape), 2 if code_dim else 1, len(multipliers)
+        super().__init__(shape, 4 * width, conditioning)
+        dims, levels = dimensions(shape), len(multipliers)
         if blocks < 1:
             raise UserError(f"expected at least one block a level, got {blocks}")
-        if draw_code and not code_dim:
+        if draw_code and not self.code_dim:
             raise UserError("expected a code for draw_code = True, got code_dim = 0; set code_dim")
         if not set(attention) <= set(range(levels)):
             raise UserError(f"expected attention at levels among 0 to {levels - 1}, got {attention}")
@@ -145,7 +132,9 @@ class UNet(Decoder):
         self.padding = Padding(shape[1:], 2 ** (levels - 1))
 
         def block(inputs: int, outputs: int, stride: int = 1) -> ResidualBlock:
-            return ResidualBlock(dims, inputs, outputs, sources, condition, stride=stride, dropout=dropout)
+            return ResidualBlock(
+                dims, inputs, outputs, self.sources, self.condition_width, stride=stride, dropout=dropout
+            )
 
         def attend(level: int) -> nn.Module:
             return SpatialAttention(channels[level]) if level in attention else nn.Identity()
@@ -166,7 +155,7 @@ class UNet(Decoder):
         self.norm = group_norm(channels[0])
         self.out = damped(convolution(dims, channels[0], shape[0]))
         drawn = (channels[0], *self.padding.padded)
-        self.drawn = Generator(drawn, code_dim, max(1, width // 2)) if draw_code else None
+        self.drawn = Generator(drawn, self.code_dim, max(1, width // 2)) if draw_code else None
 
     def body(self, h: FeatureMap, conditions: Conditions, z: CodeVector | None) -> Data:
         h = self.stem(self.padding.pad(h))
@@ -189,7 +178,7 @@ class UNet(Decoder):
 class MLPDecoder(Decoder):
     """A perceptron with `blocks` residual blocks of `width` units, for vectors (F,); other shapes are flattened.
 
-    condition_width: None for `width`. Arguments: see `Decoder`; the channels of a vector are its F numbers.
+    conditioning: its width is `width` where it leaves that open; the channels of a vector are its F numbers.
     """
 
     def __init__(
@@ -197,17 +186,14 @@ class MLPDecoder(Decoder):
         shape: Shape,
         width: int = 256,
         blocks: int = 3,
-        code_dim: int = 0,
-        fourier: tuple[int, ...] = (),
         dropout: float = 0.0,
-        extra_channels: int = 0,
-        code_until: float | None = None,
-        condition_width: int | None = None,
+        conditioning: Conditioning = NOISE_LEVEL,
     ):
-        condition = condition_width or width
-        super().__init__(shape, condition, code_dim, fourier, extra_channels, code_until)
+        super().__init__(shape, width, conditioning)
         self.stem = nn.Linear(self.inputs * math.prod(shape[1:]), width)
-        self.blocks = nn.ModuleList(DenseBlock(width, 2 if code_dim else 1, condition, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            DenseBlock(width, self.sources, self.condition_width, dropout) for _ in range(blocks)
+        )
         self.norm = nn.LayerNorm(width)
         self.out = damped(nn.Linear(width, math.prod(shape)))
 

@@ -17,7 +17,7 @@ from diffrep import runs
 from diffrep.data import Examples, Splits
 from diffrep.data.pictures import decode, header
 from diffrep.data.stores import Grid
-from diffrep.denoising.samplers import WALK
+from diffrep.denoising.samplers import Sampling
 from diffrep.errors import UserError
 from diffrep.evaluation.information import profiled
 from diffrep.measures.evaluate import codes
@@ -157,7 +157,8 @@ class Explorer:
         code = self.model.encode(x[None]).mean[0].cpu().numpy()
         again = None
         if self.decodes:
-            again = self.model.reconstruct(x[None], self._draws(seed), WALK[0], STEPS, count if self.denoises else 1)
+            times = count if self.denoises else 1
+            again = self.model.reconstruct(x[None], self._draws(seed), steps=STEPS, per_code=times)
         near = nearest(code[None], self.known, 6)[0]
         index = self.searched[torch.from_numpy(near)]
         train = self.splits.train
@@ -190,7 +191,7 @@ class Explorer:
     @torch.no_grad()
     def between(self, a: Tensor, b: Tensor, points: int = 8, seed: int = 0) -> Tensor:
         """a, decoded points on the line between the codes, and b: (points + 2, *shape)."""
-        made = self.model.interpolate(a, b, points, self._draws(seed), WALK[0], STEPS)
+        made = self.model.interpolate(a, b, points, self._draws(seed), steps=STEPS)
         return torch.cat([a[None], made, b[None]])
 
     @torch.no_grad()
@@ -200,7 +201,7 @@ class Explorer:
         z = self.model.encode(x[None]).mean + shares * torch.from_numpy(direction).to(x)
         x_1 = self._draws(seed).normal(1, *x.shape).expand(points, *x.shape)
         path = (lambda t: z) if self.model.timed else z
-        return self.model.decode(path, points, self._draws(seed), WALK[0], STEPS, x_1=x_1)
+        return self.model.decode(path, points, self._draws(seed), Sampling(steps=STEPS), x_1)
 
     def direction(self, kind: str, which: str) -> np.ndarray:
         """(d,) one standard deviation of the codes along an axis of the code, a principal direction, or a class."""
@@ -225,7 +226,7 @@ class Explorer:
     @torch.no_grad()
     def samples(self, seed: float, count: int = 16) -> Tensor:
         """New examples; the same for the same seed."""
-        return self.model.sample(count, self._draws(int(seed)), WALK[0], STEPS)
+        return self.model.sample(count, self._draws(int(seed)), steps=STEPS)
 
     @cached_property
     def searched(self) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from diffrep.data import Examples, Splits
-from diffrep.denoising.samplers import WALK
 from diffrep.errors import UserError
 from diffrep.evaluation.information import denoisings
 from diffrep.measures.evaluate import codes
@@ -133,13 +132,13 @@ def class_name(examples: Examples, label: int) -> str:
 def _reconstruct(found: Shown, model: Model, splits: Splits) -> None:
     times = 2 if model.by_steps else 1
     with _reason(found, "reconstructions"):
-        again = model.reconstruct(found.x, draws(model), WALK[0], STEPS, times)
+        again = model.reconstruct(found.x, draws(model), steps=STEPS, per_code=times)
         found.reconstructions = again.unflatten(0, (len(found.x), times)).transpose(0, 1)
 
 
 def _sample(found: Shown, model: Model, splits: Splits) -> None:
     with _reason(found, "samples"):
-        found.samples = model.sample(SAMPLES, draws(model), WALK[0], STEPS)
+        found.samples = model.sample(SAMPLES, draws(model), steps=STEPS)
 
 
 def _interpolate(found: Shown, model: Model, splits: Splits) -> None:
@@ -147,7 +146,7 @@ def _interpolate(found: Shown, model: Model, splits: Splits) -> None:
         rows = []
         for i in range(0, min(6, len(found.x) - 1), 2):
             a, b = found.x[i], found.x[i + 1]
-            made = model.interpolate(a, b, POINTS, draws(model), WALK[0], STEPS)
+            made = model.interpolate(a, b, POINTS, draws(model), steps=STEPS)
             rows.append(torch.cat([a[None], made, b[None]]))
         found.between = rows
 
