@@ -11,7 +11,7 @@ import pytest
 from diffrep import data
 from diffrep.data import feature_files
 from diffrep.measures import probe
-from diffrep.measures.probe import probe_file
+from diffrep.measures.probe import Probing, probe_file
 from diffrep.probes.linear import linear, regression
 from diffrep.probes.protocols import Protocol
 from runs_at_hand import diffrep, one_sentence, run_of
@@ -56,7 +56,7 @@ LAYOUTS = {
 def test_every_layout_is_probed_on_its_own_splits(layout):
     """However it is written down, it is the protocol on the three splits that the file gives."""
     LAYOUTS[layout]()
-    found = probe_file(next(Path().glob("f.*")), names=["linear"])
+    found = probe_file(next(Path().glob("f.*")), Probing(names=["linear"]))
     assert found["scores"]["f"]["linear"] == {**linear(*GIVEN), "overlap": 0}
     assert found["most_frequent"] == (Y[150:] == np.bincount(Y[:120]).argmax()).mean()
 
@@ -69,7 +69,7 @@ def test_a_file_without_splits_is_cut_as_data_is(monkeypatch):
     spy = Protocol(lambda *parts: met.append(parts) or {"accuracy": 1.0, "se": 0.0}, {"protocol": "spy-1"})
     monkeypatch.setattr(probe, "protocols", lambda *_: {"spy": spy})
     for seed in (0, 3):
-        probe_file("f.npz", seed=seed)
+        probe_file("f.npz", Probing(seed=seed))
         for (x, y), part in zip(met.pop(), parts_of(data.load("d.npz", seed=seed)), strict=True):
             rows = [int(row) for row in part.ids]
             assert np.array_equal(x, X[rows]) and np.array_equal(y, Y[rows])
@@ -87,7 +87,7 @@ def test_most_training_examples_are_spread():
     np.savez(
         "f.npz", features=np.append(X[:120][order], X[120:], 0), labels=np.append(Y[:120][order], Y[120:]), split=SPLIT
     )
-    found = probe_file("f.npz", most=12)
+    found = probe_file("f.npz", Probing(most=12))
     assert found["examples"] == {"train": 12, "valid": 30, "test": 50} and found["classes"] == 3
     assert found["scores"]["f"]["linear"]["train_examples"] == 12
 
@@ -96,10 +96,10 @@ def test_labels_beside_the_file():
     """A .npy of labels, a column of another name; numbers that are not whole are regressed on."""
     np.save("x.npy", X)
     np.save("labels.npy", Y)
-    assert probe_file("x.npy", labels="labels.npy", names=["knn"])["labels"] == "labels.npy"
+    assert probe_file("x.npy", Probing(labels="labels.npy", names=["knn"]))["labels"] == "labels.npy"
     size = X @ np.array([1, 2, 3.0])
     np.savez("f.npz", features=X, labels=Y, size=size, split=SPLIT)
-    found = probe_file("f.npz", labels="size")
+    found = probe_file("f.npz", Probing(labels="size"))
     parts = [(X[rows], size[rows]) for rows in (slice(120), slice(120, 150), slice(150, 200))]
     assert found["classes"] is None and found["scores"]["f"]["regression"] == {**regression(*parts), "overlap": 0}
 
@@ -109,7 +109,7 @@ def test_codes_that_encode_wrote_are_read(tmp_path):
     assert diffrep("encode", run_of("tdrl"), "digits", "-o", "c.parquet", "--t-grid", 2) == 0
     read = [feature_files.read(Path("c.parquet"), t=t).x for t in (0.25, 0.75)]
     assert read[0].shape == (1797, 32) and not np.allclose(read[0], read[1])
-    assert probe_file("c.parquet", names=["linear"], t=0.25)["classes"] == 10
+    assert probe_file("c.parquet", Probing(names=["linear"], t=0.25))["classes"] == 10
 
 
 def test_copies_in_the_test_split_are_counted():
@@ -117,7 +117,7 @@ def test_copies_in_the_test_split_are_counted():
     np.savez(
         "f.npz", features=np.concatenate([X, X[:4]]), labels=np.append(Y, Y[:4]), split=np.append(SPLIT, ["test"] * 4)
     )
-    found = probe_file("f.npz", names=["knn"])
+    found = probe_file("f.npz", Probing(names=["knn"]))
     assert found["overlap"] == 4 and found["scores"]["f"]["knn"]["overlap"] == 4 and "4 of the 54" in found["warning"]
 
 

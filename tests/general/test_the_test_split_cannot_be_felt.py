@@ -96,7 +96,7 @@ def measured(run: runs.Run, splits) -> dict[str, dict]:
         return {"readout": readout.read_layers(run, splits, levels=2)}
     return {
         "evaluate": evaluate.evaluate(run, splits, levels=1),
-        "probe": probe.probe(run, splits, names=["linear", "knn"]),
+        "probe": probe.probe(run, splits, probe.Probing(names=["linear", "knn"])),
         "semi": semi.semi(run, splits, labels_per_class=2, seeds=2, steps=4),
     }
 

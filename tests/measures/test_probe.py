@@ -73,7 +73,7 @@ def test_references_stand_beside(run, met):
 
 def test_scores_are_scikit_learns_on_the_saved_codes(run):
     """From the files in RUN/features alone, by hand, to the last digit."""
-    found = probe.probe(run, names=["linear"])
+    found = probe.probe(run, asked=probe.Probing(names=["linear"]))
     parts = []
     for part in parts_of(run.splits()):
         key = digest("codes-1", weights_digest(run.model.state_dict()), part.fingerprint, None)
@@ -116,15 +116,15 @@ def test_what_was_stopped_goes_on(run, monkeypatch):
 
 def test_other_weights_labels_or_protocols_are_measured_anew(run):
     """A result stays with what it was measured on; old codes make room for those of new weights."""
-    first = probe.probe(run, names=["knn"])
-    more = probe.probe(run, few=[2], draws=2, names=["few"])
+    first = probe.probe(run, asked=probe.Probing(names=["knn"]))
+    more = probe.probe(run, asked=probe.Probing(few=[2], draws=2, names=["few"]))
     assert more["scores"]["code"]["knn"] == first["scores"]["code"]["knn"] and "few-2" in more["scores"]["code"]
-    other = probe.probe(run, few=[2], draws=3, names=["few"])["scores"]["code"]
+    other = probe.probe(run, asked=probe.Probing(few=[2], draws=3, names=["few"]))["scores"]["code"]
     assert other["few-2"]["draws"] == 3 and "knn" in other
     files = {path.name for path in (run.directory / "features").iterdir()}
     with torch.no_grad():
         next(run.model.parameters()).add_(0.1)
-    changed = probe.probe(run, names=["linear"])
+    changed = probe.probe(run, asked=probe.Probing(names=["linear"]))
     assert "knn" not in changed["scores"]["code"] and changed["key"] != first["key"]
     now = {path.name for path in (run.directory / "features").iterdir()}
     assert len(now) == 6 and now & files == {name for name in files if name.startswith("random")}
@@ -133,19 +133,19 @@ def test_other_weights_labels_or_protocols_are_measured_anew(run):
 def test_other_labels_are_measured_anew(run):
     """Labels are no part of a fingerprint of the data, yet of what a probe says."""
     splits = twins(0)
-    first = probe.probe(run, splits, names=["knn"])
+    first = probe.probe(run, splits, probe.Probing(names=["knn"]))
     object.__setattr__(splits.test, "labels", (splits.test.labels + 1) % 10)
-    again = probe.probe(run, splits, names=["knn"])
+    again = probe.probe(run, splits, probe.Probing(names=["knn"]))
     assert again["scores"]["pixels"]["knn"]["accuracy"] < 0.2 < first["scores"]["pixels"]["knn"]["accuracy"]
 
 
 def test_a_broken_file_of_codes_is_made_anew(run):
     """Cut short by a full disk, say: the numbers come out the same."""
-    first = probe.probe(run, names=["knn"])
+    first = probe.probe(run, asked=probe.Probing(names=["knn"]))
     for path in (run.directory / "features").iterdir():
         path.write_bytes(path.read_bytes()[:500])
     (run.directory / "probes.json").unlink()
-    assert probe.probe(run, names=["knn"]) == first
+    assert probe.probe(run, asked=probe.Probing(names=["knn"])) == first
 
 
 def test_time_conditioned_codes_are_kept_apart(tmp_path, met):
@@ -153,7 +153,7 @@ def test_time_conditioned_codes_are_kept_apart(tmp_path, met):
     shutil.copytree(run_of("tdrl"), tmp_path / "run")
     run = runs.load(tmp_path / "run")
     for t in (0.2, 0.8):
-        probe.probe(run, t=t)
+        probe.probe(run, asked=probe.Probing(t=t))
     test = run.splits().test
     for at, t in ((0, 0.2), (4, 0.8)):
         np.testing.assert_allclose(met[at][2][0], evaluate.codes(run.model, test, t), atol=1e-6)
@@ -171,7 +171,7 @@ def twins(train_copies: int) -> Splits:
 @pytest.mark.parametrize("copies", [0, 7])
 def test_copies_of_train_in_test_are_said_with_every_result(copies, run, met):
     """The number stands in each result, and a warning where there are any; of all of train, not of what is fitted."""
-    found = probe.probe(run, twins(copies), most=100)
+    found = probe.probe(run, twins(copies), probe.Probing(most=100))
     assert {result["spy"]["overlap"] for result in found["scores"].values()} == {copies} == {found["overlap"]}
     assert (found["warning"] is not None) == (copies > 0)
     assert found["examples"] == {"train": 100, "valid": 200, "test": 200 + copies}
@@ -180,10 +180,10 @@ def test_copies_of_train_in_test_are_said_with_every_result(copies, run, met):
 def test_labelled_examples_come_first(run, met):
     """Of a set of which few have labels, the cap takes those; they are spread over the split."""
     splits, labels = few_of_many()
-    probe.probe(run, splits, most=80)
+    probe.probe(run, splits, probe.Probing(most=80))
     y = met[0][0][1]
     assert len(y) == 80 and (y >= 0).sum() == 50
-    probe.probe(run, splits, most=10)
+    probe.probe(run, splits, probe.Probing(most=10))
     few = labels[::20][[0, 5, 10, 16, 21, 27, 32, 38, 43, 49]]  # ten of fifty, from the first to the last
     assert np.array_equal(met[4][0][1], few.numpy())
 

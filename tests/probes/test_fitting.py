@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from diffrep.errors import UserError
-from diffrep.probes.fitting import accuracy, cross_entropy, fit, predicted, shuffled
+from diffrep.probes.fitting import Stopping, accuracy, cross_entropy, fit, predicted, shuffled
 
 
 class Cycling(nn.Module):
@@ -24,7 +24,7 @@ def run(steps: int = 6, checks: int = 6, patience: int | None = None):
     model, told = Cycling(), []
     valid = (torch.zeros(4, 1), torch.ones(4, dtype=torch.int64))
     groups = [{"params": [model.at], "lr": 1.0}]
-    return model, fit(model, lambda: -model.at, valid, groups, steps, checks, 0, told.append, patience), told
+    return model, fit(model, lambda: -model.at, valid, groups, Stopping(steps, checks, patience), 0, told.append), told
 
 
 def test_the_weights_of_the_best_look_are_kept():
@@ -56,7 +56,7 @@ def test_a_fit_depends_on_its_seed_alone():
         model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 2))
         torch.manual_seed(before)
         groups = [{"params": list(model.parameters()), "lr": 0.01}]
-        fit(model, cross_entropy(model, (x, y), 16, seed), (x, y), groups, 20, 20, seed)
+        fit(model, cross_entropy(model, (x, y), 16, seed), (x, y), groups, Stopping(20, 20), seed)
         assert torch.initial_seed() == before and torch.equal(torch.rand(3), rand(before))
         return model[0].weight.detach()
 
@@ -96,4 +96,11 @@ def test_accuracy_counts_and_the_mode_comes_back():
 def test_nothing_to_choose_by_is_said():
     """An empty validation split would make every step the best."""
     with pytest.raises(UserError, match="larger share"):
-        fit(Cycling(), lambda: torch.zeros(()), (torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64)), [], 1, 1, 0)
+        fit(
+            Cycling(),
+            lambda: torch.zeros(()),
+            (torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64)),
+            [],
+            Stopping(1, 1),
+            0,
+        )

@@ -1,6 +1,7 @@
 """Benchmarks: equal budgets, references beside, failures as rows, best first, and nothing made twice."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from diffrep import data as sources
 from diffrep.errors import UserError
 from diffrep.probes.linear import STRENGTHS
 from diffrep.studies import benchmark as judge
-from diffrep.studies.benchmark import RESERVE, benchmark
+from diffrep.studies.benchmark import RESERVE, Design, benchmark
 from runs_at_hand import diffrep, one_sentence
 
 pytestmark = pytest.mark.slow
@@ -36,8 +37,8 @@ def source(tmp_path_factory) -> str:
 def done(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark")
     methods = ("ae", "ddpm", "pixels", "pca", "random-encoder")
-    words = {"budget": "64ex", "methods": methods, "seeds": 2, "changes": SMALL, "levels": 1}
-    return out, words, benchmark(source, out, **words)
+    design = Design(methods, seeds=2, changes=SMALL, levels=1)
+    return out, design, benchmark(source, out, design, budget="64ex")
 
 
 def test_every_method_has_a_row_for_each_seed_best_first(done):
@@ -71,22 +72,22 @@ def test_pixels_are_judged_as_by_hand(done, source):
 def test_nothing_that_can_be_judged_is_a_mistake(source, tmp_path):
     """A method without a code alone: no table of nothing, but the reason."""
     with pytest.raises(UserError, match="ddpm has no code to judge"):
-        benchmark(source, tmp_path, budget="64ex", methods=["ddpm"])
+        benchmark(source, tmp_path, Design(["ddpm"]), budget="64ex")
     assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_made_twice(done, source, monkeypatch):
     """Neither runs nor references."""
-    out, words, found = done
+    out, design, found = done
     monkeypatch.setattr(judge, "references", lambda *_: pytest.fail("made again"))
-    assert benchmark(source, out, **words)["runs"] == found["runs"]
+    assert benchmark(source, out, design, budget="64ex")["runs"] == found["runs"]
 
 
 def test_references_of_other_settings_are_made_again(done, source):
     """A code of another size stands beside a PCA of that size, whatever was kept."""
-    out, words, found = done
-    wider = words | {"changes": (*SMALL[:-1], "code.dim=6"), "methods": ("pca",), "seeds": 1}
-    (row,) = benchmark(source, out, **wider)["runs"]
+    out, design, found = done
+    wider = replace(design, changes=(*SMALL[:-1], "code.dim=6"), methods=("pca",), seeds=1)
+    (row,) = benchmark(source, out, wider, budget="64ex")["runs"]
     assert row["dim"] == 6 and {r["dim"] for r in found["runs"] if r["method"] == "pca"} == {4}
 
 

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from diffrep import runs
 from diffrep.data import Splits
 from diffrep.errors import UserError
-from diffrep.measures.probe import probe
+from diffrep.measures.probe import Probing, probe
 from diffrep.methods.parts import Facts
 from diffrep.runs.records import PROBES, read
 from diffrep.studies import study as engine
@@ -76,7 +76,7 @@ def test_the_probes_of_a_study_are_those_of_the_command(done, tmp_path):
     before = read(tmp_path / "run" / PROBES)["scores"]
     assert list(before) == ["code"] and list(before["code"]) == ["few-1"]
     assert "10 for each" in {row["run"]: row for row in done[1]["runs"]}["a-code-seed0"]["missing"]["probes"]
-    found = probe(runs.load(tmp_path / "run"), names=["knn"])["scores"]
+    found = probe(runs.load(tmp_path / "run"), asked=Probing(names=["knn"]))["scores"]
     assert found["code"]["few-1"] == before["code"]["few-1"] and "knn" in found["code"]
     assert found["pixels"].keys() == {"knn"}
 

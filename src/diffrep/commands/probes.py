@@ -35,13 +35,13 @@ def probe(
     from diffrep.measures import probe as probing
     from diffrep.probes.protocols import counts_of, names_of
 
-    asked = (labels, names_of(protocols), counts_of(few), t, draws, most, seed)
+    asked = probing.Probing(labels, names_of(protocols), counts_of(few), t, draws, most, seed)
     loaded = runs.load(what, device) if what.is_dir() else None
     with progress() as update:
         if loaded is None:
-            facts = probing.probe_file(what, *asked, progress=update)
+            facts = probing.probe_file(what, asked, progress=update)
         else:
-            facts = probing.probe(loaded, None, *asked, progress=update)
+            facts = probing.probe(loaded, None, asked, progress=update)
     if as_json:
         print(json.dumps(facts))
         return

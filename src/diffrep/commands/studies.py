@@ -60,42 +60,23 @@ def benchmark(
     """Train and judge methods under one budget, with pixels, PCA and an untrained encoder beside -> benchmark.json."""
     from diffrep.probes.protocols import names_of
     from diffrep.studies.aggregate import table
+    from diffrep.studies.benchmark import Design
     from diffrep.studies.benchmark import benchmark as judge
     from diffrep.studies.curves import CURVES
     from diffrep.studies.curves import curves as draw
     from diffrep.studies.row import rows_of
     from diffrep.studies.table import markdown
 
-    names, changes = names_of(methods), tuple(set_ or ())
+    changes = tuple(set_ or ())
+    design = Design(names_of(methods), seeds, changes, levels)
     if budget is not None and "," in budget:
         if total is not None:
             raise UserError("expected --budget or --total, got both; leave one out.")
-        several = draw(
-            data,
-            output,
-            budget.split(","),
-            methods=names,
-            seeds=seeds,
-            changes=changes,
-            levels=levels,
-            say=say_aside,
-            watch=progress,
-        )
+        several = draw(data, output, budget.split(","), design, say=say_aside, watch=progress)
         tables = [f"{content['budget']}\n\n{markdown(table(rows_of(content)))}" for content in several]
         print(json.dumps(several)) if as_json else say("\n".join([*tables, f"{output / CURVES} shows them."]))
         return
-    content = judge(
-        data,
-        output,
-        budget=budget,
-        total=total,
-        methods=names,
-        seeds=seeds,
-        changes=changes,
-        levels=levels,
-        say=say_aside,
-        watch=progress,
-    )
+    content = judge(data, output, design, budget=budget, total=total, say=say_aside, watch=progress)
     words = ["diffrep", "benchmark", "--data", data, "-o", str(output), "--seeds", str(seeds), "--levels", str(levels)]
     words += ["--budget", str(content["budget"]), *(["--methods", methods] if methods else [])]
     words += [word for change in changes for word in ("--set", change)]

@@ -14,7 +14,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation.encoding import encode_batches
 from diffrep.models.base import Model
 from diffrep.probes import linear
-from diffrep.probes.fitting import Labelled, cross_entropy, fit, predicted
+from diffrep.probes.fitting import Labelled, Stopping, cross_entropy, fit, predicted
 from diffrep.probes.mlp import BATCH, RATE, perceptron
 from diffrep.progress import Progress, counting, silent
 
@@ -124,7 +124,7 @@ def combined(way: str, parts: Parts, epochs: int = 100, seeds: int = 1, progress
         groups = [{"params": list(network.parameters()), "lr": RATE}]
         count = counting(f"{way} of {k}, {seed + 1} of {seeds}", steps, progress)
         loss = cross_entropy(network, train, BATCH, seed)
-        chosen.append(fit(network, loss, valid, groups, steps, epochs, seed, count, PATIENCE).valid_accuracy)
+        chosen.append(fit(network, loss, valid, groups, Stopping(steps, epochs, PATIENCE), seed, count).valid_accuracy)
         right.append((predicted(network, test[0]) == test[1]).double())
     scores = torch.stack(right)
     share = scores.mean(0)

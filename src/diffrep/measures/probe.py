@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -32,41 +33,54 @@ CODE = "code"
 PARTS = ("train", "valid", "test")
 
 
+@dataclass(frozen=True)
+class Probing:
+    """What is asked of features.
+
+    labels: a factor of the data in place of its labels; numbers that are not whole are regressed on. names, few, draws,
+    seed: see `protocols`. t: noise level of a time-conditioned code. most: training examples, labelled ones first.
+    """
+
+    labels: str | None = None
+    names: Sequence[str] | None = None
+    few: Sequence[int] = ()
+    t: float | None = None
+    draws: int = 20
+    most: int = PROBED
+    seed: int = 0
+
+    def protocols(self, numbers: bool) -> dict[str, Protocol]:
+        """The protocols of these names; numbers: the targets are quantities, not classes."""
+        return protocols(self.names, self.few, self.draws, self.seed, numbers)
+
+
+USUAL = Probing()  # what each run is asked
+
+
 def probe(
-    run: Run,
-    splits: Splits | None = None,
-    labels: str | None = None,
-    names: Sequence[str] | None = None,
-    few: Sequence[int] = (),
-    t: float | None = None,
-    draws: int = 20,
-    most: int = PROBED,
-    seed: int = 0,
-    beside: bool = True,
-    progress: Progress = silent,
+    run: Run, splits: Splits | None = None, asked: Probing = USUAL, beside: bool = True, progress: Progress = silent
 ) -> Probes:
     """The codes of a run, and pixels, PCA and its untrained encoder, judged on its splits -> RUN/probes.json, returned.
 
-    labels: a factor of the data in place of its labels; numbers that are not whole are regressed on. names, few, draws,
-    seed: see `protocols`. t: for a time-conditioned code. most: training examples, labelled ones first. beside: with
-    the references. What was measured before with the same weights, data, labels and t is kept, and codes in
-    RUN/features are not made again.
+    beside: with the references. What was measured before with the same weights, data, labels and t is kept, and codes
+    in RUN/features are not made again.
     """
-    model = run.model
+    model, t = run.model, asked.t
     if not model.has_code:
         raise UserError(f"{run.settings.method} has no code to probe; `diffrep methods` lists methods that have one.")
     splits = splits or run.splits()
     parts = [splits.train, splits.valid, splits.test]
-    targets, numbers = _targets([_column(part, labels) for part in parts], labels or "label", names)
-    chosen = protocols(names, few, draws, seed, numbers)
+    called = asked.labels or "label"
+    targets, numbers = _targets([_column(part, asked.labels) for part in parts], called, asked.names)
+    chosen = asked.protocols(numbers)
     model.need_code(t)
-    rows = labelled_first(_known(targets[0]), most)
+    rows = labelled_first(_known(targets[0]), asked.most)
     parts[0], targets[0] = splits.train.subset(torch.from_numpy(rows)), targets[0][rows]
     weights = weights_digest(model.state_dict())
     facts: Probes = {
         "method": run.settings.method,
         "data": run.card.source,
-        **_facts(labels or "label", numbers, targets, overlap(splits.train.digests, splits.test.digests)),
+        **_facts(called, numbers, targets, overlap(splits.train.digests, splits.test.digests)),
         "t": t,
         "weights": weights,
         "key": digest(weights, *(part.fingerprint for part in parts), t, *(y.tobytes() for y in targets)),
@@ -80,32 +94,23 @@ def probe(
 
 
 def probe_file(
-    path: str | Path,
-    labels: str | None = None,
-    names: Sequence[str] | None = None,
-    few: Sequence[int] = (),
-    t: float | None = None,
-    draws: int = 20,
-    most: int = PROBED,
-    seed: int = 0,
-    valid: float = 0.1,
-    test: float = 0.2,
-    progress: Progress = silent,
+    path: str | Path, asked: Probing = USUAL, valid: float = 0.1, test: float = 0.2, progress: Progress = silent
 ) -> Probes:
-    """The features of a file judged on its own splits, or on those that `seed` cuts; see `probe` and `feature_files`.
+    """The features of a file judged on its own splits, or on those that the seed cuts; see `probe`, `feature_files`.
 
     There is no data beside them, so there are no references.
     """
     path = Path(path)
-    file = feature_files.read(path, labels, t)
-    rows = {name: index.numpy() for name, index in cut(len(file.x), file.split, str(path), valid, test, seed).items()}
-    targets, numbers = _targets([file.labels[rows[part]] for part in PARTS], file.label_name, names)
-    chosen = protocols(names, few, draws, seed, numbers)
+    file = feature_files.read(path, asked.labels, asked.t)
+    split = cut(len(file.x), file.split, str(path), valid, test, asked.seed)
+    rows = {name: index.numpy() for name, index in split.items()}
+    targets, numbers = _targets([file.labels[rows[part]] for part in PARTS], file.label_name, asked.names)
+    chosen = asked.protocols(numbers)
     x = [np.ascontiguousarray(file.x[rows[part]]) for part in PARTS]
     shared = overlap(x[0], x[2])
-    kept = labelled_first(_known(targets[0]), most)
+    kept = labelled_first(_known(targets[0]), asked.most)
     x[0], targets[0] = x[0][kept], targets[0][kept]
-    facts: Probes = {"data": str(path), **_facts(file.label_name, numbers, targets, shared), "t": t}
+    facts: Probes = {"data": str(path), **_facts(file.label_name, numbers, targets, shared), "t": asked.t}
     return _judged({path.stem: x}, targets, chosen, facts, {}, lambda found: None, progress)
 
 

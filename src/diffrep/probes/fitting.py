@@ -23,38 +23,48 @@ class Fitted:
     valid_accuracy: float
 
 
+@dataclass(frozen=True)
+class Stopping:
+    """When a fit ends: after `steps`, or after `patience` checks of validation without a better one (None: never).
+
+    checks: how many there are, evenly over the steps.
+    """
+
+    steps: int
+    checks: int
+    patience: int | None = None
+
+
 def fit(
     classifier: nn.Module,
     loss: Callable[[], Tensor],
     valid: Labelled,
     groups: Sequence[dict],
-    steps: int,
-    checks: int,
+    stopping: Stopping,
     seed: int,
     progress: Callable[[int], None] = lambda steps: None,
-    patience: int | None = None,
 ) -> Fitted:
-    """Adam on `loss` in place; the classifier ends with the weights that were best at one of `checks` looks.
+    """Adam on `loss` in place; the classifier ends with the weights that were best at one of the checks.
 
-    A look measures the accuracy on `valid`; the first is before any step, and of equals the earliest stays. groups:
-    parameters and learning rates, as an optimiser takes them. seed: of what dropout draws. patience: ends after so many
-    looks without a better one. UserError: `valid` is empty.
+    A check measures the accuracy on `valid`; the first is before any step, and of equals the earliest stays. groups:
+    parameters and learning rates, as an optimiser takes them. seed: of what dropout draws. UserError: `valid` is empty.
     """
     if not len(valid[1]):
         raise UserError("no labelled validation example is left to choose by; give the validation split a larger share")
-    looks = {math.ceil(steps * (k + 1) / checks) for k in range(checks)}
+    steps, checks = stopping.steps, stopping.checks
+    checked = {math.ceil(steps * (k + 1) / checks) for k in range(checks)}
     best, kept, in_vain = Fitted(0, accuracy(classifier, valid)), _copied(classifier), 0
 
-    def look(step: int) -> bool:
+    def check(step: int) -> bool:
         nonlocal best, kept, in_vain
-        if step not in looks:
+        if step not in checked:
             return False
         right, in_vain = accuracy(classifier, valid), in_vain + 1
         if right > best.valid_accuracy:
             best, kept, in_vain = Fitted(step, right), _copied(classifier), 0
-        return in_vain == patience
+        return in_vain == stopping.patience
 
-    descend(classifier, loss, groups, steps, seed, progress, look)
+    descend(classifier, loss, groups, steps, seed, progress, check)
     classifier.load_state_dict(kept)
     return best
 

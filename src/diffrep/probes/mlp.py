@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from diffrep.probes.fitting import Labelled, cross_entropy, fit, predicted
+from diffrep.probes.fitting import Labelled, Stopping, cross_entropy, fit, predicted
 from diffrep.probes.linear import labelled, standardised
 from diffrep.probes.result import Part, Result, accuracy
 
@@ -39,7 +39,7 @@ def mlp(
     groups = [{"params": list(network.parameters()), "lr": RATE}]
     each = math.ceil(len(fitted[1]) / BATCH)  # steps of an epoch
     loss = cross_entropy(network, fitted, BATCH, seed)
-    chosen = fit(network, loss, judged, groups, each * epochs, epochs, seed, patience=patience)
+    chosen = fit(network, loss, judged, groups, Stopping(each * epochs, epochs, patience), seed)
     right = predicted(network, asked[0], 10_000) == asked[1]
     return accuracy(
         right.numpy(), np.ones(len(right), bool), len(fitted[1]), MLP, {"epoch": chosen.step // each, "seed": seed}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,40 +34,53 @@ ENCODER = "ae"  # the method whose encoder, before training, is the random one
 RESERVE = 0.4  # of a total time, for evaluation
 
 
+@dataclass(frozen=True)
+class Design:
+    """Which runs a benchmark makes.
+
+    methods: names of methods and of pixels, pca, random-encoder; None: all that have a code, and these three. seeds:
+    runs of each. changes: settings of all runs. levels: noise levels of each test example in the bound.
+    """
+
+    methods: Sequence[str] | None = None
+    seeds: int = 3
+    changes: Sequence[str] = ()
+    levels: int = 8
+
+
+USUAL = Design()
+
+
 def benchmark(
     data: str,
     directory: str | Path,
+    design: Design = USUAL,
     *,
     budget: str | None = None,
     total: str | None = None,
-    methods: Sequence[str] | None = None,
-    seeds: int = 3,
-    changes: Sequence[str] = (),
-    levels: int = 8,
     say: Callable[[str], None] = silence,
     watch: Watch = unwatched,
 ) -> StudyFile:
     """Train and judge methods on data -> DIR/benchmark.json, table.md, .csv and .tex; returns the first.
 
     budget: of each run, in seconds or examples; or total: seconds for all, shared equally after a reserve for the
-    evaluation. methods: names of methods and of pixels, pca, random-encoder; None: all that have a code, and these
-    three. Goes on where it was stopped. A method that fails is a row with its reason. UserError: a name or a budget
-    that cannot be, no labels, no method that can be judged.
+    evaluation. Goes on where it was stopped. A method that fails is a row with its reason. UserError: a name or a
+    budget that cannot be, no labels, no method that can be judged.
     """
     _budget(budget, total, 1)
     able = {**METHODS, **dict.fromkeys(UNTRAINED)}
-    for name in methods or ():
+    for name in design.methods or ():
         if name not in able:
             raise unknown("method", name, able)
     directory, cuts = Path(directory), Cuts()
-    first = config.override(Settings(), [*changes, f"data.source={data}"])
+    first = config.override(Settings(), [*design.changes, f"data.source={data}"])
     splits = cuts.of(first)
     splits.train.require_labels()
-    names, failed = _methods(methods, first, splits)
+    names, failed = _methods(design.methods, first, splits)
     if not names:
         raise UserError(next(iter(failed.values())))
     trained = [name for name in names if name not in UNTRAINED]
-    chosen = _budget(budget, total, len(trained) * seeds)
+    chosen = _budget(budget, total, len(trained) * design.seeds)
     content: StudyFile = {"settings": {}, "runs": []}
     if trained:
         written = plan(
@@ -76,10 +89,10 @@ def benchmark(
                 "about": f"{first.data.source if not Path(data).exists() else Path(data).name}, {chosen} for each run.",
                 "data": data,
                 "budget": chosen,
-                "seeds": list(range(seeds)),
-                "set": list(changes),
+                "seeds": list(range(design.seeds)),
+                "set": list(design.changes),
                 "measure": ["bound", "probes"],
-                "levels": levels,
+                "levels": design.levels,
                 "runs": [{"name": name, "method": name} for name in trained],
             },
             "the benchmark",
@@ -87,10 +100,10 @@ def benchmark(
         content = study(written, directory, say=say, watch=watch, tables=False)
     known = {row.run: row for row in rows_of(cast(StudyFile, records.read(directory / BENCHMARK)))}
     rows = rows_of(content)
-    for seed in range(seeds):
+    for seed in range(design.seeds):
         here = config.override(first, [f"seed={seed}"])
         rows += _references([n for n in names if n in UNTRAINED], here, cuts, known, watch)
-    rows += [_row(name, seed, error=reason) for name, reason in failed.items() for seed in range(seeds)]
+    rows += [_row(name, seed, error=reason) for name, reason in failed.items() for seed in range(design.seeds)]
     in_order = [row.written() for row in _sorted(rows)]
     whole: StudyFile = {**content, "study": "benchmark", "budget": chosen, "runs": in_order}
     write_files(directory, BENCHMARK, whole, "Benchmark")

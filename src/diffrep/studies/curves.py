@@ -9,7 +9,7 @@ from diffrep.budget import Budget
 from diffrep.errors import UserError
 from diffrep.files import write_bytes
 from diffrep.studies import figures
-from diffrep.studies.benchmark import benchmark
+from diffrep.studies.benchmark import USUAL, Design, benchmark
 from diffrep.studies.row import StudyFile, rows_of
 from diffrep.studies.study import Watch, silence, unwatched
 
@@ -20,18 +20,15 @@ def curves(
     data: str,
     directory: str | Path,
     budgets: Sequence[str],
+    design: Design = USUAL,
     *,
-    methods: Sequence[str] | None = None,
-    seeds: int = 3,
-    changes: Sequence[str] = (),
-    levels: int = 8,
     say: Callable[[str], None] = silence,
     watch: Watch = unwatched,
 ) -> list[StudyFile]:
     """`benchmark` under each budget -> DIR/BUDGET/benchmark.json, and DIR/curves.png over all; returns their contents.
 
-    Each budget is a training of its own, since the learning rate falls to zero within a budget. The other arguments are
-    those of `benchmark`. Goes on where it was stopped. UserError: as `benchmark`, or the same budget twice.
+    Each budget is a training of its own, since the learning rate falls to zero within a budget. Goes on where it was
+    stopped. UserError: as `benchmark`, or the same budget twice.
     """
     named = [str(Budget.parse(budget)) for budget in budgets]
     if len(set(named)) < len(named):
@@ -39,19 +36,7 @@ def curves(
     directory, contents = Path(directory), []
     for budget in named:
         say(f"budget {budget}")
-        contents.append(
-            benchmark(
-                data,
-                directory / budget,
-                budget=budget,
-                methods=methods,
-                seeds=seeds,
-                changes=changes,
-                levels=levels,
-                say=say,
-                watch=watch,
-            )
-        )
+        contents.append(benchmark(data, directory / budget, design, budget=budget, say=say, watch=watch))
         picture = figures.curves([rows_of(content) for content in contents])
         if picture is not None:
             write_bytes(directory / CURVES, picture)

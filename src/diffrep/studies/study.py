@@ -24,7 +24,7 @@ from diffrep.files import write_bytes
 from diffrep.measures import evaluate
 from diffrep.measures.distance import distance
 from diffrep.measures.factors import factors
-from diffrep.measures.probe import probe
+from diffrep.measures.probe import Probing, probe
 from diffrep.measures.profile import profile
 from diffrep.progress import Progress, silent
 from diffrep.runs import records, summary
@@ -189,7 +189,7 @@ def measure(
             profile(run, splits, most=PROFILED, progress=progress)
     with _noting(missing, "probes"):
         if "probes" in wanted:
-            probe(run, splits, names=("few",), few=FEW, beside=False, progress=progress)
+            probe(run, splits, Probing(names=("few",), few=FEW), beside=False, progress=progress)
     named = "factors" in wanted
     with _noting(missing, "appearance"):
         if "appearance" in wanted:

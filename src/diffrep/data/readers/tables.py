@@ -114,8 +114,7 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
         raise UserError(f"the files of {name} differ in their columns ({_first_line(error)}): give one.") from error
     if len(table) == 0:
         raise UserError(f"{name} holds no examples, expected at least 3: check how it was written.")
-    lengths = [len(piece.table) for piece in tables]
-    split = np.repeat([piece.split for piece in tables], lengths) if tables[0].split else None
+    split = np.repeat([piece.split for piece in tables], [len(piece.table) for piece in tables]) if tables[0].split else None
     picture, reading = _picture(table, name, reading)
     columns = [_column(table, c) for c in table.column_names if c != picture]
     if split is not None:
@@ -124,8 +123,7 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
         split, reading = with_split({c.name: c.values for c in columns if c.values is not None}, name, reading)
     hub = _hub_labels(tables[0].table.schema)
     if picture is not None:
-        origins = [piece.origin for piece in tables for _ in range(len(piece.table))]
-        return _of_pictures(table, picture, columns, origins, lengths, split, name, reading, skip_bad, hub)
+        return _of_pictures(table, picture, columns, tables, split, name, reading, skip_bad)
     reading = chosen(columns, name, reading, next((c for c in hub if c in table.column_names), None))
     by_name = {column.name: column for column in columns}
     labels = _labels(by_name, name, reading)
@@ -151,14 +149,13 @@ def _of_pictures(
     table: pa.Table,
     picture: str,
     columns: list[Column],
-    origins: list[str],
-    lengths: list[int],
+    tables: Sequence[Piece],
     split: np.ndarray | None,
     name: str,
     reading: Reading,
     skip_bad: bool,
-    hub: dict[str, list[str]],
 ) -> Raw:
+    hub = _hub_labels(tables[0].table.schema)
     columns = [c for c in columns if c.name not in reading.drop and f"column {c.name}" != reading.split]
     by_name = {c.name: c for c in columns}
     first = next((c for c in hub if c in by_name), None)
@@ -171,8 +168,9 @@ def _of_pictures(
     if pa.types.is_nested(table.schema.field(picture).type) and not _holds_pictures(table.schema.field(picture)):
         values, reading = of_array(_nested(table.column(picture), f"column {picture!r} of {name}"), name, reading)
         return Raw(values, reading, split, labels, hub.get(reading.label or ""), None, factors)
+    origins = [piece.origin for piece in tables for _ in range(len(piece.table))]
     encoded = _pictures(table.column(picture), origins)
-    rows = np.concatenate([np.arange(n) for n in lengths])
+    rows = np.concatenate([np.arange(len(piece.table)) for piece in tables])
     called = [f"{o}: {p or f'row {r}'}" for o, p, r in zip(origins, encoded.paths, rows, strict=True)]
     values, kept, reading = of_pictures(encoded, called, skip_bad, reading)
     ids = list(map(str, encoded.paths)) if all(encoded.paths) else None
