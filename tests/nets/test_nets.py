@@ -140,7 +140,7 @@ def test_a_code_is_seen_below_its_noise_level_alone(build, map_):
         level = torch.full((4,), log_snr)
         assert torch.equal(net(x_t, level, z), net(x_t, level))
         assert torch.equal(net(x_t, level, z), net(x_t, level, z, drop=torch.arange(4) < 2))
-    free = build(IMAGE, width=8, code_dim=CODE, **more)
+    free = build(IMAGE, width=8, conditioning=Conditioning(CODE), **more)
     free.load_state_dict(net.state_dict())
     for log_snr, seen in ((0.5, 1.0), (-9.0, 1.0), (1.25, 0.25)):
         level, part = torch.full((4,), log_snr), (1 - seen) * net.null + seen * z

@@ -32,7 +32,8 @@ def encoder(settings: EncoderSettings, shape: Shape, time: bool = False) -> Enco
 def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channels: int) -> Decoder:
     """The network that removes noise from an example of `shape`; code_dim: 0 for one without a code."""
     d = settings
-    conditioning = Conditioning(code_dim, d.code_until, d.fourier, extra_channels, d.condition_width)
+    until = d.code_until if code_dim else None
+    conditioning = Conditioning(code_dim, until, d.fourier, extra_channels, d.condition_width)
     if chosen(d.kind, "mlp" if len(shape) == 1 else "unet") == "mlp":
         return MLPDecoder(shape, UNITS * d.width, d.blocks + 1, d.dropout, conditioning)
     attention = tuple(level for level, attends in enumerate(d.attention) if attends)

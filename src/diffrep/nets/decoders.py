@@ -41,7 +41,7 @@ class Decoder(nn.Module, ABC):
         super().__init__()
         c = conditioning
         self.shape, self.code_dim, self.extra_channels = tuple(shape), c.code_dim, c.extra_channels
-        self.code_until = c.code_until if c.code_dim else None
+        self.code_until = c.code_until
         self.fourier = Fourier(c.fourier)
         self.inputs = self.fourier.channels(shape[0]) + c.extra_channels
         self.condition_width = c.width or width
