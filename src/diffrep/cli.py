@@ -290,13 +290,12 @@ def doctor(
     from diffrep.commands.doctor import examine
     from diffrep.runs.diagnosis import checkup
 
-    facts: dict = examine() if run is None else checkup(run)
-    if as_json:
-        print(json.dumps(facts))
-    elif run is None:
-        show_facts(facts)
-    else:
-        say(" ".join(facts["sentences"]))
+    if run is None:
+        facts = examine()
+        print(json.dumps(facts)) if as_json else show_facts(facts)
+        return
+    found = checkup(run)
+    print(json.dumps(found.written())) if as_json else say(" ".join(found.sentences))
 
 
 pictures.add_to(app)

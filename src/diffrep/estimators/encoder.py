@@ -160,7 +160,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self
 
     @property
-    def history_(self) -> list[dict]:
+    def history_(self) -> list[journal.Line]:
         """The lines of the run's journal: step, examples, terms (nats), gradient norms, health of the code."""
         check_is_fitted(self)
         return journal.read(self._place)
@@ -264,7 +264,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """Settings that were chosen, and what is known of the code."""
         if not self.__sklearn_is_fitted__():
             return f"<pre>{escape(repr(self))}</pre>"
-        last = (self.history_ or [{"watch": {}}])[-1]["watch"]
+        last = self.history_[-1]["watch"] if self.history_ else {}
         rows = {"method": self.settings_.method, "code": f"{self._n_features_out} numbers"}
         if self.bound_ is not None:
             rows["bits/dim, held-out rows"] = (

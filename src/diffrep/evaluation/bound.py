@@ -15,6 +15,7 @@ from diffrep.data.batches import batches
 from diffrep.denoising import terms
 from diffrep.evaluation.pilot import Plan, pilot
 from diffrep.models.base import Model, evaluating
+from diffrep.models.code_use import ACTIVE
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim, mean_and_error
 
@@ -191,6 +192,6 @@ def _diffusion_in_steps(decoder: DiffusionDecoder, batch: Batch, steps: int, lev
     return nats
 
 
-def active_units(means: Tensor, threshold: float = 0.01) -> int:
+def active_units(means: Tensor, threshold: float = ACTIVE) -> int:
     """How many of a code's numbers move: variance of their mean over examples above 0.01 (Burda et al. 2016)."""
     return int((means.var(0) > threshold).sum()) if len(means) > 1 else 0

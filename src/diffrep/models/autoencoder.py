@@ -14,7 +14,7 @@ from diffrep.data.views import Hide, View
 from diffrep.denoising.samplers import USUAL, Sampling
 from diffrep.errors import UserError
 from diffrep.models.base import Model
-from diffrep.models.code_use import LOOKED
+from diffrep.models.code_use import LOOKED, code_health
 from diffrep.models.generative import Generative, Given
 from diffrep.models.loss_weights import Weight, rate_target, weighted
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, sum_features
@@ -74,8 +74,7 @@ class Autoencoder(Model):
         values = {"reconstruction": self.surprise(x, self.generator(z), hidden)}
         if code.spread is not None:
             values["rate"] = self.prior.rate(code, z)
-        variance, self.seen = code.mean.detach().var(0), (x, z.detach())
-        self.health = {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
+        self.health, self.seen = code_health(code.mean), (x, z.detach())
         self.drawn = None if code.spread is None else (code.detached(), z.detach())
         if "rate" in values:
             self.health["rate_nats"] = values["rate"].detach().mean()

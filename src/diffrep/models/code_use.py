@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -14,8 +15,23 @@ from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.start import Start
 from diffrep.shapes import CodeVector, Data, Time
 
+ACTIVE = 0.01  # variance of a number's mean over examples above which it is active (Burda et al. 2016)
 BANDS = ("coarse", "middle", "fine")  # thirds of the noise axis in log-SNR, from noise to data
 LOOKED = 32  # examples at most, each seen twice
+
+
+class Health(TypedDict, total=False):
+    """What a logged step says of the code; each name is written here once for those who read the log."""
+
+    active_units: float
+    code_variance: float
+    rate_nats: float
+    information_nats: float
+    gap_nats: float
+    gap_nats_coarse: float
+    gap_nats_middle: float
+    gap_nats_fine: float
+    gap_nats_start: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,13 @@ class Seen:
     sigma: Time
     log_snr: Time
     z: CodeVector
+
+
+@torch.no_grad()
+def code_health(means: CodeVector) -> dict[str, Tensor]:
+    """How alive codes of these means (B, d) are: how many numbers are active, and the mean variance of a number."""
+    variance = means.var(0)
+    return {"active_units": (variance > ACTIVE).sum(), "code_variance": variance.mean()}
 
 
 @torch.no_grad()

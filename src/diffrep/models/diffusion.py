@@ -16,7 +16,7 @@ from diffrep.denoising.detail import Levels
 from diffrep.denoising.noise import Noise, variance_gradient
 from diffrep.denoising.start import StandardStart, Start
 from diffrep.models.base import Model
-from diffrep.models.code_use import Seen, shuffle_gap
+from diffrep.models.code_use import Seen, code_health, shuffle_gap
 from diffrep.models.coding import Coding
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.models.loss_weights import Weight, rate_target, weighted
@@ -165,8 +165,7 @@ class DiffusionModel(Model):
             scales = step.prediction.alpha, step.prediction.sigma
             shown = (step.x, step.eps, step.x_t, *scales, step.log_snr, step.z)
             self.seen = None if lost.any() else Seen(*(part.detach() for part in shown))
-            variance = step.code.mean.var(0)
-            self.health |= {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
+            self.health |= code_health(step.code.mean)
             if "rate" in values:
                 self.health["rate_nats"] = values["rate"].mean()
             if step.code.spread is not None and not self.timed:

@@ -8,6 +8,7 @@ import torch
 
 from diffrep.codes.posteriors import Posterior
 from diffrep.models.base import Model
+from diffrep.models.code_use import code_health
 from diffrep.shapes import Batch, CodeVector, Shape, Terms
 
 
@@ -22,8 +23,7 @@ class EncoderOnly(Model, ABC):
 
     def observe(self, code: CodeVector) -> None:
         """Note how alive the codes (B, d) of this step are."""
-        variance = code.detach().var(0)
-        self.health = {"active_units": (variance > 0.01).sum(), "code_variance": variance.mean()}
+        self.health = code_health(code)
 
 
 class Untrained(EncoderOnly):

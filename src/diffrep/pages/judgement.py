@@ -27,33 +27,33 @@ class Verdict:
 def verdict(run: Known | str | Path) -> Verdict:
     """The verdict on a run, from its directory alone. UserError where there is no run."""
     known = run if isinstance(run, Known) else Known.of(run)
-    word = known.health["verdict"]
+    word = known.health.verdict
     good = {"alive": True, "no code": None, "too early": None}.get(word, False)
     return Verdict(_alive(known), _knows(known), _costs(known), good)
 
 
 def _alive(known: Known) -> str:
-    word = known.health["verdict"]
+    word = known.health.verdict
     if word == "no code":
         return f"{known.settings.method} has no code: it models the data and nothing else."
     if word == "too early":
-        return known.health["sentences"][0]
+        return known.health.sentences[0]
     if word != "alive":
-        return " ".join(known.health["sentences"])
+        return " ".join(known.health.sentences)
     rate, units = known.metrics.get("rate_nats"), known.metrics.get("active_units")
     parts = []
     if rate is not None:
         parts.append(f"it holds {rate:.1f} nats an example")
     if units is not None:
         parts.append(f"{units} of its {known.settings.code.dim} numbers are active")
-    gap = (known.health["numbers"] or {}).get("gap")
+    gap = None if known.health.numbers is None else known.health.numbers.gap
     if gap is not None and not parts:
         parts.append(f"an example that is shown another one's code loses {gap:.1f} nats")
     return f"The code is alive{': ' if parts else ''}{', and '.join(parts)}."
 
 
 def _knows(known: Known) -> str:
-    if known.health["verdict"] == "no code":
+    if known.health.verdict == "no code":
         return f"What its layers know is not measured here; `{known.command('readout')}` asks them."
     own = _accuracy(known, "code")
     if own is None:

@@ -12,7 +12,7 @@ from diffrep.config import Settings
 from diffrep.methods.catalog import METHODS
 from diffrep.runs import records, summary
 from diffrep.runs.card import DataCard, form
-from diffrep.runs.diagnosis import checkup
+from diffrep.runs.diagnosis import Checkup, checkup
 from diffrep.runs.directory import read_card, settings_of
 from diffrep.training import journal
 
@@ -26,7 +26,7 @@ class Known:
     directory: Path
     settings: Settings
     card: DataCard
-    log: list[dict]
+    log: list[journal.Line]
     results: dict[str, dict]
 
     @classmethod
@@ -43,7 +43,7 @@ class Known:
         return summary.numbers(self.directory)
 
     @cached_property
-    def health(self) -> dict:
+    def health(self) -> Checkup:
         """Verdict and sentences on the code, from the log."""
         return checkup(self.directory)
 
@@ -81,8 +81,7 @@ class Known:
     @property
     def trained(self) -> tuple[int, int]:
         """Steps and examples of training so far."""
-        last = self.log[-1] if self.log else {}
-        return last.get("step", 0), last.get("examples", 0)
+        return (self.log[-1]["step"], self.log[-1]["examples"]) if self.log else (0, 0)
 
     def command(self, name: str, *words: str) -> str:
         """A diffrep command on this run, as a shell takes it."""

@@ -9,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from markupsafe import Markup
 
+from diffrep.models.code_use import ACTIVE
 from diffrep.pages import svg, tiles
 from diffrep.pages.known import Known
 from diffrep.pages.page import Section, code, details, facts, figure, joined, rows, table
-from diffrep.pages.shown import ACTIVE, NEIGHBOURS, Shown
+from diffrep.pages.shown import NEIGHBOURS, Shown
 
 PACKAGES = ("diffrep", "torch", "numpy", "scikit-learn")
 BESIDE = {"code": "code", "pixels": "raw values", "pca": "PCA", "random-encoder": "untrained encoder"}
@@ -95,13 +96,13 @@ def training(known: Known) -> Section:
                 "What the code holds, and what an example loses when the decoder is shown another example's code.",
             )
         )
-    return Section(title, " ".join(known.health["sentences"]), joined(*drawn))
+    return Section(title, " ".join(known.health.sentences), joined(*drawn))
 
 
 def information(known: Known, seen: Shown | None) -> Section:
     """The information profile with denoisings."""
     title, found = "Where the code helps", known.profile
-    if known.health["verdict"] == "no code":
+    if known.health.verdict == "no code":
         return Section(title, "This method has no code.")
     if not found:
         if not known.settings.code.drop:
@@ -174,7 +175,7 @@ def code_map(known: Known, seen: Shown | None) -> Section:
 def probes(known: Known) -> Section:
     """What simple models read from the code, beside what they read without it."""
     title = "What simple models read from it"
-    if known.health["verdict"] == "no code":
+    if known.health.verdict == "no code":
         return Section(title, "This method has no code; its layers can be asked.", command=known.command("readout"))
     if not known.card.label_names and not known.probes:
         return Section(title, "The data have no labels to ask for.")

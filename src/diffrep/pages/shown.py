@@ -21,7 +21,6 @@ from diffrep.shapes import Draws
 EXAMPLES, SAMPLES, POINTS, NEIGHBOURS = 8, 32, 7, 5
 MAPPED, SEARCHED = 600, 3000  # test examples on the map, training examples that neighbours are looked for in
 STEPS = 20  # of the sampler, for pictures
-ACTIVE = 0.01  # variance of a number's mean over examples above which it is active (Burda et al. 2016)
 LEVELS = 6  # noise levels at which denoisings are shown
 
 

@@ -12,6 +12,7 @@ from diffrep.errors import UserError
 from diffrep.models.base import Model, evaluating
 from diffrep.shapes import Draws
 from diffrep.training.interface import Stop
+from diffrep.training.journal import Line
 
 if TYPE_CHECKING:
     from diffrep.runs.run import Run
@@ -28,7 +29,7 @@ class Listeners:
                 raise UserError(f"{callback!r} is no callback, expected an object with on_log(line) or on_end(run).")
         self.callbacks = callbacks
 
-    def on_log(self, line: dict) -> None:
+    def on_log(self, line: Line) -> None:
         for callback in self.callbacks:
             if hasattr(callback, "on_log"):
                 callback.on_log(line)
@@ -50,7 +51,7 @@ class Patience:
         self.model, self.examples, self.patience = model, examples.subset(examples.evenly(LOOKED)), patience
         self.best, self.waited = float("inf"), 0
 
-    def on_log(self, line: dict) -> None:
+    def on_log(self, line: Line) -> None:
         now = line["watch"]["valid"] = self.number()
         self.waited = 0 if now < self.best else self.waited + 1
         self.best = min(self.best, now)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from diffrep.config import Settings
 from diffrep.methods.catalog import build
+from diffrep.models.code_use import Health
 from diffrep.runs.directory import read_card, settings_of
 from diffrep.training import journal
+from diffrep.training.journal import Line
 
 WARM_UP = 100  # steps that are not judged
 SETTLED = 300  # steps before a code that is not yet of use counts as ignored
@@ -26,12 +29,16 @@ WHERE = {"start": "where the chain starts"} | {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the log shows at a step, in one sentence; serious: the code is, or will be, of no use."""
+    """One thing that the log shows at a step, in one sentence; serious: the code is, or will be, of no use.
+
+    since: the first step from which on it was seen at every line; None where nobody looked.
+    """
 
     name: str
     step: int
     sentence: str
     serious: bool
+    since: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,37 +63,38 @@ class Reading:
     decoder: float | None
 
     @classmethod
-    def of(cls, lines: Sequence[dict]) -> Reading:
-        def mean(group: str, name: str) -> float | None:
-            values = _finite(line[group].get(name) for line in lines)
-            return sum(values) / len(values) if values else None
+    def of(cls, lines: Sequence[Line]) -> Reading:
+        def mean(values: Iterable[float | None]) -> float | None:
+            finite = _finite(values)
+            return sum(finite) / len(finite) if finite else None
 
-        rate, charged, gap = mean("watch", "rate_nats"), mean("terms", "rate"), mean("watch", "gap_nats")
-        gaps = _finite(line["watch"].get("gap_nats") for line in lines)
+        watched = [cast(Health, line["watch"]) for line in lines]
+        rate, charged = mean(w.get("rate_nats") for w in watched), mean(line["terms"].get("rate") for line in lines)
+        gaps = _finite(w.get("gap_nats") for w in watched)
         spread = sum((g - sum(gaps) / len(gaps)) ** 2 for g in gaps)
-        bands = {name: mean("watch", f"gap_nats_{name}") for name in WHERE}
+        bands = {name: mean(line["watch"].get(f"gap_nats_{name}") for line in lines) for name in WHERE}
         return cls(
             step=lines[-1]["step"],
             rate=rate,
-            told=mean("watch", "information_nats"),
-            units=mean("watch", "active_units"),
-            variance=mean("watch", "code_variance"),
+            told=mean(w.get("information_nats") for w in watched),
+            units=mean(w.get("active_units") for w in watched),
+            variance=mean(w.get("code_variance") for w in watched),
             price=charged / rate if rate and charged is not None else None,
-            gap=gap,
+            gap=mean(gaps),
             gap_se=math.sqrt(spread / max(len(gaps) - 1, 1) / max(len(gaps), 1)),
             bands={name: nats for name, nats in bands.items() if nats is not None},
-            gradient=mean("norms", "encoder"),
-            decoder=mean("norms", "decoder"),
+            gradient=mean(line["norms"].get("encoder") for line in lines),
+            decoder=mean(line["norms"].get("decoder") for line in lines),
         )
 
 
-def reading(lines: Sequence[dict]) -> Reading | None:
+def reading(lines: Sequence[Line]) -> Reading | None:
     """The state of a code at the end of these lines of metrics.jsonl; None without a code, or too early to tell."""
     judged = [line for line in lines if line["step"] >= WARM_UP and _tells(line)][-WINDOW:]
     return Reading.of(judged) if len(judged) == WINDOW else None
 
 
-def diagnose(lines: Sequence[dict], settings: Settings, target: float | None = None) -> list[Finding]:
+def diagnose(lines: Sequence[Line], settings: Settings, target: float | None = None) -> list[Finding]:
     """What lines of metrics.jsonl (of which the last `MEMORY` count) show, the worst first; empty: nothing to judge.
 
     target: nats that training holds the rate at. Where nothing is wrong the one finding says that the code is alive.
@@ -113,15 +121,41 @@ def diagnose(lines: Sequence[dict], settings: Settings, target: float | None = N
     return [Finding("alive", now.step, _alive(now, target), False), *findings]
 
 
+@dataclass(frozen=True)
+class Checkup:
+    """What the log of a run says about its code.
+
+    verdict: "alive", "dead", ... (the name of the first finding), "no code" or "too early". numbers: what is behind.
+    target: nats that training holds the rate at.
+    """
+
+    run: str
+    method: str
+    step: int
+    verdict: str
+    sentences: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    numbers: Reading | None = None
+    target: float | None = None
+
+    def written(self) -> dict[str, Any]:
+        """As `diffrep doctor --json` says it."""
+        facts = asdict(self)
+        target = facts.pop("target")
+        if self.numbers is not None:
+            facts["numbers"]["target"] = target
+        return facts
+
+
 class Adviser:
     """Told each line as it is logged, it answers with a warning when something serious is first seen."""
 
     def __init__(self, settings: Settings, target: float | None = None):
         self.settings, self.target = settings, target
-        self.lines: deque[dict] = deque(maxlen=MEMORY)
+        self.lines: deque[Line] = deque(maxlen=MEMORY)
         self.told: set[str] = set()
 
-    def __call__(self, line: dict) -> str | None:
+    def __call__(self, line: Line) -> str | None:
         self.lines.append(line)
         found = diagnose([*self.lines], self.settings, self.target)
         new = [finding for finding in found if finding.serious and finding.name not in self.told]
@@ -129,33 +163,37 @@ class Adviser:
         return " ".join(f"{finding.sentence}." for finding in new) or None
 
 
-def checkup(directory: str | Path) -> dict:
-    """The verdict on a run's code ("alive", "dead", ..., "no code", "too early"), sentences, and the numbers behind.
+def checkup(directory: str | Path) -> Checkup:
+    """What the log of a run says about its code.
 
     The run may still be training. Each finding says since which step it holds. UserError where there is no run.
     """
     directory = Path(directory)
     settings, card, lines = settings_of(directory), read_card(directory), journal.read(directory)
     model = build(settings, card.facts(), warn=False)
-    facts = {"run": str(directory), "method": settings.method, "step": lines[-1]["step"] if lines else 0}
+    step = lines[-1]["step"] if lines else 0
     if not model.has_code:
         said = f"{settings.method} has no code, so there is nothing that could die."
-        return {**facts, "verdict": "no code", "sentences": [said], "findings": [], "numbers": None}
+        return Checkup(str(directory), settings.method, step, "no code", (said,))
     findings = diagnose(lines, settings, model.target)
     if not findings:
         said = (
             f"It is too early to tell: the code is judged by {WINDOW} logged lines from step {WARM_UP} on, and this run"
-            f" is at step {facts['step']} with a line every {settings.train.log_every} steps."
+            f" is at step {step} with a line every {settings.train.log_every} steps."
         )
-        return {**facts, "verdict": "too early", "sentences": [said], "findings": [], "numbers": None}
+        return Checkup(str(directory), settings.method, step, "too early", (said,))
     since = _since(findings, lines, settings, model.target)
-    return {
-        **facts,
-        "verdict": findings[0].name,
-        "sentences": [_sentence(finding, since[finding.name]) for finding in findings],
-        "findings": [asdict(finding) | {"since": since[finding.name]} for finding in findings],
-        "numbers": asdict(now) | {"target": model.target} if (now := reading(lines)) else None,
-    }
+    dated = tuple(replace(finding, since=since[finding.name]) for finding in findings)
+    return Checkup(
+        str(directory),
+        settings.method,
+        step,
+        findings[0].name,
+        tuple(_sentence(finding) for finding in dated),
+        dated,
+        reading(lines),
+        model.target,
+    )
 
 
 def _dead(now: Reading, settings: Settings, target: float | None) -> str:
@@ -173,7 +211,7 @@ def _dead(now: Reading, settings: Settings, target: float | None) -> str:
     return f"the code is dead: {what} at step {now.step}, {_price(now, settings, target)}"
 
 
-def _dying(now: Reading, lines: Sequence[dict], settings: Settings, target: float | None) -> str:
+def _dying(now: Reading, lines: Sequence[Line], settings: Settings, target: float | None) -> str:
     rates = [(r, line["step"]) for line in lines if _tells(line) and (r := line["watch"].get("rate_nats")) is not None]
     if now.rate is None or len(rates) < 2 * WINDOW or now.rate > min(3.0, 0.5 * (target or math.inf)):
         return ""
@@ -274,7 +312,7 @@ def _alive(now: Reading, target: float | None) -> str:
     return f"the code is alive at step {now.step}: " + ", ".join(parts)
 
 
-def _tells(line: dict) -> bool:
+def _tells(line: Line) -> bool:
     """Is this a line of a step that counted, of a model with a code?"""
     return "skipped" not in line and ("active_units" in line["watch"] or "rate_nats" in line["watch"])
 
@@ -283,12 +321,13 @@ def _finite(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _sentence(finding: Finding, since: int) -> str:
-    text = finding.sentence[0].upper() + finding.sentence[1:]
-    return f"{text}." + (f" It is so since step {since}." if finding.serious and since < finding.step else "")
+def _sentence(finding: Finding) -> str:
+    text, since = finding.sentence[0].upper() + finding.sentence[1:], finding.since
+    old = finding.serious and since is not None and since < finding.step
+    return f"{text}." + (f" It is so since step {since}." if old else "")
 
 
-def _since(findings: list[Finding], lines: list[dict], settings: Settings, target: float | None) -> dict[str, int]:
+def _since(findings: list[Finding], lines: list[Line], settings: Settings, target: float | None) -> dict[str, int]:
     """The first step from which on each finding was seen at every line."""
     since = {finding.name: finding.step for finding in findings}
     held = set(since)

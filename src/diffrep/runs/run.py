@@ -34,6 +34,7 @@ from diffrep.training import engine
 from diffrep.training.checkpoints import load_weights, save_tensors
 from diffrep.training.engine import TrainingResult
 from diffrep.training.interface import Training
+from diffrep.training.journal import Line
 from diffrep.training.process import joined, place
 
 PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
@@ -163,7 +164,7 @@ def train(
         stream = Stream(examples, t.batch // t.accumulate, settings.seed, here.part, here.parts, t.workers)
         adviser = Adviser(settings, model.target)
 
-        def advise(line: dict) -> str | None:
+        def advise(line: Line) -> str | None:
             listeners.on_log(line)
             return adviser(line)
 

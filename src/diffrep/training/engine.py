@@ -18,7 +18,7 @@ from diffrep.shapes import Batch, Draws, mix
 from diffrep.training.checkpoints import Checkpoints, Tensors, fill, save_tensors
 from diffrep.training.ema import EMA
 from diffrep.training.interface import Source, Stop, Trainable, Training
-from diffrep.training.journal import Bar, Journal, Turn, log_line, short_words, warning
+from diffrep.training.journal import Bar, Journal, Line, Turn, log_line, short_words, warning
 from diffrep.training.optimizer import adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
 from diffrep.training.process import Place, joined
 from diffrep.training.signals import Signals
@@ -65,7 +65,7 @@ def train(
     *,
     anew: bool = False,
     begin: Callable[[], None] = lambda: None,
-    advise: Callable[[dict], str | None] = lambda line: None,
+    advise: Callable[[Line], str | None] = lambda line: None,
     quiet: bool = False,
 ) -> TrainingResult:
     """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
@@ -98,7 +98,7 @@ def _trained(
     training: Training,
     anew: bool,
     begin: Callable[[], None],
-    advise: Callable[[dict], str | None],
+    advise: Callable[[Line], str | None],
     quiet: bool,
 ) -> TrainingResult:
     here, directory, budget = engine.here, engine.directory, training.budget
@@ -128,7 +128,7 @@ def _trained(
             speed = count / max(spent, 1e-9)
             line = log_line(at.step, at.examples, turns, rate, blame)
             if blame or at.step % training.log_every == 0 or progress >= 1:
-                line["watch"] = engine.bare.watch()
+                line["watch"] = dict(engine.bare.watch())
                 try:
                     advice = advise(line)
                 except Stop as stop:
@@ -305,11 +305,11 @@ class _Engine:
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
 
-    def track(self, line: dict) -> None:
+    def track(self, line: Line) -> None:
         """Send a logged line to the trackers."""
-        numbers = {key: value for key, value in line.items() if isinstance(value, float)}
-        for group in ("terms", "norms", "watch"):
-            numbers |= {f"{group}/{name}": value for name, value in line[group].items()}
+        numbers = {"loss": line["loss"], "lr": line["lr"]}
+        for group, values in (("terms", line["terms"]), ("norms", line["norms"]), ("watch", line["watch"])):
+            numbers |= {f"{group}/{name}": value for name, value in values.items()}
         self.accelerator.log(numbers, step=line["step"])
 
     def _share_buffers(self) -> None:

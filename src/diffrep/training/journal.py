@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +16,31 @@ from diffrep.errors import UserError
 from diffrep.files import write_bytes, writing
 
 _PATIENCE = 2.0  # seconds before a bar appears
+
+
+class Line(TypedDict):
+    """A line of metrics.jsonl. terms, norms: of every player's turn; those of a second player carry its name.
+
+    loss: nats for each number, lr: the learning rate. watch: what the model says of its step. skipped: what was not
+    finite, so that the step counts for nothing.
+    """
+
+    step: int
+    examples: int
+    loss: float
+    lr: float
+    terms: dict[str, float]
+    norms: dict[str, float]
+    watch: dict[str, float]
+    skipped: NotRequired[str]
+
+
+class Timing(TypedDict):
+    """A line of timings.jsonl; seconds are of training alone."""
+
+    step: int
+    seconds: float
+    examples_per_second: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,7 @@ class Journal:
             for path in (self.metrics, self.timings):
                 write_bytes(path, _kept(path, step))
 
-    def add(self, metrics: dict, timings: dict) -> None:
+    def add(self, metrics: Line, timings: Timing) -> None:
         """Append one line to each file; numbers that are not finite become null."""
         if self.active:
             for path, line in ((self.metrics, metrics), (self.timings, timings)):
@@ -93,34 +119,45 @@ class Bar:
             self.console.print(f"diffrep: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def log_line(step: int, examples: int, turns: dict[str, Turn], rate: float, blame: str) -> dict:
-    """A line of metrics.jsonl; terms and norms of a second player carry its name."""
+def log_line(step: int, examples: int, turns: dict[str, Turn], rate: float, blame: str) -> Line:
+    """The line of a step, which nobody has watched yet."""
     first = next(iter(turns))
-    line: dict = {"step": step, "examples": examples, "loss": turns[first].loss, "lr": rate}
-    for group in ("terms", "norms"):
-        line[group] = {
-            name if player == first else f"{player}/{name}": value
-            for player, turn in turns.items()
-            for name, value in getattr(turn, group).items()
-        }
-    return line | ({"skipped": blame} if blame else {})
+
+    def named(player: str, values: dict[str, float]) -> dict[str, float]:
+        return values if player == first else {f"{player}/{name}": value for name, value in values.items()}
+
+    line: Line = {
+        "step": step,
+        "examples": examples,
+        "loss": turns[first].loss,
+        "lr": rate,
+        "terms": {},
+        "norms": {},
+        "watch": {},
+    }
+    for player, turn in turns.items():
+        line["terms"] |= named(player, turn.terms)
+        line["norms"] |= named(player, turn.norms)
+    if blame:
+        line["skipped"] = blame
+    return line
 
 
-def short_words(line: dict, speed: float) -> str:
+def short_words(line: Line, speed: float) -> str:
     """The terms of a line and the speed in examples a second, for the bar."""
     terms = "  ".join(f"{name} {value:.4g}" for name, value in line["terms"].items())
     return f"{terms}  {speed:,.0f} examples/s"
 
 
-def warning(line: dict, turns: dict[str, Turn]) -> str:
+def warning(line: Line, turns: dict[str, Turn]) -> str:
     """One sentence about a step that is skipped."""
     suspects = [index for turn in turns.values() for index in turn.suspects]
     where = f", first for example {suspects[0]} of the data ({len(suspects)} in all)" if suspects else ""
     health = "".join(f", {name} {value:.4g}" for name, value in line["watch"].items())
-    return f"step {line['step']} is skipped: {line['skipped']} not finite{where}{health}."
+    return f"step {line['step']} is skipped: {line.get('skipped')} not finite{where}{health}."
 
 
-def read(directory: Path) -> list[dict]:
+def read(directory: Path) -> list[Line]:
     """The lines of metrics.jsonl, in order; none where there is no such file. UserError where it is no log."""
     path = directory / "metrics.jsonl"
     try:
