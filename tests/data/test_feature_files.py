@@ -134,7 +134,7 @@ MISTAKES = {
     "none.npz": (dict(features=X, labels=Y * 0 - 1), (), "holds no label at all"),
     "one.npz": (dict(features=X, labels=Y * 0), (), "two classes"),
     "uneven.npz": (dict(train_x=X, train_y=Y, test_x=X, test_y=Y[:5]), (), "in its test split"),
-    "sizes.npz": (dict(train_x=X, train_y=Y, test_x=X[:, :2], test_y=Y), (), "different sizes"),
+    "sizes.npz": (dict(train_x=X, train_y=Y, test_x=X[:, :2], test_y=Y), (), "different shapes"),
     "few.npz": (dict(features=X[:2], labels=Y[:2]), (), "expected at least 3"),
 }
 

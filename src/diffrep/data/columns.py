@@ -215,3 +215,23 @@ def _all(raw: Raw) -> Any:
     import torch
 
     return torch.arange(len(raw.values.digests))
+
+
+def stacked(
+    parts: Mapping[str, Mapping[str, np.ndarray]], main: str, shared: Sequence[str], source: str
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """split -> name -> array (n, ...) becomes name -> (N, ...), of the shared names, and the split of each row.
+
+    main: the array whose rows are the examples. UserError: splits of `source` that do not fit each other.
+    """
+    if len({part[main].shape[1:] for part in parts.values()}) > 1:
+        raise UserError(f"the splits of {source} hold {main} of different shapes, expected one: reshape them.")
+    for split, part in parts.items():
+        for name in shared:
+            if len(part[name]) != len(part[main]):
+                raise UserError(
+                    f"{source} holds {len(part[main]):,} {main} and {len(part[name]):,} {name} in its {split} split:"
+                    " give one for each."
+                )
+    whole = {name: np.concatenate([part[name] for part in parts.values()]) for name in shared}
+    return whole, np.repeat(list(parts), [len(part[main]) for part in parts.values()])

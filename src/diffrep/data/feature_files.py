@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from diffrep.data.columns import stacked
 from diffrep.data.names import LABELS, SPLITS
 from diffrep.errors import UserError, unknown
 
@@ -102,17 +103,7 @@ def _joined(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, np.nda
             f"{path} holds {', '.join(sorted(arrays))}, expected features of one name in every split, such as"
             " train_features and test_features: rename the arrays."
         )
-    if len({arrays_of[features].shape[1:] for arrays_of in by_split.values()}) > 1:
-        raise UserError(f"the splits of {path} hold features of different sizes, expected one: write them anew.")
-    for split, arrays_of in by_split.items():
-        for name in shared:
-            if len(arrays_of[name]) != len(arrays_of[features]):
-                raise UserError(
-                    f"{path} holds {len(arrays_of[features]):,} features and {len(arrays_of[name]):,} {name} in"
-                    f" its {split} split: give one for each."
-                )
-    joined = {name: np.concatenate([arrays_of[name] for arrays_of in by_split.values()]) for name in sorted(shared)}
-    return joined, np.repeat(list(by_split), [len(arrays_of[features]) for arrays_of in by_split.values()])
+    return stacked(by_split, features, sorted(shared), f"{path}")
 
 
 def _split(words: np.ndarray | None, path: Path) -> np.ndarray | None:

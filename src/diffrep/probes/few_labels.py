@@ -20,13 +20,7 @@ FEW = "few-labels-1"  # centred, one scale for all features, by all of train; lo
 STRENGTH = 1.0  # fixed, since a validation split would hold more labels than there are to learn from
 
 
-def few_labels(
-    train: Part,
-    test: Part,
-    per_class: int,
-    draws: int = 20,
-    seed: int = 0,
-) -> Result:
+def few_labels(train: Part, test: Part, per_class: int, draws: int = 20, seed: int = 0) -> Result:
     """Logistic regression on `per_class` training examples of each class, drawn `draws` times; see `over_draws`.
 
     Nothing is chosen: the strength of the penalty is the same for all features and all numbers of labels, and stated.

@@ -56,13 +56,7 @@ def vote(near: np.ndarray) -> np.ndarray:
     return classes[counts.reshape(len(near), -1).argmax(1)]
 
 
-def spreading(
-    train: Part,
-    test: Part,
-    per_class: int,
-    draws: int = 20,
-    seed: int = 0,
-) -> Result:
+def spreading(train: Part, test: Part, per_class: int, draws: int = 20, seed: int = 0) -> Result:
     """A few labels of each class, spread over the graph of neighbours of train and test (Zhou et al. 2004).
 
     Transductive: training examples without a label, and test examples, are nodes; no test label is seen. An example

@@ -11,6 +11,7 @@ from diffrep.evaluation.bound import Summary
 from diffrep.evaluation.layers import Readout
 from diffrep.evaluation.times import Score
 from diffrep.probes.disentanglement import Dci, Gap, Tad
+from diffrep.probes.quality import Distances
 from diffrep.probes.result import Result
 
 
@@ -183,20 +184,13 @@ class ProfileFile(Carried, Paid):
     over_times: NotRequired[list[CurveOfTime]]
 
 
-class DistanceFile(TypedDict):
+class DistanceFile(Distances):
     """distance.json, by `diffrep distance`; `..._floor` is of training examples in place of samples."""
 
     method: str
     data: str
     features: str
     protocol: str
-    frechet: float
-    kid: float
-    kid_se: float
-    precision: float
-    recall: float
-    samples: int
-    against: int
     frechet_floor: float
     kid_floor: float
     kid_se_floor: float

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffrep.data.columns import with_split
+from diffrep.data.columns import stacked, with_split
 from diffrep.data.names import EXAMPLES, IDS, LABELS, parted, required_column, usual_column
 from diffrep.data.raw import Raw, as_labels, is_class_column, is_target
 from diffrep.data.reading import Reading
@@ -134,18 +134,9 @@ def joined(arrays: dict[str, np.ndarray], name: str) -> tuple[dict[str, np.ndarr
             f"{name} holds {', '.join(sorted(arrays))}, expected examples of one name in every split, such as"
             " train_images and test_images: rename the arrays."
         )
-    if len({arrays_of[main].shape[1:] for arrays_of in by_split.values()}) > 1:
-        raise UserError(f"the splits of {name} hold examples of different shapes, expected one: reshape them.")
-    for split, arrays_of in by_split.items():
-        for key in shared:
-            if len(arrays_of[key]) != len(arrays_of[main]):
-                raise UserError(
-                    f"{name} holds {len(arrays_of[main]):,} examples and {len(arrays_of[key]):,} {key} in its"
-                    f" {split} split: give one for each."
-                )
     others = {key: array for key, array in arrays.items() if parted(key)[0] is None}
-    whole = {key: np.concatenate([arrays_of[key] for arrays_of in by_split.values()]) for key in shared}
-    return {**others, **whole}, np.repeat(list(by_split), [len(arrays_of[main]) for arrays_of in by_split.values()])
+    whole, split_of_row = stacked(by_split, main, shared, name)
+    return {**others, **whole}, split_of_row
 
 
 def _flattened(arrays: Mapping[str, np.ndarray], name: str, reading: Reading) -> tuple[dict[str, np.ndarray], Reading]:
