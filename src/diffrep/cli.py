@@ -44,7 +44,7 @@ app = typer.Typer(
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not name it
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]  # typer does not name it
 
 
 @app.callback()

@@ -149,7 +149,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("models/warm_start.py", "max(1, len(x) - 1) ** 0.5", "len(x)", "a guess that is too narrow"),
     ("denoising/build.py", "2 * math.log(2 / bins / 6)", "math.log(2 / bins / 6)", "gamma_0 is half of it"),
     ("models/build.py", "min(target, 0.8 * most)", "target", "a rate that no code can hold"),
-    ("methods/recipes.py", "drop=0.5,", "drop=0.1,", "pdae's decoder without a code"),
+    ("methods/recipes.py", "drop=0.5)", "drop=0.1)", "pdae's decoder without a code"),
     ("methods/baselines.py", "beta=4.0", "beta=1.0", "beta-vae is a vae"),
     ("methods/baselines.py", "decay=0.99", "decay=0.0", "byol has no slow copy"),
     ("evaluation/bound.py", "(means.var(0) > threshold)", "(means.std(0) > threshold)", "active units"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -179,9 +180,9 @@ def show_metrics(metrics: Metrics) -> None:
     out.print(table)
 
 
-def usage(mistake: Exception) -> str | None:
+def usage(mistake: typer.BadParameter) -> str | None:
     """One sentence about words on the command line that do not fit; None where there were none, and help was shown."""
-    context, text = getattr(mistake, "ctx", None), mistake.format_message()  # type: ignore[attr-defined]
+    context, text = mistake.ctx, mistake.format_message()
     text = " ".join(text.split()).rstrip(".")
     return f"{text}; see `{context.command_path if context else 'diffrep'} --help`." if text else None
 

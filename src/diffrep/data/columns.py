@@ -99,8 +99,8 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
     column = hub_label if hub_label in by_name else usual_column(LABELS, by_name)
     if column is not None:
         one = by_name[column]
-        usable = one.values is not None and is_class_column(one.values)
-        if usable and not (one.kind == "number" and is_target(one.values)):  # type: ignore[arg-type]
+        values = one.values
+        if values is not None and is_class_column(values) and not (one.kind == "number" and is_target(values)):
             return reading.guess("label", column)
         doubt = (
             f"Column {column!r} of {name} holds quantities, not classes, so it is a factor and not a feature: `diffrep"

@@ -147,9 +147,9 @@ class Reading:
         guessed: dict[str, Any] = {name: value}
         return replace(self, guesses=(*self.guesses, Guess(name, doubt)), **guessed)
 
-    def decided(self, **values: object) -> Reading:
+    def decided(self, **values: Any) -> Reading:
         """The same with fields that follow from the data, so that no other value is possible."""
-        return replace(self, **values)  # type: ignore[arg-type]
+        return replace(self, **values)
 
     def noted(self, *sentences: str) -> Reading:
         """The same with further notes: sentences that a user should read."""

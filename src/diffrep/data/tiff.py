@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from diffrep.errors import UserError
 
@@ -18,7 +20,8 @@ def is_whole(image: Image.Image) -> bool:
     """Does Pillow read all that this opened TIFF holds?"""
     if getattr(image, "n_frames", 1) > 1:
         return False
-    tags = image.tag_v2  # type: ignore[attr-defined]
+    assert isinstance(image, TiffImageFile), f"a TIFF was expected, and is {image.format}"
+    tags = image.tag_v2
     samples, bits = tags.get(SAMPLES, 1), max(_numbers(tags.get(BITS, 1)))
     kind = max(_numbers(tags.get(FORMAT, 1)))
     if samples == 1:
@@ -62,5 +65,5 @@ def read(encoded: str | bytes, name: str) -> np.ndarray:
     return values if channels else values[None]
 
 
-def _numbers(value: object) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple) else (int(value),)  # type: ignore[call-overload]
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple) else (int(value),)

@@ -169,11 +169,13 @@ def extent(values: np.ndarray, name: str) -> Extent:
 
 def scaled(values: Extent, name: str, reading: Reading) -> Reading:
     """The reading with grey levels and range; UserError for values outside of a range that it has already."""
-    if reading.levels is None and reading.range is None:
-        return _guessed(values, name, reading)
-    if reading.range is None:
-        reading = reading.decided(range=(0.0, reading.levels - 1.0))  # type: ignore[operator]
-    low, high = reading.range  # type: ignore[misc]
+    ends = reading.range
+    if ends is None:
+        if reading.levels is None:
+            return _guessed(values, name, reading)
+        ends = 0.0, reading.levels - 1.0
+        reading = reading.decided(range=ends)
+    low, high = ends
     slack = ROUNDING * (high - low)
     if values.low < low - slack or values.high > high + slack:
         raise UserError(

@@ -38,13 +38,13 @@ def stored_codes(
         progress(len(examples))
         return known
     made = codes(model, examples, t, progress=progress)
-    facts = {"protocol": PROTOCOL, "weights": weights, "data": examples.fingerprint, "t": np.nan if t is None else t}
+    at, seen = np.array(np.nan if t is None else t), np.array(examples.fingerprint)
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
-                np.savez(file, codes=made, **{name: np.array(value) for name, value in facts.items()})  # type: ignore[arg-type]
+                np.savez(file, codes=made, protocol=np.array(PROTOCOL), weights=np.array(weights), data=seen, t=at)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -40,11 +40,7 @@ class Table:
 
     def without_empty(self) -> Table:
         """Without the columns of numbers in which there is none."""
-        kept = [
-            i
-            for i in range(len(self.columns))
-            if any(isinstance(row[i], str) or row[i].value is not None for row in self.rows)  # type: ignore[union-attr]
-        ]
+        kept = [i for i in range(len(self.columns)) if not all(_is_empty(row[i]) for row in self.rows)]
         rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
         return replace(self, columns=tuple(self.columns[i] for i in kept), rows=rows)
 
@@ -62,11 +58,8 @@ class Table:
         at = self.columns.index(column)
         numbers = [cell for row in self.rows if isinstance(cell := row[at], Number) and cell.value is not None]
         best = clear_best(numbers, lowest)
-        rows = tuple(
-            tuple(replace(cell, bold=True) if i == at and cell is best else cell for i, cell in enumerate(row))
-            for row in self.rows
-        )
-        return replace(self, rows=rows)  # type: ignore[arg-type]
+        rows = tuple((*row[:at], _emboldened(row[at], best), *row[at + 1 :]) for row in self.rows)
+        return replace(self, rows=rows)
 
 
 def clear_best(numbers: Sequence[Number], lowest: bool) -> Number | None:
@@ -75,12 +68,11 @@ def clear_best(numbers: Sequence[Number], lowest: bool) -> Number | None:
     None where it does, or where an error is not known.
     """
     sign = 1 if lowest else -1
-    if len(numbers) < 2 or any(n.value is None or n.se is None for n in numbers):
+    known = [(sign * n.value, 2 * n.se, n) for n in numbers if n.value is not None and n.se is not None]
+    if len(known) < max(2, len(numbers)):
         return None
-    best = min(numbers, key=lambda n: sign * n.value)  # type: ignore[operator]
-    worst_of_best = sign * best.value + 2 * best.se  # type: ignore[operator]
-    others = [sign * n.value - 2 * n.se for n in numbers if n is not best]  # type: ignore[operator]
-    return best if all(worst_of_best < other for other in others) else None
+    value, width, best = min(known, key=lambda one: one[0])
+    return best if all(value + width < other - its for other, its, n in known if n is not best) else None
 
 
 def markdown(table: Table) -> str:
@@ -125,7 +117,7 @@ def comma_separated(table: Table) -> str:
     """CSV at full precision; a column of numbers is followed by one of their standard errors, where one is known."""
     file = io.StringIO()
     out = csv.writer(file, lineterminator="\n")
-    errors = [any(isinstance(row[i], Number) and row[i].se is not None for row in table.rows) for i in _places(table)]  # type: ignore[union-attr]
+    errors = [any(_error(row[i]) is not None for row in table.rows) for i in range(len(table.columns))]
     out.writerow(
         [text for name, has in zip(table.columns, errors, strict=True) for text in (name, f"{name} se")[: 1 + has]]
     )
@@ -138,8 +130,16 @@ def comma_separated(table: Table) -> str:
     return file.getvalue()
 
 
-def _places(table: Table) -> range:
-    return range(len(table.columns))
+def _is_empty(cell: Cell) -> bool:
+    return isinstance(cell, Number) and cell.value is None
+
+
+def _error(cell: Cell) -> float | None:
+    return cell.se if isinstance(cell, Number) else None
+
+
+def _emboldened(cell: Cell, best: Number | None) -> Cell:
+    return replace(cell, bold=True) if isinstance(cell, Number) and cell is best else cell
 
 
 def _blank(value: float | None) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,9 +110,9 @@ def _pair(x: object, y: object, reading: Reading, skip_bad: bool) -> Raw:
 
 def _of_dataset(source: Dataset, reading: Reading, skip_bad: bool) -> Raw:
     """A data set of PyTorch whose items are x, or x and a label."""
-    if not hasattr(source, "__len__"):
+    if not isinstance(source, Sized):
         raise UserError("the data set has no length, expected one with examples by position: list its items.")
-    items = [source[i] for i in range(len(source))]  # type: ignore[arg-type]
+    items = [source[i] for i in range(len(source))]
     if items and isinstance(items[0], (tuple, list)):
         x, y = (_stacked([item[k] for item in items]) for k in (0, 1))
         return _pair(x, y, reading, skip_bad)

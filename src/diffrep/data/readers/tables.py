@@ -141,8 +141,8 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
     values, reading = of_table(features, name, reading, called)
     words = {c: _words(by_name[c], name) for c in reading.words}
     ids = list(map(str, table.column(reading.ids).to_pylist())) if reading.ids in by_name else None
-    factors = {c: by_name[c].values for c in reading.factors or () if c in by_name and by_name[c].values is not None}
-    return Raw(values, reading, split, labels, hub.get(reading.label or ""), ids, factors, words)  # type: ignore[arg-type]
+    factors = {c: held for c in reading.factors or () if c in by_name and (held := by_name[c].values) is not None}
+    return Raw(values, reading, split, labels, hub.get(reading.label or ""), ids, factors, words)
 
 
 def _of_pictures(
