@@ -114,7 +114,8 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
         raise UserError(f"the files of {name} differ in their columns ({_first_line(error)}): give one.") from error
     if len(table) == 0:
         raise UserError(f"{name} holds no examples, expected at least 3: check how it was written.")
-    split = np.repeat([piece.split for piece in tables], [len(piece.table) for piece in tables]) if tables[0].split else None
+    lengths = [len(piece.table) for piece in tables]
+    split = np.repeat([piece.split for piece in tables], lengths) if tables[0].split else None
     picture, reading = _picture(table, name, reading)
     columns = [_column(table, c) for c in table.column_names if c != picture]
     if split is not None:
