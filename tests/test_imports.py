@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from diffrep.kinds import ENCODERS, PRIORS
 from draw_house import DOORS, PACKAGE, ROOT, WORDS, imported, modules, rooms
 
 FOLDERS = sorted({path.split("/")[0] for path in modules() if "/" in path})
@@ -31,6 +32,15 @@ def test_imports_go_down(module):
     for other in imported((PACKAGE / module).read_text()) - {room}:
         below = floor(other) < floor(room) or (room in (*WORDS, *DOORS) and floor(other) == floor(room))
         assert below, f"{module} imports {other}, which stands on a higher floor"
+
+
+@pytest.mark.parametrize("table, builder", [(ENCODERS, "nets"), (PRIORS, "methods")], ids=["encoders", "priors"])
+def test_a_word_of_the_settings_names_a_class_that_its_builder_may_import(table, builder):
+    """`kinds.made` imports by name, which the test above does not see."""
+    for place in table.values():
+        module, _, name = place.rpartition(".")
+        assert floor(module.split(".")[0]) <= floor(builder), place
+        assert isinstance(getattr(importlib.import_module(f"diffrep.{module}"), name), type), place
 
 
 def test_an_import_upwards_is_seen():

@@ -24,6 +24,7 @@ from pydantic import (
 
 from diffrep.budget import Budget
 from diffrep.errors import UserError, unknown
+from diffrep.kinds import ENCODERS, PRIORS, one_of
 from diffrep.older_settings import VERSION, migrated
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -114,7 +115,7 @@ class DecoderSettings(_Frozen):
 class EncoderSettings(_Frozen):
     """The network that reads a clean example."""
 
-    kind: Literal["auto", "conv", "wideresnet", "vit", "mlp"] = Field(default="auto", description="auto: conv, or mlp")
+    kind: Annotated[str, one_of("auto", *ENCODERS)] = Field(default="auto", description="auto: conv, or mlp")
     width: PositiveInt = Field(
         default=16,
         description="channels of conv's first stage; a layer of mlp has 8 times as many units, a token of vit 4 times",
@@ -168,7 +169,7 @@ class CodeSettings(_Frozen):
 class PriorSettings(_Frozen):
     """The prior p(z): trained together with random codes, or fitted to deterministic codes after training."""
 
-    kind: Literal["auto", "normal", "mixture", "flow", "diffusion", "autoregressive", "afterwards"] = Field(
+    kind: Annotated[str, one_of("auto", "normal", *PRIORS, "autoregressive", "afterwards")] = Field(
         default="auto",
         description="family; auto: normal; for vae-vdm and vdrl afterwards: a mixture fitted after training",
     )

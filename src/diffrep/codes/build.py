@@ -1,18 +1,17 @@
-"""Codes and their priors from their sections of the settings: a new prior is a row here and a word in config.py."""
+"""Codes and their priors from their sections of the settings; `kinds.py` names the priors that are learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from diffrep.codes.autoregressive import Autoregressive
-from diffrep.codes.flow import Flow
 from diffrep.codes.posteriors import Categorical, FixedRate, Gaussian, Posterior
-from diffrep.codes.priors import Afterwards, Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal, Whitened
+from diffrep.codes.priors import Afterwards, Categories, FittedNormal, Joint, Prior, StandardNormal, Whitened
 from diffrep.config import CodeSettings, PriorSettings, chosen
 from diffrep.errors import UserError
 from diffrep.nets.encoders import Encoder
 
-Densities = Mapping[str, Callable[[int], Prior]]  # name -> the dimension of a code -> a prior that has to be learned
+Densities = Callable[[str, int], Prior]  # a word of `kinds.PRIORS`, the dimension of a code -> a prior to be learned
 
 
 def random(settings: CodeSettings, encoder: Encoder, rate: float, time: bool = False) -> Posterior:
@@ -24,11 +23,8 @@ def random(settings: CodeSettings, encoder: Encoder, rate: float, time: bool = F
     return Gaussian(encoder, settings.dim, time)
 
 
-def prior(settings: PriorSettings, code: CodeSettings, own: str, more: Densities) -> Prior:
-    """p(z) of a random code, trained with it by the rate. own: where the settings leave it open.
-
-    more: densities of other folders.
-    """
+def prior(settings: PriorSettings, code: CodeSettings, own: str, density: Densities) -> Prior:
+    """p(z) of a random code, trained with it by the rate. own: where the settings leave it open."""
     kind = settings.kind
     if code.kind == "categorical":
         if kind not in ("auto", "autoregressive"):
@@ -40,18 +36,18 @@ def prior(settings: PriorSettings, code: CodeSettings, own: str, more: Densities
     name = chosen(kind, own)
     if name == "afterwards":
         return Afterwards(code.dim, settings.components)
-    return StandardNormal(code.dim) if name == "normal" else Joint(_density(settings, name, code.dim, more))
+    return StandardNormal(code.dim) if name == "normal" else Joint(_learned(name, code.dim, density))
 
 
-def prior_after(settings: PriorSettings, dim: int, own: str, more: Densities) -> Prior:
+def prior_after(settings: PriorSettings, dim: int, own: str, density: Densities) -> Prior:
     """p(z) of a deterministic code, fitted after training. own: that of the paper, where the settings leave it open."""
     name = chosen(settings.kind, own)
     if name == "normal":
         return FittedNormal(dim)
-    return Whitened(dim, _density(settings, name, dim, more)).requires_grad_(False)
+    return Whitened(dim, _learned(name, dim, density)).requires_grad_(False)
 
 
-def _density(settings: PriorSettings, name: str, dim: int, more: Densities) -> Prior:
+def _learned(name: str, dim: int, density: Densities) -> Prior:
     if name == "autoregressive":
         raise UserError("prior.kind=autoregressive is for code.kind=categorical; use mixture, flow or diffusion")
     if name == "afterwards":
@@ -59,5 +55,4 @@ def _density(settings: PriorSettings, name: str, dim: int, more: Densities) -> P
             "prior.kind=afterwards is for a random code: that of a deterministic one is always fitted after training;"
             " use normal, mixture, flow or diffusion"
         )
-    own: Densities = {"mixture": lambda dim: Mixture(dim, settings.components), "flow": Flow}
-    return {**own, **more}[name](dim)
+    return density(name, dim)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,8 +19,8 @@ from diffrep.denoising.noise import Noise
 from diffrep.denoising.parameterisations import Parameterisation
 from diffrep.denoising.start import Start
 from diffrep.errors import UserError
+from diffrep.kinds import PRIORS, made
 from diffrep.models import build as weights
-from diffrep.models.latent_diffusion import LatentDiffusion
 from diffrep.models.loss_weights import Lag, Weight
 from diffrep.nets import build as nets
 from diffrep.nets.decoders import Decoder
@@ -30,7 +29,6 @@ from diffrep.nets.gap import Filled
 from diffrep.shapes import Facts
 
 HELD = 12.0  # nats: the rate that methods with a Gaussian code hold where no price is given
-DENSITIES: dict[str, Callable[[int], Prior]] = {"diffusion": LatentDiffusion}  # priors that are models themselves
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,11 @@ class Parts:
 
     def prior(self, own: str = "normal") -> Prior:
         """p(z) of a random code, trained with it; own: where the settings leave it open."""
-        return codes.prior(self.settings.prior, self.settings.code, own, DENSITIES)
+        return codes.prior(self.settings.prior, self.settings.code, own, self._density)
 
     def prior_after(self, own: str = "normal") -> Prior:
         """p(z) of a deterministic code, fitted after training; own: that of the paper, if settings leave it open."""
-        return codes.prior_after(self.settings.prior, self.settings.code.dim, own, DENSITIES)
+        return codes.prior_after(self.settings.prior, self.settings.code.dim, own, self._density)
 
     def generator(self) -> nn.Module:
         return nets.generator(self.settings.decoder, self.facts.shape, self.settings.code.dim)
@@ -146,6 +144,9 @@ class Parts:
     def _network(self, parameterisation: Parameterisation, code: bool) -> Decoder:
         extra = parameterisation.channels * self.facts.shape[0]
         return nets.decoder(self.settings.decoder, self.facts.shape, self._code_dim(code), extra)
+
+    def _density(self, name: str, dim: int) -> Prior:
+        return made(PRIORS[name], self.settings.prior, dim)
 
     def _noise(self, own: str) -> Noise:
         return denoising.noise(self.settings.noise, own, self.facts.bins)

@@ -1,32 +1,25 @@
-"""Networks from their sections of the settings: a new network is a row here and a word in config.py."""
+"""Networks from their sections of the settings; `kinds.py` names the encoders."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from torch import nn
 
 from diffrep.config import DecoderSettings, EncoderSettings, chosen
+from diffrep.kinds import ENCODERS, made
 from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import Decoder, Generator, MLPDecoder, MLPGenerator, UNet
-from diffrep.nets.encoders import ConvEncoder, Critic, Encoder, MLPEncoder, ViT, WideResNet
+from diffrep.nets.encoders import Critic, Encoder
 from diffrep.shapes import Shape
 
 UNITS = 8  # units of a perceptron's layer for one of `width`: a layer of vectors is as wide as this many channels
-TOKENS = 4  # numbers of a vision transformer's token for one of `width`
+WIDER = {"mlp": UNITS, "vit": 4}  # units of a layer, or numbers of a token, for one of `encoder.width`
 
 
 def encoder(settings: EncoderSettings, shape: Shape, time: bool = False) -> Encoder:
     """The network that reads an example of `shape`. time: it also reads a noise level."""
-    e = settings
-    depth = {} if e.depth is None else {"depth": e.depth}
-    make: dict[str, Callable[[], Encoder]] = {
-        "conv": lambda: ConvEncoder(shape, width=e.width, time=time, dropout=e.dropout),
-        "wideresnet": lambda: WideResNet(shape, **depth, widen=e.widen, time=time, dropout=e.dropout),
-        "vit": lambda: ViT(shape, patch=e.patch, width=TOKENS * e.width, **depth, time=time, dropout=e.dropout),
-        "mlp": lambda: MLPEncoder(shape, width=UNITS * e.width, **depth, time=time, dropout=e.dropout),
-    }
-    return make[chosen(e.kind, "mlp" if len(shape) == 1 else "conv")]()
+    name = chosen(settings.kind, "mlp" if len(shape) == 1 else "conv")
+    wider = {"width": WIDER[name] * settings.width} if name in WIDER else {}
+    return made(ENCODERS[name], settings, shape, time=time, **wider)
 
 
 def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channels: int) -> Decoder:
