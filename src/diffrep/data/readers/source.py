@@ -22,8 +22,6 @@ from diffrep.data.reading import Reading
 from diffrep.data.values import of_array
 from diffrep.errors import UserError, unknown
 
-KINDS = "a folder of pictures or Parquet files, or a picture, .parquet, .npy, .npz, .csv or .tsv file"
-
 
 def read(source: object, reading: Reading, skip_bad: bool) -> tuple[str, Raw]:
     """(name, data) of any source that `diffrep.data.load` takes."""
@@ -43,10 +41,8 @@ def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
         if is_csv(path):
             return read_csv(path, reading)
         reading = _without_dialect(reading, name)
-        if suffix == ".parquet":
-            return read_parquet([path], name, None, reading, skip_bad)
-        if suffix in (".npy", ".npz"):
-            return read_arrays(path, reading)
+        if suffix in FORMATS:
+            return FORMATS[suffix](path, reading, skip_bad)
         if suffix in SUFFIXES:
             values, kept, reading = of_pictures([str(path)], [name], skip_bad, reading)
             return keep(Raw(values, reading, ids=[path.name]), kept, 1)
@@ -84,4 +80,10 @@ def _digits(reading: Reading) -> Raw:
     return Raw(values, replace(reading, label="class"), labels=digits.target.astype(object), label_names=names)
 
 
+FORMATS: dict[str, Callable[[Path, Reading, bool], Raw]] = {
+    ".parquet": lambda path, reading, skip_bad: read_parquet([path], str(path), None, reading, skip_bad),
+    ".npy": lambda path, reading, skip_bad: read_arrays(path, reading),
+    ".npz": lambda path, reading, skip_bad: read_arrays(path, reading),
+}  # suffix -> its reader; pictures and text have readers of their own
 INSIDE: dict[str, Callable[[Reading], Raw]] = {"digits": _digits, "digits-factors": digits_factors}  # no file needed
+KINDS = f"a folder of pictures or Parquet files, or a picture, {', '.join(FORMATS)}, .csv or .tsv file"
