@@ -14,6 +14,7 @@ from diffrep.errors import UserError
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.shapes import Batch, Draws
+from small import NARROW
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +111,7 @@ def test_it_learns_that_two_variables_agree():
     assert apart - information > 0.15
 
 
-SMALL = ["decoder.width=8", "encoder.width=8", "code.dim=12", "code.classes=4", "code.rate=3"]
+SMALL = [*NARROW, "code.dim=12", "code.classes=4", "code.rate=3"]
 FACTS = Facts((1, 8, 8), 17, torch.ones(1, 17))
 
 

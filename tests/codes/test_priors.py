@@ -30,6 +30,7 @@ from diffrep.models.latent_diffusion import LatentDiffusion
 from diffrep.nets.encoders import MLPEncoder
 from diffrep.shapes import Batch, Draws
 from oracles import Gaussian, bound_nats, entropy, gaussian_kl
+from small import NARROW
 
 pytestmark = pytest.mark.slow
 
@@ -322,7 +323,7 @@ def test_the_rate_of_categories_is_exact_and_learned_away():
         Categorical(MLPEncoder((5,), width=8), 9, 4)
 
 
-SMALL = ["decoder.width=8", "encoder.width=8", "code.dim=8", "code.drop=0"]
+SMALL = [*NARROW, "code.dim=8", "code.drop=0"]
 FACTS = Facts((1, 8, 8), 16, torch.ones(1, 16))
 
 

@@ -12,10 +12,11 @@ from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.probes.few_labels import drawn, few_labels
 from diffrep.probes.fitting import accuracy
+from small import NARROW
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["encoder.width=8", "decoder.width=8", "code.dim=4"]
+SMALL = [*NARROW, "code.dim=4"]
 
 
 def model_of(method: str):

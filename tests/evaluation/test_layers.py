@@ -18,11 +18,12 @@ from diffrep.methods.parts import Facts
 from diffrep.probes.linear import linear
 from diffrep.shapes import Draws
 from oracles import examples_of
+from small import NARROW
 
 pytestmark = pytest.mark.slow
 
 SHAPE = (1, 8, 8)
-SMALL = ["decoder.width=8", "encoder.width=8", "code.dim=4"]
+SMALL = [*NARROW, "code.dim=4"]
 
 
 def model_of(method: str, *changes: str, shape: tuple[int, ...] = SHAPE):

@@ -13,8 +13,9 @@ from diffrep.evaluation.bound import bound
 from diffrep.evaluation.pilot import Plan
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
+from small import NARROW
 
-SMALL = ["decoder.width=8", "decoder.multipliers=[1,1]", "encoder.width=8", "code.dim=4"]
+SMALL = [*NARROW, "decoder.multipliers=[1,1]", "code.dim=4"]
 
 
 @pytest.fixture(scope="module", params=["vae-vdm"])

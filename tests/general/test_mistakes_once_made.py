@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,8 +74,7 @@ def test_the_best_times_are_those_of_validation(monkeypatch, tmp_path):
     monkeypatch.setattr(readout.over_times, "combined", score)
     monkeypatch.setattr(readout.over_times, "combined_linear", score)
     monkeypatch.setattr(readout, "picture", lambda facts: b"")
-    run = runs.load(run_of("tdrl"))
-    object.__setattr__(run, "directory", tmp_path)
+    run = replace(runs.load(run_of("tdrl")), directory=tmp_path)
     facts = readout.read_times(run, ks=(1, 2), most=60)
     for name, key in (("best_combined", "combined"), ("best_single", "single")):
         rows = [row["mlp"] if key == "single" else row for row in facts[key]]

@@ -13,8 +13,9 @@ from diffrep.measures.evaluate import codes
 from diffrep.probes import disentanglement as scores
 from diffrep.probes import hypersphere
 from runs_at_hand import diffrep, one_sentence, run_of
+from small import NARROW
 
-SMALL = ["train.batch=32", "encoder.width=8", "decoder.width=8", "code.dim=4"]
+SMALL = [*NARROW, "train.batch=32", "code.dim=4"]
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,19 @@
 """Every method on an image, a signal and a vector: it trains, and does all that it can; what it cannot, it says."""
 
+import math
+
 import pytest
 import torch
 
 from diffrep import config
 from diffrep.config import Settings, override
+from diffrep.denoising.build import DETAILS
+from diffrep.denoising.noise import VE
 from diffrep.denoising.samplers import Sampling
 from diffrep.errors import UserError
 from diffrep.methods.catalog import METHODS, build, method
 from diffrep.methods.parts import Facts
-from diffrep.shapes import Batch, Draws
+from diffrep.shapes import Batch, Draws, expand
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +25,27 @@ SMALL = (
     "code.dim=3",
     "code.drop=0.5",
 )
+NOISES = {
+    "ve": "VE",
+    "vp": "VP",
+    "subvp": "SubVP",
+    "cosine": "Cosine",
+    "linear": "LinearGamma",
+    "learned-ends": "LinearGamma",
+    "learned": "LearnedGamma",
+}  # word of noise.kind -> class
+PREDICTS = {"eps": "Eps", "x": "X", "v": "V", "score": "Score", "edm": "EDM", "marginal": "MarginalByPlace"}
+FIRST = -3 - math.log(5 / 768)  # log-SNR at which the coarsest of five numbers shows
+LOOKS = {
+    "uniform": lambda slope, log_snr: torch.ones_like(slope),
+    "likelihood": lambda slope, log_snr: slope,
+    "high-noise": lambda slope, log_snr: slope / torch.exp(log_snr / 2),
+    "low-noise": lambda slope, log_snr: slope / (1 + torch.exp(-log_snr)),
+    "coarse": lambda slope, log_snr: slope / torch.cosh((log_snr - FIRST) / 2) ** 2,
+    "balanced": lambda slope, log_snr: slope / torch.cosh((log_snr - (FIRST + 0.5) / 2) / 2.5 / 2) ** 2,
+    "fine": lambda slope, log_snr: slope / torch.cosh((log_snr - 0.5) / 2) ** 2,
+    "band:-2:3": lambda slope, log_snr: slope * ((log_snr >= -2) & (log_snr <= 3)),
+}  # level of detail of five numbers -> its measure of t, by -d log_snr / dt and log-SNR
 KINDS = {"image": ((1, 6, 5), 4), "signal": ((2, 9), None), "vector": ((5,), None)}
 CODELESS = {name for name, method in METHODS.items() if not method.has_code}
 ENCODERS = {name for name, method in METHODS.items() if not method.decodes}
@@ -172,21 +197,31 @@ def test_the_clean_end_follows_the_levels():
         assert float(alpha) == pytest.approx(1, abs=0.02)
 
 
-@pytest.mark.parametrize("noise", ["ve", "vp", "subvp", "cosine", "linear", "learned-ends", "learned"])
-@pytest.mark.parametrize("predicts", ["eps", "x", "v", "score", "edm", "marginal"])
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("predicts", PREDICTS)
 def test_noises_and_predictions_combine(noise, predicts):
-    """Any of one with any of the other trains: a finite loss, and a finite gradient for all."""
+    """Any of one with any of the other is what its name says, predicts x and eps that make up x_t, and trains."""
     model = made("drl", "image", f"noise.kind={noise}", f"predicts={predicts}")
+    assert type(model.noise).__name__ == NOISES[noise]
+    assert type(model.denoiser.parameterisation).__name__ == PREDICTS[predicts]
+    step = model.noised(data("image"))
+    alpha, sigma = (expand(scale, step.x) for scale in model.noise.scales(step.t))
+    torch.testing.assert_close(alpha * step.prediction.x + sigma * step.prediction.eps, step.x_t, rtol=1e-3, atol=1e-3)
     loss = sum(model.loss(data("image")).values())
     loss.mean().backward()
     assert loss.isfinite().all()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("detail", ["uniform", "likelihood", "high-noise", "low-noise", "band:-2:3"])
-def test_levels_of_detail_by_name(detail):
-    """Each name makes a loss."""
-    assert sum(made("drl", "vector", f"detail={detail}").loss(data("vector")).values()).isfinite().all()
+@pytest.mark.parametrize("name", [*LOOKS])
+def test_levels_of_detail_by_name(name):
+    """Each name is the density of its definition, of which the loss draws its times; and there is no other."""
+    levels, noise = made("drl", "vector", f"detail={name}").levels, VE(0.01, 50.0)
+    t = torch.linspace(0.05, 0.95, 19)
+    slope, log_snr = -noise.log_snr_slope(t), noise.log_snr(t)
+    torch.testing.assert_close(levels.looks(noise, t), LOOKS[name](slope, log_snr))
+    torch.testing.assert_close(levels.draws(noise, t), levels.looks(noise, t))
+    assert {*LOOKS} == {*DETAILS, "band:-2:3"}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts, Parts
 from diffrep.models.loss_weights import Annealed, Constant, Cyclic, Fading, FreeBits, Lag, TargetRate, WarmUp
 from diffrep.shapes import Batch, Draws
+from small import NARROW
 
 NATS = torch.tensor([1.0, 3.0])
 
@@ -82,7 +83,7 @@ def test_a_fading_detail_counts_steps_of_training_alone():
 
 
 FACTS = Facts((1, 8, 8), 16, torch.ones(1, 16))
-SMALL = ["decoder.width=8", "encoder.width=8", "code.dim=8"]
+SMALL = [*NARROW, "code.dim=8"]
 STARTS = ["anneal.steps=5", "anneal.factor=1.5", "anneal.detail=band:-3:2"]
 
 

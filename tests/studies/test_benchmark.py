@@ -16,10 +16,9 @@ from diffrep.probes.linear import STRENGTHS
 from diffrep.studies import benchmark as judge
 from diffrep.studies.benchmark import RESERVE, Design, benchmark
 from runs_at_hand import diffrep, one_sentence
+from small import THIN
 
 pytestmark = pytest.mark.slow
-
-SMALL = ("train.batch=32", "decoder.width=4", "encoder.width=4", "code.dim=4")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def source(tmp_path_factory) -> str:
 def done(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark")
     methods = ("ae", "ddpm", "pixels", "pca", "random-encoder")
-    design = Design(methods, seeds=2, changes=SMALL, levels=1)
+    design = Design(methods, seeds=2, changes=THIN, levels=1)
     return out, design, benchmark(source, out, design, budget="64ex")
 
 
@@ -86,14 +85,14 @@ def test_nothing_is_made_twice(done, source, monkeypatch):
 def test_references_of_other_settings_are_made_again(done, source):
     """A code of another size stands beside a PCA of that size, whatever was kept."""
     out, design, found = done
-    wider = replace(design, changes=(*SMALL[:-1], "code.dim=6"), methods=("pca",), seeds=1)
+    wider = replace(design, changes=(*THIN[:-1], "code.dim=6"), methods=("pca",), seeds=1)
     (row,) = benchmark(source, out, wider, budget="64ex")["runs"]
     assert row["dim"] == 6 and {r["dim"] for r in found["runs"] if r["method"] == "pca"} == {4}
 
 
 def test_a_total_is_shared_after_a_reserve():
     """6 runs in 10 minutes, of which a share is for evaluation."""
-    assert judge._budget(None, "10m", 6) == f"{int(600 * (1 - RESERVE) / 6)}s"
+    assert judge.budget_of_each(None, "10m", 6) == f"{int(600 * (1 - RESERVE) / 6)}s"
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from diffrep.studies import study as engine
 from diffrep.studies.plan import expand, plan
 from diffrep.studies.study import study
 from runs_at_hand import diffrep, one_sentence
+from small import THIN
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["train.batch=32", "decoder.width=4", "encoder.width=4", "code.dim=4"]
 MEASURED = ["bound", "probes", "information", "factors", "appearance"]
 RUNS = [{"name": "A code", "method": "vae-vdm", "twin": True}]
 
@@ -38,7 +38,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def written(data: Path, **changes):
-    about = {"name": "small", "data": str(data), "budget": "64ex", "seeds": [0, 1], "set": SMALL, "levels": 1}
+    about = {"name": "small", "data": str(data), "budget": "64ex", "seeds": [0, 1], "set": [*THIN], "levels": 1}
     return plan({**about, "measure": ["bound"], "runs": RUNS, **changes})
 
 
@@ -149,7 +149,7 @@ def test_a_stop_loses_the_run_at_hand_alone(data, tmp_path, monkeypatch):
 def test_other_settings_in_the_same_folder_are_refused(done, data, tmp_path):
     """A run of another budget or another rate is not the one that was asked for; it is not removed either."""
     shutil.copytree(done[0], tmp_path / "s")
-    for changes in ({"budget": "96ex"}, {"set": [*SMALL, "code.rate=3.0"]}):
+    for changes in ({"budget": "96ex"}, {"set": [*THIN, "code.rate=3.0"]}):
         with pytest.raises(UserError, match="and the study now asks for"):
             study(written(data, **changes), tmp_path / "s")
 
@@ -186,7 +186,7 @@ def test_the_command(data, tmp_path, capsys):
     """What it prints is what is on disk; a mistake is one sentence, and nothing is written."""
     (tmp_path / "s.toml").write_text(
         'name = "s"\nbudget = "32ex"\nlevels = 1\nmeasure = ["bound"]\nseeds = [0]\ndata = "nowhere"\n'
-        f'set = {SMALL}\n[[runs]]\nname = "a"\nmethod = "ae"\n'
+        f'set = {[*THIN]}\n[[runs]]\nname = "a"\nmethod = "ae"\n'
     )
     assert diffrep("study", tmp_path / "s.toml", "-o", tmp_path / "out") == 2
     assert "nowhere" in one_sentence(capsys) and not (tmp_path / "out").exists()

@@ -67,7 +67,7 @@ def benchmark(
     evaluation. Goes on where it was stopped. A method that fails is a row with its reason. UserError: a name or a
     budget that cannot be, no labels, no method that can be judged.
     """
-    _budget(budget, total, 1)
+    budget_of_each(budget, total, 1)
     able = {**METHODS, **dict.fromkeys(UNTRAINED)}
     for name in design.methods or ():
         if name not in able:
@@ -80,7 +80,7 @@ def benchmark(
     if not names:
         raise UserError(next(iter(failed.values())))
     trained = [name for name in names if name not in UNTRAINED]
-    chosen = _budget(budget, total, len(trained) * design.seeds)
+    chosen = budget_of_each(budget, total, len(trained) * design.seeds)
     content: StudyFile = {"settings": {}, "runs": []}
     if trained:
         written = plan(
@@ -126,7 +126,7 @@ def _methods(asked: Sequence[str] | None, settings: Settings, splits: Splits) ->
     return kept, failed
 
 
-def _budget(budget: str | None, total: str | None, runs: int) -> str:
+def budget_of_each(budget: str | None, total: str | None, runs: int) -> str:
     """The budget of each run."""
     if (budget is None) == (total is None):
         raise UserError("expected a budget for each run or a total for all, one of the two, such as --budget 60s.")
