@@ -27,8 +27,9 @@ from diffrep.models.autoencoder import Autoencoder
 from diffrep.models.base import Model
 from diffrep.models.bootstrap import Bootstrap
 from diffrep.models.classifier import Classifier
+from diffrep.models.coding import Coding
 from diffrep.models.contrastive import Contrastive
-from diffrep.models.diffusion import DiffusionModel
+from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.nets.decoders import Decoder
 from diffrep.shapes import Batch, Draws
 from two_routes import B, D, Doubled, Line, Point, Values, central, log_normal, normal, sigmoid, square
@@ -69,12 +70,13 @@ def gate(noise, t):
     return 0.5 + t
 
 
-def model_of(term: str | None = None, **rest) -> DiffusionModel:
-    chosen = {} if term is None else {term: of_name(term)}
-    denoiser = Denoiser(Plain(), rest.pop("noise", None) or LinearGamma(-4.0, 3.0, learned=True), Eps())
-    parts = {"posterior": Gaussian(Line(np.eye(D)), 2), "prior": StandardNormal(2), "start": GaussianStart((D,))}
-    rest = {"drop": 0.4, "gate": gate, "critic": Critic(), **parts, **rest}
-    model = DiffusionModel((D,), None, denoiser, chosen, Levels(likelihood), **rest).double()
+def model_of(term: str | None = None, noise=None) -> DiffusionModel:
+    """With a code, a start and a critic; with a process that is given, the denoiser and its start alone."""
+    objective = Objective({} if term is None else {term: of_name(term)}, Levels(likelihood))
+    denoiser = Denoiser(Plain(), noise or LinearGamma(-4.0, 3.0, learned=True), Eps())
+    coding = None if noise else Coding(Gaussian(Line(np.eye(D)), 2), StandardNormal(2), drop=0.4, gate=gate)
+    critic = None if noise else Critic()
+    model = DiffusionModel((D,), None, denoiser, objective, coding, GaussianStart((D,)), critic=critic).double()
     with torch.no_grad():
         model.start.mean.copy_(torch.tensor(X[0])), model.start.log_variance.copy_(torch.tensor(0.3 * X[1]))
     return model
@@ -226,8 +228,7 @@ def test_a_critic_judges_what_it_cannot_move():
 def test_the_inside_of_a_learned_process_follows_the_variance():
     """Its gradient is that of loss^2 / D, each example's own; the decoder's is that of the loss (VDM, Appendix I.2)."""
     torch.manual_seed(0)
-    rest = {"posterior": None, "prior": None, "drop": 0.0, "gate": None, "critic": None}
-    model = model_of("denoise", noise=LearnedGamma(-4.0, 3.0, 3), **rest)
+    model = model_of("denoise", LearnedGamma(-4.0, 3.0, 3))
     inside = {name: model.noise.get_parameter(name) for name in ("l1", "l2_weight", "l2_bias", "l3")}
     decoder = {name: model.denoiser.network.get_parameter(name) for name in ("a", "w", "null")}
     draws = Draws.of(0)
