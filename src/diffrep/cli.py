@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from diffrep.commands import distances, pages, pictures, probes, readouts, studies
+from diffrep.commands import distances, exports, pages, pictures, probes, readouts, studies
 from diffrep.commands.console import (
     Count,
     hush,
@@ -301,6 +301,7 @@ def doctor(
 pictures.add_to(app)
 probes.add_to(app)
 readouts.add_to(app)
+exports.add_to(app)
 distances.add_to(app)
 studies.add_to(app)
 pages.add_to(app)

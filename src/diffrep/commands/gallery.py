@@ -29,10 +29,10 @@ def save_grid(x: Data, path: str | Path, columns: int = 8) -> None:
     write_bytes(Path(path), picture.getvalue())
 
 
-def check_place(path: Path, suffix: str) -> None:
-    """UserError, before any work is done, where a file with this suffix could not be written to `path`."""
-    if path.suffix.lower() != suffix or path.is_dir():
-        raise UserError(f"{path} is no place for the output: name a {suffix} file with -o.")
+def check_place(path: Path, *suffixes: str) -> None:
+    """UserError, before any work is done, where a file with one of these suffixes could not be written to `path`."""
+    if path.suffix.lower() not in suffixes or path.is_dir():
+        raise UserError(f"{path} is no place for the output: name a {' or '.join(suffixes)} file with -o.")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(

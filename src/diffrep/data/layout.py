@@ -39,19 +39,19 @@ def channels_first(values: np.ndarray, name: str, reading: Reading) -> tuple[np.
 POSSIBLE = {2: ("nf",), 3: ("nhw", "ncl", "nlc"), 4: ("nchw", "nhwc", "ndhw"), 5: ("ncdhw", "ndhwc", "ndchw")}
 
 
-def _order(layout: str) -> list[int]:
+def order(layout: str) -> list[int]:
     """Positions of n, c where there is one, and the spatial axes, depth or time before height before width."""
     return [layout.index(letter) for letter in ("n", "c", *SPATIAL, "f") if letter in layout]
 
 
 def _shape(values: np.ndarray, layout: str) -> tuple[int, ...]:
-    lengths = tuple(values.shape[i] for i in _order(layout))[1:]
+    lengths = tuple(values.shape[i] for i in order(layout))[1:]
     return lengths if "c" in layout or layout == "nf" else (1, *lengths)
 
 
 def _moved(values: np.ndarray, layout: str) -> np.ndarray:
-    order = _order(layout)
-    moved = values if order == sorted(order) else values.transpose(order)
+    axes = order(layout)
+    moved = values if axes == sorted(axes) else values.transpose(axes)
     return moved if "c" in layout or layout == "nf" else moved[:, None]
 
 

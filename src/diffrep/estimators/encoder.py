@@ -28,6 +28,7 @@ from diffrep.estimators.keeping import files_of, replace_data, temporary
 from diffrep.estimators.sizes import sizes
 from diffrep.evaluation.bound import bound
 from diffrep.methods.catalog import name_of
+from diffrep.runs.export import write
 from diffrep.runs.inputs import examples_of
 from diffrep.training import journal
 
@@ -152,6 +153,14 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def score(self, X, y=None) -> float:
         """Minus bits per dimension of the rows, so that a search chooses by the bound. UserError: no bound."""
         return -bound(self.run_.model, self._examples(X), codes.LEVELS).summary()["bits_per_dim"]
+
+    def to_onnx(self, path) -> Path:
+        """Write the encoder for programs without torch: rows like those of `fit` in, codes out; see `runs.export`."""
+        check_is_fitted(self)
+        if self._form is None:
+            return self.run_.export(path)
+        facts = {"method": self.settings_.method, "prepared": self._form.prepared, "levels": self._form.bins}
+        return write(self.run_.model, self._form.preparation(), path, facts)
 
     def trim(self) -> DiffusionEncoder:
         """Leave out of pickles what only further training needs; `partial_fit` is then refused."""

@@ -14,13 +14,15 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils.sparsefuncs import mean_variance_axis
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.stores import Grid, InMemory, Store
 from diffrep.errors import UserError
+from diffrep.runs.preparation import Columns, Levels
 from diffrep.shapes import Shape
 
+NEVER = "\0"  # a word that no table holds
 WORDS = 64  # values of a column of words that get a number of their own; rarer ones share one
 CHANNELS = (1, 3, 4)  # sizes of a last axis that is taken for the channels of a picture
 
@@ -39,6 +41,10 @@ class Form(ABC):
     @abstractmethod
     def restore(self, x: np.ndarray) -> Any:
         """x (N, *shape), as a model gives it -> rows like those of X, in their units."""
+
+    @abstractmethod
+    def preparation(self) -> nn.Module:
+        """What `store` does, as a module that can be exported; see `diffrep.runs.preparation`."""
 
     def examples(self, x: Any, labels: Tensor | None = None, names: list[str] | None = None) -> Examples:
         """The rows of X as one set."""
@@ -86,6 +92,10 @@ class Table(Form):
 
     def restore(self, x: np.ndarray) -> np.ndarray:
         return x.astype(np.float64) * self.std + self.mean
+
+    def preparation(self) -> Columns:
+        names = [f"number {i}" for i in range(len(self.mean))]
+        return Columns(names, torch.from_numpy(self.mean), torch.from_numpy(self.std))
 
 
 class Rows(Store):
@@ -150,6 +160,10 @@ class Array(Form):
         x = np.moveaxis(x, 1, -1) if self.moved else x
         return x.reshape(len(x), *self.given).astype(self.kind if self.bins is not None else np.float64)
 
+    def preparation(self) -> Levels:
+        layout = "nhwc" if self.moved else {1: "nf", 2: "ncl", 3: "nchw", 4: "ncdhw"}[len(self.shape)]
+        return Levels(self.shape, self.bins, layout, self.grid.slope, self.grid.shift, self.given)
+
 
 def _grid(x: np.ndarray) -> Grid:
     """The scale of x."""
@@ -213,6 +227,42 @@ class Frame(Form):
             values = np.where(steps > 0, np.rint(values / np.where(steps > 0, steps, 1.0)) * steps, values)
             columns |= dict(zip(names, values.T, strict=True))
         return pd.DataFrame({name: _as_it_was(columns[name], self.types[name]) for name in self.columns})
+
+    def preparation(self) -> Columns:
+        """Numbers, then dates as seconds since 1970; of words the places among those that were seen."""
+        blocks = {name: (part, names) for name, part, names in self.transformer.transformers_ if name != "remainder"}
+        names = [c for kind in ("number", "date") if kind in blocks for c in blocks[kind][1]]
+        fills: dict[int, float] = {}
+        vocabulary: dict[str, tuple[str, ...]] = {}
+        tables: list[Tensor] = []
+        places: list[int] = []
+        for kind, (part, columns) in blocks.items():
+            if kind == "word":
+                vocabulary = {c: tuple(map(str, seen)) for c, seen in zip(columns, part[1].categories_, strict=True)}
+                tables = _tables(part[1])
+                width = sum(table.shape[1] for table in tables)
+                places += range(2 * len(names), 2 * len(names) + width)
+                continue
+            first, imputer = len(fills), part[-2]
+            fills |= {first + i: float(mean) for i, mean in enumerate(imputer.statistics_)}
+            places += range(first, len(fills))
+            places += [len(names) + first + int(i) for i in imputer.indicator_.features_]
+        scalers = [part[-1] for part, _ in blocks.values()]
+        mean, std = (np.concatenate([getattr(s, name) for s in scalers]) for name in ("mean_", "scale_"))
+        return Columns(names, torch.from_numpy(mean), torch.from_numpy(std), fills, vocabulary, tables, places)
+
+
+def _tables(encoder: OneHotEncoder) -> list[Tensor]:
+    """Of each column of words (V + 1, K): what each word becomes, and in the last row a word that was never seen."""
+    usual = [seen[0] for seen in encoder.categories_]
+    tables, first = [], 0
+    for column, seen in enumerate(encoder.categories_):
+        rare = encoder.infrequent_categories_[column] if hasattr(encoder, "infrequent_categories_") else None
+        width = len(seen) if rare is None else len(seen) - len(rare) + 1
+        rows = np.array([[*usual[:column], word, *usual[column + 1 :]] for word in (*seen, NEVER)], dtype=object)
+        tables.append(torch.from_numpy(encoder.transform(rows)[:, first : first + width]))
+        first += width
+    return tables
 
 
 def kind_of(column: Any) -> str:

@@ -83,7 +83,7 @@ class Modulation(nn.Module):
             return h
         both = sum(project(c) for project, c in zip(self.projections, conditions, strict=True))
         where = [1] * h.ndim
-        where[0], where[self.axis] = len(h), -1
+        where[0], where[self.axis] = h.shape[0], -1  # len() would fix the batch of an export
         scale, shift = (part.reshape(where) for part in both.chunk(2, dim=1))
         return torch.addcmul(shift, h, 1 + scale)
 

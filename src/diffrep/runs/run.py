@@ -106,6 +106,12 @@ class Run:
 
         return push(self, name, private, token)
 
+    def export(self, path: str | Path, prepared: bool = False, t: float | None = None) -> Path:
+        """Write the encoder as `.onnx` or `.pt2` (extra `export`); see `runs.export`."""
+        from diffrep.runs.export import export
+
+        return export(self, path, prepared, t)
+
     def scaling(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation that the columns of a table were standardised with; None for other data."""
         if self.card.scaling is None:

@@ -1,0 +1,39 @@
+"""The command that writes a run's encoder for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffrep.commands.console import progress, say
+from diffrep.commands.options import Json, Output, RunPath
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: diffrep export runs/a -o encoder.onnx")(export)
+
+
+def export(
+    run: RunPath,
+    output: Output,
+    prepared: Annotated[
+        bool, typer.Option("--prepared", help="the input is x itself, in [-1, 1] or standardised, not raw examples")
+    ] = False,
+    t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the encoder as .onnx or .pt2 (extra `export`), once its codes are known to be the model's."""
+    from diffrep import runs
+    from diffrep.commands.gallery import check_place
+    from diffrep.runs.export import SUFFIXES
+
+    check_place(output, *SUFFIXES)
+    loaded = runs.load(run, "cpu")
+    with progress() as update:
+        update("export", 0, None)
+        path = loaded.export(Path(output), prepared, t)
+    facts = {"file": str(path), "bytes": path.stat().st_size, "dim": loaded.settings.code.dim}
+    print(json.dumps(facts)) if as_json else say(f"The encoder is in {path}; its codes are the model's to 1e-4.")
