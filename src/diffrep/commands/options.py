@@ -10,6 +10,12 @@ import typer
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, as made by `diffrep train --out`")]
 DataSource = Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
+Examples = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="a .png grid; .npy, .npz, .csv or .parquet in the units of the data; or a folder of PNGs"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Seed = Annotated[int, typer.Option(help="names the random numbers")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]

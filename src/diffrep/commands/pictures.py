@@ -1,4 +1,4 @@
-"""Commands that draw: reconstructions, samples, the way between two examples."""
+"""Commands that make examples: reconstructions, samples, the way between two; as a picture, arrays or a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffrep.commands.console import progress, say
-from diffrep.commands.options import DataSource, Device, Output, RunPath, Sampler, Seed, Steps
+from diffrep.commands.options import DataSource, Device, Examples, RunPath, Sampler, Seed, Steps
 from diffrep.errors import UserError
 
 
@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 def reconstruct(
     run: RunPath,
     data: DataSource,
-    output: Output,
+    output: Examples,
     n: Annotated[int, typer.Option("-n", min=1, help="examples, spread over the data")] = 8,
     per_code: Annotated[
         int | None, typer.Option(min=1, help="decodings of each code, each from other noise (3)")
@@ -34,19 +34,20 @@ def reconstruct(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Draw examples above their reconstructions from the code alone (or, exactly, from code and noise)."""
+    """Reconstruct examples from the code alone (or, exactly, from code and noise): a picture, .npy, .npz, .csv, ..."""
     import torch
 
     from diffrep import runs
-    from diffrep.commands.gallery import check_place, save_grid
+    from diffrep.commands.gallery import save_grid
+    from diffrep.commands.outputs import check_output, is_grid, write
     from diffrep.denoising.samplers import sampling_of
     from diffrep.runs.inputs import examples_of
     from diffrep.shapes import Draws
 
     if exact and (per_code is not None or sampler is not None):
         raise UserError("--exact walks back from the one noise of each example: leave out --per-code and --sampler.")
-    check_place(output, ".png")
     loaded = runs.load(run, device)
+    check_output(output, loaded)
     sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     if per_code is not None and not loaded.model.by_steps:
         raise UserError("this model decodes a code at once, the same each time: leave out --per-code.")
@@ -59,16 +60,20 @@ def reconstruct(
         if exact:
             rows = [x, loaded.model.reconstruct_exactly(x, sampling.steps)]
         else:
-            times = per_code or (3 if loaded.model.by_steps else 1)  # what decodes at once does so the same each time
+            several = loaded.model.by_steps and is_grid(output)  # what decodes at once does so the same each time
+            times = per_code or (3 if several else 1)
             again = loaded.model.reconstruct(x, draws, sampling.sampler, sampling.steps, times)
             rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
-    save_grid(torch.cat(rows), output, columns=len(x))
+    if is_grid(output):
+        save_grid(torch.cat(rows), output, columns=len(x))
+    else:
+        write(loaded, {"reconstruction": torch.cat(rows[1:]), "original": x}, output)
     say(f"{len(x)} examples and their reconstructions in {output}")
 
 
 def sample(
     run: RunPath,
-    output: Output,
+    output: Examples,
     n: Annotated[int | None, typer.Option("-n", min=1, help="how many (64)")] = None,
     sampler: Sampler = None,
     steps: Steps = None,
@@ -86,7 +91,8 @@ def sample(
 ) -> None:
     """Draw new examples: a code from the prior (or from a file), then the decoder, which may begin below t = 1."""
     from diffrep import runs
-    from diffrep.commands.gallery import check_place, save_grid
+    from diffrep.commands.gallery import save_grid
+    from diffrep.commands.outputs import check_output, is_grid, write
     from diffrep.data.feature_files import read_codes
     from diffrep.denoising.samplers import sampling_of
     from diffrep.models.warm_start import fitted, sample_from
@@ -98,8 +104,8 @@ def sample(
         raise UserError("--t-init draws its codes from the prior: leave out --codes.")
     if start is not None and t_init is None:
         raise UserError("--start is what sampling begins from below t = 1: give --t-init too, such as 0.6.")
-    check_place(output, ".png")
     loaded = runs.load(run, device)
+    check_output(output, loaded)
     sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device
     draws = Draws.of(seed, where)
@@ -113,7 +119,7 @@ def sample(
         else:
             z = read_codes(codes).to(where)
             x = loaded.model.decode(z, len(z), draws, sampling)
-    save_grid(x, output)
+    save_grid(x, output) if is_grid(output) else write(loaded, {"x": x}, output)
     say(f"{len(x)} samples in {output}")
 
 
@@ -121,7 +127,7 @@ def interpolate(
     run: RunPath,
     a: Annotated[str, typer.Argument(metavar="A", help="an image file, or the position of a test example")],
     b: Annotated[str, typer.Argument(metavar="B", help="the same")],
-    output: Output,
+    output: Examples,
     points: Annotated[int, typer.Option(min=2, help="pictures, both ends included")] = 8,
     sampler: Sampler = None,
     steps: Steps = None,
@@ -132,18 +138,20 @@ def interpolate(
     import torch
 
     from diffrep import runs
-    from diffrep.commands.gallery import check_place, save_grid
+    from diffrep.commands.gallery import save_grid
+    from diffrep.commands.outputs import check_output, is_grid, write
     from diffrep.denoising.samplers import sampling_of
     from diffrep.runs.inputs import one_example
     from diffrep.shapes import Draws
 
-    check_place(output, ".png")
     loaded = runs.load(run, device)
+    check_output(output, loaded)
     sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device
     from_a, from_b = (one_example(loaded, end).to(where) for end in (a, b))
     with progress() as update:
         update("interpolate", 0, None)
         x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampling.sampler, sampling.steps)
-    save_grid(torch.cat([from_a[None], x, from_b[None]]), output, columns=points + 2)
+    whole = torch.cat([from_a[None], x, from_b[None]])
+    save_grid(whole, output, columns=points + 2) if is_grid(output) else write(loaded, {"x": whole}, output)
     say(f"A, {points} points from its code to B's, and B, in {output}")

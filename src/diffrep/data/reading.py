@@ -51,7 +51,8 @@ class Reading:
     log(1 + count). scaling: mean and standard deviation of each number of a table. classes: their names by number.
     missing_label: the number that stands for "no label". mode: of pictures. size: (height, width) that they are brought
     to. upright: turned as their EXIF tag says. applied: decided by a run, and applied to other data. notes: sentences
-    that a user should read.
+    that a user should read. columns: every column of a table in its order, and what it holds: "float", "int", "bool",
+    "day", "second", "word" or "other", so that examples can be written as they were.
     """
 
     source: str = ""
@@ -84,6 +85,7 @@ class Reading:
     applied: bool = False
     guesses: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout != "nf":
@@ -169,7 +171,10 @@ class Reading:
         rows = []
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name in ("guesses", "notes", "applied", "shape", "scaling", "place", "drop") or value is None:
+            if (
+                item.name in ("guesses", "notes", "applied", "shape", "scaling", "place", "drop", "columns")
+                or value is None
+            ):
                 continue
             if value in ((), {}) or (item.name == "upright" and self.mode is None):
                 continue

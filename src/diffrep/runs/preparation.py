@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from diffrep.data.layout import order
 from diffrep.data.reading import Reading
-from diffrep.data.values import LEVELS, grid_of
+from diffrep.data.values import grid_of
 from diffrep.errors import UserError
 from diffrep.runs.card import DataCard
 from diffrep.shapes import Data, Shape
 
+BYTE = 2**8  # grey levels that a byte holds
 PER_ROW = 1e4  # what a row of counts is brought to
 
 
@@ -84,7 +85,7 @@ class Levels(nn.Module):
             laid[axis] = whole[place]
         self.laid, given = tuple(laid[1:]), tuple(laid[1:]) if given is None else given
         plain = bins is not None and (slope, shift) == (1.0, 0.0)
-        kind = ("uint8" if bins <= LEVELS["uint8"] else "int32") if plain and bins else "float32"
+        kind = ("uint8" if bins <= BYTE else "int32") if plain and bins else "float32"
         ends = (0.0, bins - 1.0) if bins else (-1.0, 1.0)
         low, high = ((end - shift) / slope for end in ends)
         self.inputs = (Input("x", kind, given, layout if given == self.laid else "nf", low, high),)
@@ -164,12 +165,16 @@ def of_card(card: DataCard) -> nn.Module:
 
 def of_levels(reading: Reading, card: DataCard) -> Levels:
     """Pictures that came as files are given as Pillow has them, channels last; arrays as they lay in their file."""
-    layout = reading.layout
-    if layout is None:
-        layout = {1: "nf", 2: "ncl", 3: "nhwc", 4: "ncdhw"}[len(card.shape)]
-        layout = "nhw" if layout == "nhwc" and card.shape[0] == 1 else layout
     grid = grid_of(reading)
-    return Levels(card.shape, card.bins, layout, grid.slope, grid.shift)
+    return Levels(card.shape, card.bins, layout_of(reading, card.shape), grid.slope, grid.shift)
+
+
+def layout_of(reading: Reading, shape: Shape) -> str:
+    """The axes of the arrays of a run; those of pictures that came as files are Pillow's."""
+    if reading.layout is not None:
+        return reading.layout
+    layout = {1: "nf", 2: "ncl", 3: "nhwc", 4: "ncdhw"}[len(shape)]
+    return "nhw" if layout == "nhwc" and shape[0] == 1 else layout
 
 
 def of_table(reading: Reading) -> Columns:

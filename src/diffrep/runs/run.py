@@ -106,6 +106,13 @@ class Run:
 
         return push(self, name, private, token)
 
+    def restore(self, x: Tensor) -> Any:
+        """x (N, *shape), as the model gives it, in the units of the data: an array, or a table of pyarrow with its
+        columns; see `runs.restored`."""
+        from diffrep.runs.restored import restored
+
+        return restored(self.card, x)
+
     def export(self, path: str | Path, prepared: bool = False, t: float | None = None) -> Path:
         """Write the encoder as `.onnx` or `.pt2` (extra `export`); see `runs.export`."""
         from diffrep.runs.export import export

@@ -123,6 +123,8 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
     else:
         split, reading = with_split({c.name: c.values for c in columns if c.values is not None}, name, reading)
     hub = _hub_labels(tables[0].table.schema)
+    if not reading.applied:
+        reading = reading.decided(columns={c: holds(table.schema.field(c).type) for c in table.column_names})
     if picture is not None:
         return _of_pictures(table, picture, columns, tables, split, name, reading, skip_bad)
     reading = chosen(columns, name, reading, next((c for c in hub if c in table.column_names), None))
@@ -228,6 +230,8 @@ def _column(table: pa.Table, name: str) -> Column:
         return Column(name, "word", _numpy(table.column(name)))
     if pa.types.is_null(kind):
         return Column(name, "number", np.full(len(table), np.nan))
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return Column(name, "number", _seconds(table.column(name)))
     return Column(name, "other")
 
 
@@ -294,6 +298,27 @@ def _features(column: pa.ChunkedArray, read: Column, name: str) -> np.ndarray:
     if len(lengths) != 1 or None in lengths:
         raise UserError(f"{name} holds lists of different lengths, expected one length: pad or cut them.")
     return _numpy(pc.list_flatten(column)).astype(np.float64).reshape(len(column), -1)
+
+
+def holds(kind: pa.DataType) -> str:
+    """What a column of this type holds, in the words of `Reading.columns`."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = {
+        "bool": pa.types.is_boolean,
+        "int": pa.types.is_integer,
+        "float": lambda k: pa.types.is_floating(k) or pa.types.is_decimal(k) or pa.types.is_null(k),
+        "day": pa.types.is_date,
+        "second": pa.types.is_timestamp,
+        "word": lambda k: pa.types.is_string(k) or pa.types.is_large_string(k) or pa.types.is_string_view(k),
+    }
+    return next((word for word, test in tests.items() if test(kind)), "other")
+
+
+def _seconds(column: pa.ChunkedArray) -> np.ndarray:
+    """Dates as seconds since 1970 (N,), NaN for a gap."""
+    zone = getattr(column.type, "tz", None)
+    exact = column.cast(pa.timestamp("us", tz=zone)).cast(pa.int64())
+    return exact.cast(pa.float64(), safe=False).to_numpy() / 1e6
 
 
 def _numpy(column: pa.ChunkedArray) -> np.ndarray:

@@ -1,0 +1,88 @@
+"""x back in the units of its data: levels, ranges and axes of an array; columns, words, dates and gaps of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from diffrep.data.layout import order
+from diffrep.data.reading import Reading
+from diffrep.data.values import grid_of
+from diffrep.runs.card import DataCard
+from diffrep.runs.preparation import PER_ROW, layout_of
+
+HALF = 0.5  # from which on an indicator counts as set
+DAY = 86_400
+
+
+def restored(card: DataCard, x: Tensor) -> np.ndarray | pa.Table:
+    """x (N, *shape) as the data of a run was: `array`, or `table` where its columns have names."""
+    values, reading = x.detach().cpu().double().numpy(), card.how()
+    if reading.scaling is None:
+        return array(card, reading, values)
+    mean, std = (np.array(part) for part in reading.scaling)
+    values = values * std + mean
+    return values if reading.features is None else table(reading, values)
+
+
+def array(card: DataCard, reading: Reading, x: np.ndarray) -> np.ndarray:
+    """(N, *shape) -> the axes, the scale and the type of the data: uint8 or uint16 where its levels are whole numbers
+    from 0 on, float32 otherwise."""
+    grid = grid_of(reading)
+    kind = "float32"
+    if card.bins is not None:
+        x = np.rint((x + 1) / 2 * card.bins - 0.5).clip(0, card.bins - 1)
+        plain = (grid.slope, grid.shift) == (1.0, 0.0) and card.bins <= 2**16
+        kind = ("uint8" if card.bins <= 2**8 else "uint16") if plain else kind
+    values = (x - grid.shift) / grid.slope
+    layout = layout_of(reading, card.shape)
+    values = values if "c" in layout or layout == "nf" else values[:, 0]
+    return np.ascontiguousarray(values.transpose(np.argsort(order(layout)))).astype(kind)
+
+
+def table(reading: Reading, values: np.ndarray) -> pa.Table:
+    """Numbers (N, D) of a table, as `diffrep.data.columns.expanded` lays them out -> its columns in their order.
+
+    Columns that no model learned (labels, names of rows, what was left out) are not there. A number is missing where
+    its indicator is set; of the indicators of a column of words the largest is its word, none where they sum to less
+    than half. Counts come back as counts in 10,000.
+    """
+    spoken = sum(map(len, reading.words.values()))
+    count = values.shape[1] - len(reading.fills) - spoken
+    names = list(reading.features or ())
+    names = names if len(names) == count else [f"number {i}" for i in range(count)]
+    numbers, marks = values[:, :count], values[:, count : count + len(reading.fills)]
+    if reading.counts:
+        numbers = np.expm1(numbers).clip(min=0) * (PER_ROW / 1e4)
+    gaps = {name: marks[:, i] > HALF for i, name in enumerate(reading.fills)}
+    columns: dict[str, pa.Array] = {}
+    for i, name in enumerate(names):
+        columns[name] = _typed(numbers[:, i], reading.columns.get(name, "float"), gaps.get(name))
+    first = count + len(reading.fills)
+    for name, words in reading.words.items():
+        block = values[:, first : first + len(words)]
+        first += len(words)
+        said = [None if none else words[k] for none, k in zip(block.sum(1) < HALF, block.argmax(1), strict=True)]
+        columns[name] = pa.array(said, pa.string())
+    return pa.table(_ordered(columns, reading.columns))
+
+
+def _ordered(columns: Mapping[str, pa.Array], order_: Mapping[str, str]) -> dict[str, pa.Array]:
+    known = [name for name in order_ if name in columns]
+    return {name: columns[name] for name in (*known, *(name for name in columns if name not in known))}
+
+
+def _typed(values: np.ndarray, kind: str, missing: np.ndarray | None) -> pa.Array:
+    """Numbers (N,) as what their column holds; missing: (N,) where there is none."""
+    if kind == "bool":
+        return pa.array(values > HALF, pa.bool_(), mask=missing)
+    if kind == "int":
+        return pa.array(np.rint(values).astype(np.int64), pa.int64(), mask=missing)
+    if kind == "day":
+        return pa.array(np.floor(values / DAY + HALF).astype(np.int32), pa.int32(), mask=missing).cast(pa.date32())
+    if kind == "second":
+        return pa.array(np.rint(values).astype(np.int64), pa.int64(), mask=missing).cast(pa.timestamp("s"))
+    return pa.array(values, pa.float64(), mask=missing)
