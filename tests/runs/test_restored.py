@@ -56,7 +56,7 @@ HOW = ("data.columns=all", "data.label_column=")
 
 
 def test_a_table_comes_back_as_it_was(mixed):
-    """Every column in its place, with its type: the text of its cells is that of the file; times are single precision."""
+    """Every column in its place, with its type: cells as the file has them, times to rounding."""
     run = train("vae-vdm", *HOW, data=mixed)
     every = data.whole(str(mixed), reading=run.card.how())
     table = restored(run.card, every.batch(torch.arange(len(every))).x)

@@ -52,7 +52,7 @@ class Reading:
     missing_label: the number that stands for "no label". mode: of pictures. size: (height, width) that they are brought
     to. upright: turned as their EXIF tag says. applied: decided by a run, and applied to other data. notes: sentences
     that a user should read. columns: every column of a table in its order, and what it holds: "float", "int", "bool",
-    "day", "second", "word" or "other", so that examples can be written as they were.
+    "day", "second", "word" or "other", so that examples can be written as they were. rate: samples a second of sounds.
     """
 
     source: str = ""
@@ -86,6 +86,7 @@ class Reading:
     guesses: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    rate: int | None = None
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout != "nf":

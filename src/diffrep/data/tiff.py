@@ -30,6 +30,15 @@ def is_whole(image: Image.Image) -> bool:
     return bits == 8 and (samples == 3 or alpha)
 
 
+def pages(path: str, name: str) -> np.ndarray | None:
+    """(N, C, H, W) of a file with several pages, each an example; None of any other."""
+    with Image.open(path) as image:
+        if getattr(image, "n_frames", 1) < 2:
+            return None
+    values = read(path, name)
+    return np.moveaxis(values, 1, 0) if values.ndim == 4 else values[:, None]
+
+
 def read(encoded: str | bytes, name: str) -> np.ndarray:
     """(C, H, W), or (C, D, H, W) where pages are depth. UserError: what tifffile cannot read, no tifffile."""
     try:

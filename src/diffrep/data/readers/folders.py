@@ -17,6 +17,7 @@ from diffrep.data.names import FILES, split_of, usual_column
 from diffrep.data.pictures import SUFFIXES, UNREAD
 from diffrep.data.raw import Raw, as_labels, keep
 from diffrep.data.readers.csv_files import is_csv, read_csv
+from diffrep.data.readers.recordings import is_recording, of_recordings
 from diffrep.data.readers.tables import read_parquet
 from diffrep.data.reading import Reading
 from diffrep.errors import UserError
@@ -36,6 +37,9 @@ def read_folder(root: Path, kinds: str, reading: Reading, skip_bad: bool) -> Raw
     parquet = [f for f in visible if f.suffix.lower() == ".parquet" and not (files and f in beside)]
     if parquet:
         return read_parquet(parquet, str(root), root, reading, skip_bad)
+    recorded = not files and any(is_recording(file) for file in visible)
+    if recorded:
+        files = [file for file in visible if is_recording(file)]
     if not files:
         raise UserError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}) and no Parquet files: give {kinds}.")
     reading = _unread(visible, beside, root, reading)
@@ -53,7 +57,7 @@ def read_folder(root: Path, kinds: str, reading: Reading, skip_bad: bool) -> Raw
     if factors:
         reading = reading.guess("factors", tuple(factors))
     paths = [str(file) for file in files]
-    values, kept, reading = of_pictures(paths, paths, skip_bad, reading)
+    values, kept, reading = (of_recordings if recorded else of_pictures)(paths, paths, skip_bad, reading)
     return keep(Raw(values, reading, split, labels, None, ids, factors, skipped=missing), kept, len(files))
 
 

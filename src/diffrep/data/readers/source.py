@@ -8,15 +8,18 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from diffrep.data import tiff
 from diffrep.data.albums import of_pictures
 from diffrep.data.factors import digits_factors
 from diffrep.data.pictures import SUFFIXES
 from diffrep.data.raw import Raw, keep
 from diffrep.data.readers.arrays import read_arrays
+from diffrep.data.readers.containers import parted, read_container
 from diffrep.data.readers.csv_files import is_csv
 from diffrep.data.readers.folders import read_folder
 from diffrep.data.readers.hub import read_hub
 from diffrep.data.readers.objects import of_object
+from diffrep.data.readers.recordings import read_recording
 from diffrep.data.readers.tables import read_csv, read_parquet
 from diffrep.data.reading import Reading
 from diffrep.data.values import of_array
@@ -33,7 +36,9 @@ def read(source: object, reading: Reading, skip_bad: bool) -> tuple[str, Raw]:
 
 
 def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
-    path = Path(name).expanduser()
+    path, container = Path(name).expanduser(), parted(name)
+    if container is not None:
+        return read_container(*container, _without_dialect(reading, name))
     if path.is_dir():
         return read_folder(path, KINDS, _without_dialect(reading, str(path)), skip_bad)
     if path.is_file():
@@ -43,6 +48,10 @@ def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
         reading = _without_dialect(reading, name)
         if suffix in FORMATS:
             return FORMATS[suffix](path, reading, skip_bad)
+        whole = reading.applied and len(reading.shape or ()) > 3  # a run of volumes takes the pages for depth
+        if suffix in STACKS and not whole and (pages := tiff.pages(str(path), name)) is not None:
+            made, reading = of_array(pages, name, reading.guess("layout", "nchw"))
+            return Raw(made, reading)
         if suffix in SUFFIXES:
             values, kept, reading = of_pictures([str(path)], [name], skip_bad, reading)
             return keep(Raw(values, reading, ids=[path.name]), kept, 1)
@@ -84,6 +93,13 @@ FORMATS: dict[str, Callable[[Path, Reading, bool], Raw]] = {
     ".parquet": lambda path, reading, skip_bad: read_parquet([path], str(path), None, reading, skip_bad),
     ".npy": lambda path, reading, skip_bad: read_arrays(path, reading),
     ".npz": lambda path, reading, skip_bad: read_arrays(path, reading),
+    ".wav": read_recording,
+    ".nii": read_recording,
+    ".gz": read_recording,
 }  # suffix -> its reader; pictures and text have readers of their own
 INSIDE: dict[str, Callable[[Reading], Raw]] = {"digits": _digits, "digits-factors": digits_factors}  # no file needed
-KINDS = f"a folder of pictures or Parquet files, or a picture, {', '.join(FORMATS)}, .csv or .tsv file"
+STACKS = (".tif", ".tiff")  # one file may hold many examples
+KINDS = (
+    "a folder of pictures, Parquet files or recordings, or a picture, .parquet, .npy, .npz, .h5, .zarr, .wav, .nii,"
+    " .csv or .tsv file"
+)

@@ -1,0 +1,102 @@
+"""Arrays inside of HDF5 and Zarr: `file.h5:/path` of an array, or of a group that is read as an .npz."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffrep.data.raw import Raw
+from diffrep.data.readers.arrays import of_arrays
+from diffrep.data.reading import Reading
+from diffrep.errors import UserError
+
+HDF5, ZARR = (".h5", ".hdf5", ".he5"), (".zarr",)
+INNER = re.compile(r"(?P<path>.+\.(?:h5|hdf5|he5|zarr)):(?P<inner>.*)", re.IGNORECASE)
+
+
+def parted(name: str) -> tuple[Path, str] | None:
+    """("file.h5", "/path") of "file.h5:/path" and of "file.h5", inner path empty; None for another kind of source."""
+    found = INNER.fullmatch(name)
+    path = Path(found["path"] if found else name).expanduser()
+    return (path, found["inner"] if found else "") if path.suffix.lower() in (*HDF5, *ZARR) and path.exists() else None
+
+
+def read_container(path: Path, inner: str, reading: Reading) -> Raw:
+    """UserError: no such path, nothing that could be examples, a file that is broken, a package that is missing."""
+    name = f"{path}:{inner}" if inner else str(path)
+    try:
+        arrays = (_zarr if path.suffix.lower() in ZARR else _hdf5)(path, inner.strip("/"), name)
+    except UserError:
+        raise
+    except Exception as error:  # each library raises its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise UserError(f"{name} cannot be read ({reason}): write it anew, or save it as .npy.") from error
+    return of_arrays(arrays, name, reading)
+
+
+def _hdf5(path: Path, inner: str, name: str) -> dict[str, np.ndarray]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError(f"{path} needs more: pip install 'diffrep[hdf5]', or save it as .npy.") from error
+
+    def opened(node: Any) -> np.ndarray:
+        return np.asarray(node.asstr()[()]) if h5py.check_string_dtype(node.dtype) else node[()]
+
+    with h5py.File(path, "r") as file:
+        node: Any = file
+        for part in filter(None, inner.split("/")):
+            here = list(node) if isinstance(node, h5py.Group) else []
+            if part not in here:
+                raise _missing(name, part, here)
+            if isinstance(node.get(part, getlink=True), h5py.ExternalLink):
+                raise UserError(f"{name} leads to another file, which is not read: name that file.")
+            node = node[part]
+        own = {key: node.get(key, getlink=True) for key in node} if isinstance(node, h5py.Group) else {}
+        inside = {key: node[key] for key, link in own.items() if not isinstance(link, h5py.ExternalLink)}
+        return _arrays(node, inside, lambda one: isinstance(one, h5py.Dataset), opened, name)
+
+
+def _zarr(path: Path, inner: str, name: str) -> dict[str, np.ndarray]:
+    try:
+        import zarr
+    except ImportError as error:
+        raise UserError(f"{path} needs more: pip install 'diffrep[zarr]', or save it as .npy.") from error
+    node: Any = zarr.open(str(path), mode="r")
+    for part in filter(None, inner.split("/")):
+        here = sorted(node.keys()) if hasattr(node, "keys") else []
+        if part not in here:
+            raise _missing(name, part, here)
+        node = node[part]
+    inside = dict(node.members()) if hasattr(node, "members") else {}
+    return _arrays(node, inside, lambda one: isinstance(one, zarr.Array), lambda one: np.asarray(one[...]), name)
+
+
+def _arrays(
+    node: Any,
+    inside: dict[str, Any],
+    is_array: Callable[[Any], bool],
+    opened: Callable[[Any], np.ndarray],
+    name: str,
+) -> dict[str, np.ndarray]:
+    """An array alone, or those of numbers and words in a group. UserError: there are none."""
+    if is_array(node):
+        return {"x": opened(node)}
+    found = {key: opened(one) for key, one in inside.items() if is_array(one)}
+    found = {key: a.astype(str) if a.dtype.kind in "OST" else a for key, a in found.items()}
+    if not any(a.dtype.kind in "biuf" and a.ndim for a in found.values()):
+        shown = ", ".join(sorted(inside)) or "nothing"
+        raise UserError(
+            f"{name} holds {shown} and no array of numbers: name one inside of it, such as file.h5:/images."
+        )
+    return found
+
+
+def _missing(name: str, part: str, here: list[str]) -> UserError:
+    return UserError(
+        f"there is no {part!r} on the way to {name}, only {', '.join(sorted(here)) or 'nothing'}: name one."
+    )
