@@ -41,8 +41,8 @@ def sampled(guess: Guess, model: Model, t: float, arguments: argparse.Namespace)
 
 
 @torch.no_grad()
-def moments_of(seen: Features, chunks: list[Tensor]) -> Moments:
-    return moments(seen.of(chunk) for chunk in chunks)
+def moments_of(judge: Features, chunks: list[Tensor]) -> Moments:
+    return moments(judge.of(chunk) for chunk in chunks)
 
 
 def main() -> None:
@@ -58,23 +58,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
     arguments = parser.parse_args()
     run = runs.load(arguments.run)
-    splits, seen = run.splits(), features_of(arguments.features, run)
+    splits, judge = run.splits(), features_of(arguments.features, run)
     test = splits.test.subset(splits.test.evenly(10_000))
     chunks = [test.batch(index).x.to(run.device) for index in torch.arange(len(test)).split(CHUNK)]
-    truth = moments_of(seen, chunks)
+    truth = moments_of(judge, chunks)
     guesses = {name: fitted(name, splits.train, run.device) for name in arguments.start}
     cells = []
     print("t_init", *guesses, sep="\t")
     for t in arguments.t_init:
-        row = [frechet(truth, moments_of(seen, sampled(guess, run.model, t, arguments))) for guess in guesses.values()]
+        row = [frechet(truth, moments_of(judge, sampled(guess, run.model, t, arguments))) for guess in guesses.values()]
         cells += [{"t_init": t, "start": name, "frechet": value} for name, value in zip(guesses, row, strict=True)]
         print(t, *(f"{value:.3f}" for value in row), sep="\t", flush=True)
     if arguments.out:
         about = {
             "method": run.settings.method,
             "data": Path(run.card.source).name,
-            "trained": runs.facts_of(run.directory),
-            "features": seen.name,
+            "trained": runs.weights_metadata(run.directory),
+            "features": judge.name,
             "protocol": PROTOCOL,
             "samples": arguments.n,
             "against": len(test),

@@ -100,7 +100,7 @@ def _idle(parts):
     return model
 
 
-@pytest.mark.parametrize("recipe, said", [(_deaf, "has no part in the loss"), (_idle, "leaves out a parameter")])
+@pytest.mark.parametrize("recipe, said", [(_deaf, "does not enter the loss"), (_idle, "leaves out a parameter")])
 def test_what_is_wrong_is_named(recipe, said):
     """A code that is not heard and a parameter that nothing trains are found, and named."""
     with pytest.raises(AssertionError, match=said):

@@ -23,8 +23,8 @@ from diffrep.commands.console import (
     say,
     say_aside,
     say_next,
-    show_facts,
     show_metrics,
+    show_pairs,
     show_reading,
     show_rows,
     usage,
@@ -49,7 +49,7 @@ UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]  # typer 
 
 @app.callback()
 def everywhere(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but warnings, errors and --json")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only warnings, errors and --json")] = False,
 ) -> None:
     """Learn representations by denoising: train, measure, encode, sample."""
     hush(quiet)
@@ -65,15 +65,17 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.lr=1e-3")] = None,
     detail: Annotated[
         str | None,
-        typer.Option(help="where on the noise axis the loss looks: coarse, balanced, fine, band:low:high (log-SNR)"),
+        typer.Option(
+            help="level of detail: which noise levels the loss weights: coarse, balanced, fine, band:low:high (log-SNR)"
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="names the random numbers of the run")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of all random numbers of the run")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     skip_bad: SkipBad = False,
     restart: Annotated[
         bool,
         typer.Option(
-            "--restart", help="begin anew: removes the run that is there (whose settings stay without --data)"
+            "--restart", help="remove the existing run and train again (with its settings, unless --data is given)"
         ),
     ] = False,
     as_json: Json = False,
@@ -93,11 +95,11 @@ def train(
         "data.skip_bad": "true" if skip_bad else None,
     }
     changes = [*(set_ or []), *(f"{name}={value}" for name, value in words.items() if value is not None)]
-    known = out_ / runs.SETTINGS
+    saved = out_ / runs.SETTINGS
     if config_ is not None:
         settings = config.load(config_, changes)
-    elif known.is_file() and not (restart and data):
-        settings = config.load(known, changes)
+    elif saved.is_file() and not (restart and data):
+        settings = config.load(saved, changes)
     else:
         settings = config.override(config.Settings(), changes)
 
@@ -110,7 +112,7 @@ def train(
     run = runs.train(settings, out_, restart, tell=tell)
     result = run.result
     assert result is not None
-    facts = {
+    summary = {
         "run": str(out_),
         "method": settings.method,
         "step": result.step,
@@ -121,7 +123,7 @@ def train(
         "interrupted": result.interrupted,
     }
     if as_json and main_process():
-        print(json.dumps(facts))
+        print(json.dumps(summary))
     elif main_process() and not result.interrupted:
         if run.card.skipped:
             say(f"{run.card.skipped} files could not be read and were skipped.")
@@ -146,8 +148,10 @@ def evaluate(
     levels: Annotated[
         int | None, typer.Option(min=1, help="noise levels for each test example; a pilot chooses if left out")
     ] = None,
-    flow: Annotated[int, typer.Option(min=0, help="also the flow's likelihood on so many examples (no code)")] = 0,
-    refine: Annotated[int, typer.Option(min=0, help="also the bound of codes refined by so many gradient steps")] = 0,
+    flow: Annotated[
+        int, typer.Option(min=0, help="also the likelihood of the probability flow, on this many examples (no code)")
+    ] = 0,
+    refine: Annotated[int, typer.Option(min=0, help="also the bound of codes refined by this many gradient steps")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -174,23 +178,23 @@ def evaluate(
 def profile(
     run: RunPath,
     levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example")] = 32,
-    n: Annotated[int | None, typer.Option("-n", min=2, help="so many test examples, not the whole split")] = None,
+    n: Annotated[int | None, typer.Option("-n", min=2, help="number of test examples (the whole split)")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show what the code carries at each noise level, in nats -> RUN/profile.json and RUN/profile.png."""
+    """Show the nats that the code carries at each noise level -> RUN/profile.json and RUN/profile.png."""
     from diffrep import runs
     from diffrep.measures.profile import profile as measure
     from diffrep.measures.profile import sentences, table
 
     loaded = runs.load(run, device)
     with progress() as update:
-        facts = measure(loaded, levels=levels, most=n, progress=update)
+        result = measure(loaded, levels=levels, most=n, progress=update)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(result))
         return
-    show_rows(table(facts), head=False)
-    say(" ".join(sentences(facts)))
+    show_rows(table(result), head=False)
+    say(" ".join(sentences(result)))
 
 
 @app.command(epilog="Example: diffrep encode runs/a photos/ -o codes.parquet")
@@ -199,7 +203,9 @@ def encode(
     data: DataSource,
     output: Output,
     t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
-    t_grid: Annotated[int | None, typer.Option("--t-grid", min=1, help="so many noise levels, even in (0, 1)")] = None,
+    t_grid: Annotated[
+        int | None, typer.Option("--t-grid", min=1, help="number of noise levels, even in (0, 1)")
+    ] = None,
     skip_bad: SkipBad = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -221,9 +227,9 @@ def encode(
         times = tuple((i + 0.5) / t_grid for i in range(t_grid))
     with progress() as update:
         done = Count("encode", len(examples), update)
-        path = embed(loaded.model, examples, output, times, here.part, here.parts, progress=done)
-    facts = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
-    print(json.dumps(facts)) if as_json else say(f"{done.count:,} codes in {path}")
+        path = embed(loaded.model, examples, output, times, here.rank, here.processes, progress=done)
+    summary = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
+    print(json.dumps(summary)) if as_json else say(f"{done.count:,} codes in {path}")
 
 
 @app.command(epilog="Example: diffrep methods --json")
@@ -232,7 +238,7 @@ def methods(as_json: Json = False) -> None:
     from diffrep.methods.catalog import METHODS
 
     if as_json:
-        print(json.dumps([{"name": name, **m.facts()} for name, m in METHODS.items()]))
+        print(json.dumps([{"name": name, **m.as_dict()} for name, m in METHODS.items()]))
         return
     table = Table("method", "what it is", "code", "bound", "paper", box=None)
     for name, m in METHODS.items():
@@ -266,7 +272,7 @@ def data(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Read a data set and say what diffrep sees, how it is read and what of that is guessed. Changes nothing."""
+    """Read a data set and show its shape, splits and labels, how it is read and what was guessed. Changes nothing."""
     from diffrep import config, runs
 
     changes = [*(set_ or []), f"data.source={source}", *(["data.skip_bad=true"] if skip_bad else [])]
@@ -275,7 +281,7 @@ def data(
     if as_json:
         print(json.dumps({**card, "reading": reading.as_dict(), "doubts": reading.doubts()}))
         return
-    show_facts(card)
+    show_pairs(card)
     show_reading(reading.lines())
     for sentence in reading.doubts():
         say(f"? {sentence}")
@@ -283,19 +289,19 @@ def data(
 
 @app.command(epilog="Example: diffrep doctor runs/a")
 def doctor(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="a run whose code is looked at")] = None,
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="a run whose code is examined")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether the code of a run is alive, and why not; without RUN, what is installed and how fast it is here."""
+    """Tell whether the code of a run is alive, and why not; without RUN, show versions, device and speed."""
     from diffrep.commands.doctor import examine
     from diffrep.runs.diagnosis import checkup
 
     if run is None:
-        facts = examine()
-        print(json.dumps(facts)) if as_json else show_facts(facts)
+        result = examine()
+        print(json.dumps(result)) if as_json else show_pairs(result)
         return
-    found = checkup(run)
-    print(json.dumps(found.written())) if as_json else say(" ".join(found.sentences))
+    checked = checkup(run)
+    print(json.dumps(checked.written())) if as_json else say(" ".join(checked.sentences))
 
 
 pictures.add_to(app)

@@ -131,7 +131,7 @@ MISTAKES = {
     "column.npz": (dict(features=X, labels=Y, size=Y), ("--labels", "sise"), "Did you mean 'size'"),
     "file.npz": (dict(features=X), ("--labels", "none.npy"), "none.npy"),
     "t.npz": (dict(features=X, labels=Y), ("--t", "0.5"), "--t picks a column"),
-    "none.npz": (dict(features=X, labels=Y * 0 - 1), (), "holds no label at all"),
+    "none.npz": (dict(features=X, labels=Y * 0 - 1), (), "holds no label"),
     "one.npz": (dict(features=X, labels=Y * 0), (), "two classes"),
     "uneven.npz": (dict(train_x=X, train_y=Y, test_x=X, test_y=Y[:5]), (), "in its test split"),
     "sizes.npz": (dict(train_x=X, train_y=Y, test_x=X[:, :2], test_y=Y), (), "different shapes"),

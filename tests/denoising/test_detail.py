@@ -43,21 +43,21 @@ def f(log_snr):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("draws", ["uniform", "likelihood", "high", "low"])
-@pytest.mark.parametrize("looks", DENSITIES)
-def test_any_draws_give_the_same_loss(looks, draws, process):
-    """E[weight f] is the integral of looks f, whatever density the times come from."""
+@pytest.mark.parametrize("proposal", ["uniform", "likelihood", "high", "low"])
+@pytest.mark.parametrize("measure", DENSITIES)
+def test_any_proposal_gives_the_same_loss(measure, proposal, process):
+    """E[weight f] is the integral of measure times f, for every density of the times."""
     torch.manual_seed(0)
-    noise, levels = PROCESSES[process](), Levels(DENSITIES[looks], draws=DENSITIES[draws])
+    noise, levels = PROCESSES[process](), Levels(DENSITIES[measure], proposal=DENSITIES[proposal])
     t = levels.draw(noise, Draws.of(1), 40_000)
     estimate = float((levels.weight(noise, t) * f(noise.log_snr(t))).detach().double().mean())
-    assert estimate == pytest.approx(integral(noise, DENSITIES[looks], f), rel=0.01)
+    assert estimate == pytest.approx(integral(noise, DENSITIES[measure], f), rel=0.01)
 
 
 def test_a_band_drawn_by_itself():
     """All times fall inside the band (up to a cell of the table), and its weights are the constant of the integral."""
     noise, inside = VE(0.01, 50.0), band(-3, 2)
-    levels = Levels(inside, draws=inside)
+    levels = Levels(inside, proposal=inside)
     t = levels.draw(noise, Draws.of(0), 10_000)
     assert (noise.log_snr(t) > -3.02).all() and (noise.log_snr(t) < 2.02).all()
     assert float(levels.weight(noise, t).mean()) == pytest.approx(5, rel=0.01)  # the integral of -d log_snr: its width
@@ -69,7 +69,7 @@ def test_a_bump_is_the_same_hill_under_every_process(process):
     """Drawn by itself, log-SNR is logistic around the centre, cut to the process's range; its measure is 4 width."""
     torch.manual_seed(0)
     noise, hill = PROCESSES[process](), bump(1.0, 0.5)
-    levels = Levels(hill, draws=hill)
+    levels = Levels(hill, proposal=hill)
     t = torch.cat([levels.draw(noise, Draws.of(seed), 1) for seed in range(500)])
     log_snr = noise.log_snr(t).detach().numpy()
     assert stats.kstest(log_snr, "logistic", args=(1.0, 0.5)).pvalue > 0.01
@@ -99,7 +99,7 @@ def test_presets_order_the_axis():
 
 def test_high_noise_draws_sigma_uniformly_under_ve():
     """The route through p(t) of DRL: sigma uniform on [0.01, 50] (Kolmogorov-Smirnov on independent times)."""
-    noise, levels = VE(0.01, 50.0), Levels(high_noise, draws=high_noise)
+    noise, levels = VE(0.01, 50.0), Levels(high_noise, proposal=high_noise)
     t = torch.cat([levels.draw(noise, Draws.of(seed), 1) for seed in range(500)])
     sigma = noise.scales(t)[1].numpy()
     assert stats.kstest(sigma, "uniform", args=(0.01, 49.99)).pvalue > 0.01
@@ -150,7 +150,7 @@ def test_low_discrepancy_times_cover_the_axis():
     t = Levels().draw(noise, Draws.of(3), size).sort().values
     torch.testing.assert_close(t.diff(), torch.full((size - 1,), 1 / size))
     noise = Cosine(-9.0, 9.0)
-    log_snr = noise.log_snr(Levels(draws=likelihood).draw(noise, Draws.of(3), size)).sort().values
+    log_snr = noise.log_snr(Levels(proposal=likelihood).draw(noise, Draws.of(3), size)).sort().values
     torch.testing.assert_close(log_snr.diff(), log_snr.diff().mean().expand(size - 1), rtol=0.05, atol=0.05)
 
 
@@ -165,14 +165,14 @@ def test_times_of_a_finite_chain_lie_on_its_grid():
 def test_a_finite_chain_draws_uniformly():
     """Each of its steps belongs to the bound once, so a density of their own for the draws is a mistake."""
     with pytest.raises(ValueError, match="uniform"):
-        Levels(uniform, draws=likelihood, steps=5)
+        Levels(uniform, proposal=likelihood, steps=5)
 
 
 @pytest.mark.parametrize("density", [lambda noise, t: -t, lambda noise, t: t / 0, lambda noise, t: 0 * t, band(90, 91)])
 def test_densities_that_are_none(density):
     """Negative, infinite, or zero everywhere: said, not sampled."""
     with pytest.raises(ValueError, match="level of detail"):
-        Levels(density, draws=density).draw(VP(), Draws.of(0), 4)
+        Levels(density, proposal=density).draw(VP(), Draws.of(0), 4)
     with pytest.raises(ValueError, match="low < high"):
         band(2, -3)
 

@@ -351,7 +351,7 @@ def test_mistakes_are_named(gaussian):
         ddim(eta=2)
     with pytest.raises(UserError, match="got -1"):
         predictor_corrector(snr=-1)
-    with pytest.raises(UserError, match="no random numbers"):
+    with pytest.raises(UserError, match="no random generator"):
         sample(gaussian.denoiser(noise), noise, x_1, ancestral, times(noise, 2))
 
 

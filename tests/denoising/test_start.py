@@ -185,7 +185,7 @@ def test_the_start_has_its_share_of_the_gap():
     for seed in range(20):
         x = ALIGNED.data.draw(1000, seed).float()
         short.loss(Batch(x, torch.arange(1000), draws=Draws.of(seed)))
-        gaps.append(shuffle_gap(short.denoiser, short.start, short.seen, most=1000))
+        gaps.append(shuffle_gap(short.denoiser, short.start, short.last, most=1000))
     shares = torch.stack([gap["gap_nats_start"] for gap in gaps]).double()
     snr = math.exp(1.0)
     exact = snr * float((ALIGNED.weights**2).sum()) / (1 + snr * ALIGNED.noise**2)

@@ -143,7 +143,7 @@ def test_the_level_of_detail_never_enters_the_bound():
     gaussian = Gaussian.of(4)
     examples = examples_of(gaussian.draw(200).numpy())
     one = bound(vdm(gaussian), examples).summary()
-    assert one == bound(vdm(gaussian, levels=Levels(high_noise, draws=high_noise)), examples).summary()
+    assert one == bound(vdm(gaussian, levels=Levels(high_noise, proposal=high_noise)), examples).summary()
 
 
 def test_every_example_counts_once():

@@ -8,7 +8,7 @@ import torch
 
 from diffrep.data.stores import Grid
 from diffrep.errors import UserError
-from diffrep.evaluation.feature_networks import MEAN, SPREAD, named
+from diffrep.evaluation.feature_networks import MEAN, STD, named
 
 
 class Echo:
@@ -71,7 +71,7 @@ def test_weights_that_hold_more_than_tensors_are_refused(libraries, tmp_path):
 
 def test_dino_is_fed_standardised_pictures_of_its_size(libraries):
     """A picture that has ImageNet's mean everywhere is zero, and one spread above it is one, whatever its size."""
-    mean, spread = (torch.tensor(numbers)[:, None, None].expand(1, 3, 8, 8) for numbers in (MEAN, SPREAD))
+    mean, spread = (torch.tensor(numbers)[:, None, None].expand(1, 3, 8, 8) for numbers in (MEAN, STD))
     seen = named("dino:any")
     for x, said in ((mean, 0.0), (mean + spread, 1.0)):
         fed = seen.of(2 * x - 1)

@@ -36,7 +36,7 @@ def test_the_frozen_classifier_is_the_probe_of_few_labels(classes):
     """Two routes to one number, of scikit-learn on arrays and of a network that ends in the same head."""
     encoder = encoder_of(model_of("drl"))
     (x, y), test = labelled(60, classes, 0), labelled(90, classes, 1)
-    asked = few_labels((codes(encoder, x), y.numpy()), (codes(encoder, test[0]), test[1].numpy()), 4, draws=3)
+    asked = few_labels((codes(encoder, x), y.numpy()), (codes(encoder, test[0]), test[1].numpy()), 4, repeats=3)
     each = [accuracy(frozen(encoder, (x[rows], y[rows]), x), test) for rows in drawn(y.numpy(), 4, 3, 0)]
     assert sum(each) / 3 == pytest.approx(asked["accuracy"])
     assert max(each) < 1

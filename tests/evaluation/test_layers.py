@@ -12,7 +12,16 @@ from torch import nn
 from diffrep.config import Settings, override
 from diffrep.data import Splits
 from diffrep.errors import UserError
-from diffrep.evaluation.layers import blocks_of, features, hearing, noise_seed, of_diffusers, of_model, pooled, readout
+from diffrep.evaluation.layers import (
+    blocks_of,
+    features,
+    noise_seed,
+    of_diffusers,
+    of_model,
+    pooled,
+    readout,
+    recording,
+)
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.probes.linear import linear
@@ -46,10 +55,10 @@ def splits() -> Splits:
 def test_what_is_heard_is_what_a_run_by_hand_gives():
     """The U-Net's forward pass written out block by block leaves the same tensors, the null code among its inputs."""
     model = model_of("drl", "decoder.multipliers=[1,2]")
-    listened, net = of_model(model), model.denoiser.network
+    probed, net = of_model(model), model.denoiser.network
     x, eps = Draws.of(0).normal(3, *SHAPE), Draws.of(1).normal(3, *SHAPE)
-    with torch.no_grad(), hearing(listened, [*listened.layers]) as heard:
-        listened.run(x, eps, 1.5)
+    with torch.no_grad(), recording(probed, [*probed.layers]) as outputs:
+        probed.run(x, eps, 1.5)
         t = model.noise.time(torch.full((3,), 1.5))
         alpha, sigma = (v[:, None, None, None] for v in model.noise.scales(t))
         x_t = alpha * x + sigma * eps
@@ -65,38 +74,38 @@ def test_what_is_heard_is_what_a_run_by_hand_gives():
         h = by_hand["up.0.0"] = net.get_submodule("up.0.0")(h + skips.pop(), conditions)
         h = nn.functional.interpolate(net.narrow[0](h), scale_factor=2.0)
         by_hand["up.1.0"] = net.get_submodule("up.1.0")(h + skips.pop(), conditions)
-    assert [*heard] == [*by_hand]
+    assert [*outputs] == [*by_hand]
     for name in by_hand:
-        torch.testing.assert_close(heard[name], by_hand[name])
+        torch.testing.assert_close(outputs[name], by_hand[name])
 
 
 def test_listening_ends():
     """A hook that stays would keep the last batch alive and slow every later step; the training mode comes back too."""
     model = model_of("ddpm").train()
-    listened = of_model(model)
-    with hearing(listened, [*listened.layers]) as heard:
-        assert not listened.network.training
-    listened.run(torch.zeros(2, *SHAPE), torch.zeros(2, *SHAPE), 0.0)
-    assert not heard and listened.network.training
+    probed = of_model(model)
+    with recording(probed, [*probed.layers]) as outputs:
+        assert not probed.network.training
+    probed.run(torch.zeros(2, *SHAPE), torch.zeros(2, *SHAPE), 0.0)
+    assert not outputs and probed.network.training
 
 
 @pytest.mark.parametrize("method, shape", [("vdm", SHAPE), ("ddpm", (5,)), ("ddpm", (2, 12))])
 def test_features_are_means_over_space_of_every_example_in_order(method, shape):
     """Two routes: example by example with the noise of its batch, and all at once; vectors have no space to pool."""
-    listened = of_model(model_of(method, shape=shape))
+    probed = of_model(model_of(method, shape=shape))
     examples = examples_of(np.random.default_rng(0).integers(0, 17, (7, *shape)).astype(np.uint8), 17)
-    found = features(listened, examples, 0.5, batch=4, seed=3)
-    assert [*found] == [*listened.layers] and all(len(f) == 7 for f in found.values())
+    found = features(probed, examples, 0.5, batch=4, seed=3)
+    assert [*found] == [*probed.layers] and all(len(f) == 7 for f in found.values())
     eps = torch.cat([Draws.of(3 * 1_000_003 + i).normal(n, *shape) for i, n in enumerate((4, 3))])
-    name = [*listened.layers][-1]
-    with torch.no_grad(), hearing(listened, [name]) as heard:
+    name = [*probed.layers][-1]
+    with torch.no_grad(), recording(probed, [name]) as outputs:
         for i in range(7):
-            listened.run(examples.batch(torch.tensor([i])).x, eps[i : i + 1], 0.5)
-            h = heard[name][0]
+            probed.run(examples.batch(torch.tensor([i])).x, eps[i : i + 1], 0.5)
+            h = outputs[name][0]
             expected = h if h.ndim == 1 else h.reshape(len(h), -1).sum(1) / h[0].numel()
             np.testing.assert_allclose(found[name][i], expected, atol=1e-5)
-    assert np.array_equal(found[name], features(listened, examples, 0.5, [name], batch=4, seed=3)[name])
-    assert not np.array_equal(found[name], features(listened, examples, 0.5, [name], batch=4, seed=4)[name])
+    assert np.array_equal(found[name], features(probed, examples, 0.5, [name], batch=4, seed=3)[name])
+    assert not np.array_equal(found[name], features(probed, examples, 0.5, [name], batch=4, seed=4)[name])
 
 
 class StandIn(nn.Module):
@@ -134,11 +143,11 @@ def test_a_diffusers_network_is_read_as_it_is():
     """It is called with the timestep whose alpha^2 / (1 - alpha^2) is nearest, and with as much noise as that has."""
     network = StandIn()
     alpha2 = torch.tensor([0.99, 0.9, 0.5, 0.1])
-    listened = of_diffusers(network, alpha2)
-    assert [*listened.layers] == ["down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0"]
-    assert listened.ends == pytest.approx((np.log(0.1 / 0.9), np.log(99)))
+    probed = of_diffusers(network, alpha2)
+    assert [*probed.layers] == ["down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0"]
+    assert probed.ends == pytest.approx((np.log(0.1 / 0.9), np.log(99)))
     examples = examples_of(np.random.default_rng(0).integers(0, 17, (3, *SHAPE)).astype(np.uint8), 17)
-    found = features(listened, examples, 2.0, seed=5)
+    found = features(probed, examples, 2.0, seed=5)
     sample, timestep = network.seen[-1]
     x, eps = examples.batch(torch.arange(3)).x, Draws.of(5 * 1_000_003).normal(3, *SHAPE)
     assert timestep == 1  # log 9 = 2.2
@@ -153,15 +162,15 @@ def test_a_diffusers_network_is_read_as_it_is():
 
 def test_the_grid_and_the_choice_are_a_search_by_hand(splits):
     """Each pair is a linear probe that validation judges; the best is refitted and the test split read once."""
-    listened = of_model(model_of("ddpm", "decoder.multipliers=[1]"))
-    said = readout(listened, splits, levels=2)
-    names, levels = [*listened.layers], [8.0, 2.0]
+    probed = of_model(model_of("ddpm", "decoder.multipliers=[1]"))
+    said = readout(probed, splits, levels=2)
+    names, levels = [*probed.layers], [8.0, 2.0]
     assert [(cell["layer"], cell["log_snr"]) for cell in said["grid"]] == [(n, at) for at in levels for n in names]
     y = [part.labels.numpy() for part in (splits.train, splits.valid, splits.test)]
 
     def read(part: int, cell: dict) -> tuple[np.ndarray, np.ndarray]:
         examples = (splits.train, splits.valid, splits.test)[part]
-        return features(listened, examples, cell["log_snr"], seed=noise_seed(0, examples))[cell["layer"]], y[part]
+        return features(probed, examples, cell["log_snr"], seed=noise_seed(0, examples))[cell["layer"]], y[part]
 
     for cell in said["grid"]:
         valid = read(1, cell)
@@ -176,37 +185,37 @@ def test_the_grid_and_the_choice_are_a_search_by_hand(splits):
 def test_the_choice_does_not_look_at_the_test_split(splits):
     """Trap 7 of earlier code: with the labels of the test split shuffled the whole grid stays; and with validation
     labels that one poor pair predicts without a mistake, that pair is chosen."""
-    listened = of_model(model_of("ddpm", "decoder.multipliers=[1]"))
-    said = readout(listened, splits, levels=2)
+    probed = of_model(model_of("ddpm", "decoder.multipliers=[1]"))
+    said = readout(probed, splits, levels=2)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
     other = replace(splits.test, labels=splits.test.labels[order])
-    shuffled = readout(listened, Splits(splits.train, splits.valid, other), levels=2)
+    shuffled = readout(probed, Splits(splits.train, splits.valid, other), levels=2)
     assert (shuffled["layer"], shuffled["log_snr"], shuffled["grid"]) == (said["layer"], said["log_snr"], said["grid"])
     assert shuffled["accuracy"] != said["accuracy"]
     worst = min(said["grid"], key=lambda cell: cell["valid_accuracy"])
     x, x_valid = (
-        features(listened, part, worst["log_snr"], [worst["layer"]], seed=noise_seed(0, part))[worst["layer"]]
+        features(probed, part, worst["log_snr"], [worst["layer"]], seed=noise_seed(0, part))[worst["layer"]]
         for part in (splits.train, splits.valid)
     )
     mean, std = x.mean(0), x.std(0)
     fit = LogisticRegression(C=10.0, max_iter=1000).fit((x - mean) / std, splits.train.labels)
     told = replace(splits.valid, labels=torch.from_numpy(fit.predict((x_valid - mean) / std)))
-    moved = readout(listened, Splits(splits.train, told, splits.test), levels=2)
+    moved = readout(probed, Splits(splits.train, told, splits.test), levels=2)
     assert (moved["layer"], moved["log_snr"], moved["valid_accuracy"]) == (worst["layer"], worst["log_snr"], 1.0)
 
 
 def test_each_split_has_noise_of_its_own(splits):
     """Two splits of which the n-th examples share their noise are alike in a way that new data will not be."""
-    listened, seen = of_model(model_of("ddpm", "decoder.multipliers=[1]")), []
+    probed, seen = of_model(model_of("ddpm", "decoder.multipliers=[1]")), []
 
     def run(x: torch.Tensor, eps: torch.Tensor, log_snr: float) -> None:
         seen.append(eps[:40])
-        listened.run(x, eps, log_snr)
+        probed.run(x, eps, log_snr)
 
-    readout(replace(listened, run=run), splits, levels=1)
+    readout(replace(probed, run=run), splits, levels=1)
     of_seed_0 = [*seen]
     seen.clear()
-    readout(replace(listened, run=run), splits, levels=1, seed=1)
+    readout(replace(probed, run=run), splits, levels=1, seed=1)
     assert not any(torch.equal(one, other) for one in of_seed_0 for other in seen)
     train, valid, again, *others = of_seed_0
     assert torch.equal(train, again) and torch.equal(valid, others[0])

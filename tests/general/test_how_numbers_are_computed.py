@@ -43,9 +43,9 @@ def test_chunks_do_not_show():
 def test_layers_read_the_same_however_they_are_batched():
     """Of the middle of a network: one eps for each example, so equal where the batch is one."""
     run = base("ddpm")
-    listened = of_model(run.model)
-    one = features(listened, run.data.test, 2.0, batch=100)
-    assert all(np.array_equal(one[name], features(listened, run.data.test, 2.0, batch=200)[name]) for name in one)
+    probed = of_model(run.model)
+    one = features(probed, run.data.test, 2.0, batch=100)
+    assert all(np.array_equal(one[name], features(probed, run.data.test, 2.0, batch=200)[name]) for name in one)
 
 
 def test_processes_together_see_what_one_would():

@@ -59,8 +59,8 @@ def test_one_far_test_row_changes_no_other_answer():
     rng = np.random.default_rng(0)
     y, y_test = rng.integers(0, 3, 60), rng.integers(0, 3, 40)
     x, x_test = (rng.normal(size=(len(v), 4)) + np.eye(4)[v] * 1.5 for v in (y, y_test))
-    alone = few_labels((x, y), (x_test, y_test), 3, draws=3)["accuracy"] * 40
-    more = few_labels((x, y), (np.vstack([x_test, [[1e6] * 4]]), np.append(y_test, 0)), 3, draws=3)["accuracy"] * 41
+    alone = few_labels((x, y), (x_test, y_test), 3, repeats=3)["accuracy"] * 40
+    more = few_labels((x, y), (np.vstack([x_test, [[1e6] * 4]]), np.append(y_test, 0)), 3, repeats=3)["accuracy"] * 41
     assert -1e-9 <= more - alone <= 1 + 1e-9
 
 

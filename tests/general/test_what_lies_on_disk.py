@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 import pytest
 import torch
 
-from diffrep.runs.directory import facts_of
+from diffrep.runs.directory import weights_metadata
 from diffrep.training.checkpoints import load_tensors
 from tiny import EVERY, FOLDER, base, same, train, weights
 
@@ -62,7 +62,7 @@ def test_the_weights_on_disk_are_the_average(method):
     for name in moved:
         expected = torch.lerp(before[f"ema/{name}"], newest[f"model/{name}"], 1 - decay)
         torch.testing.assert_close(newest[f"ema/{name}"], expected, rtol=1e-4, atol=1e-6)
-    said = facts_of(run.directory)
+    said = weights_metadata(run.directory)
     assert (said["weights"], said["step"], said["examples"], said["complete"]) == ("ema", 3, 48, True)
     lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3] and lines[-1]["examples"] == facts["examples"] == 48

@@ -8,7 +8,7 @@ import pytest
 
 from diffrep import api, data, runs
 from diffrep.errors import UserError
-from diffrep.measures.disentangle import disentangle, known_factors
+from diffrep.measures.disentangle import disentangle, factors_of
 from diffrep.measures.evaluate import codes
 from diffrep.probes import disentanglement as scores
 from diffrep.probes import hypersphere
@@ -25,7 +25,7 @@ def source(tmp_path_factory):
     y = np.arange(200) % 3
     place = rng.normal(size=200)
     place[7] = np.nan
-    path = tmp_path_factory.mktemp("data") / "known.npz"
+    path = tmp_path_factory.mktemp("data") / "kept.npz"
     np.savez(
         path,
         x=rng.normal(size=(200, 5)).astype(np.float32) + y[:, None],
@@ -42,9 +42,9 @@ def test_factors_are_taken_for_what_they_are(source):
     """Words are classes, a column of many numbers a quantity, -1 and NaN unknown; a name for each example and a column
     that never changes tell nothing, and it is said why."""
     every = data.whole(source)
-    known, left_out = known_factors(every)
-    assert {name: discrete for name, (_, discrete) in known.items()} == {"label": True, "colour": True, "place": False}
-    assert np.isnan(known["label"][0]).sum() == 20 and np.isnan(known["place"][0]).sum() == 1
+    kept, left_out = factors_of(every)
+    assert {name: discrete for name, (_, discrete) in kept.items()} == {"label": True, "colour": True, "place": False}
+    assert np.isnan(kept["label"][0]).sum() == 20 and np.isnan(kept["place"][0]).sum() == 1
     assert set(left_out) == {"called", "still"} and "name" in left_out["called"]
 
 

@@ -71,8 +71,8 @@ def test_samples_lie_on_the_levels_of_the_data(bins):
     levels = torch.arange(bins).to(torch.uint8 if bins <= 256 else torch.int32)
     x = Grid(bins).x(levels)
     for offset in (0, 0.9 / bins, -0.9 / bins):
-        assert torch.equal(distance._levels(x + offset, bins), levels)
-    assert distance._levels(torch.tensor([-1.0, 1.0]), bins).tolist() == [0, bins - 1]
+        assert torch.equal(distance._rounded(x + offset, bins), levels)
+    assert distance._rounded(torch.tensor([-1.0, 1.0]), bins).tolist() == [0, bins - 1]
 
 
 def test_samples_of_continuous_data_stay_as_they_are(tmp_path):

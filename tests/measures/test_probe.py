@@ -118,9 +118,9 @@ def test_what_was_stopped_goes_on(run, monkeypatch):
 def test_other_weights_labels_or_protocols_are_measured_anew(run):
     """A result stays with what it was measured on; old codes make room for those of new weights."""
     first = probe.probe(run, asked=probe.Probing(names=["knn"]))
-    more = probe.probe(run, asked=probe.Probing(few=[2], draws=2, names=["few"]))
+    more = probe.probe(run, asked=probe.Probing(few=[2], repeats=2, names=["few"]))
     assert more["scores"]["code"]["knn"] == first["scores"]["code"]["knn"] and "few-2" in more["scores"]["code"]
-    other = probe.probe(run, asked=probe.Probing(few=[2], draws=3, names=["few"]))["scores"]["code"]
+    other = probe.probe(run, asked=probe.Probing(few=[2], repeats=3, names=["few"]))["scores"]["code"]
     assert other["few-2"]["draws"] == 3 and "knn" in other
     files = {path.name for path in (run.directory / "features").iterdir()}
     with torch.no_grad():
@@ -203,7 +203,7 @@ def test_every_cap_takes_labelled_examples_first(tmp_path, monkeypatch):
     run, splits = runs.load(tmp_path / "run"), few_of_many()[0]
     said = evaluate.evaluate(run, splits, levels=1, probe_examples=80)["probes"]
     assert said["linear_protocol"]["train_examples"] == 50 == said["knn_protocol"]["train_examples"]
-    train = evaluate.parts_of(splits, most=80)[0]
+    train = evaluate.probe_splits(splits, most=80)[0]
     assert len(train) == 80 and (train.labels >= 0).sum() == 50
     net = readout.read_layers(run, splits, levels=1, search=80, most=80)
     assert net["search_examples"][0] == 80 and net["probe"]["train_examples"] == 50

@@ -44,10 +44,10 @@ def test_a_masked_autoencoder_is_not_told_what_it_must_guess():
     """Other hidden values give the same code and the same guess: the loss moves by the target alone."""
     model, x = made(hide=first_three), torch.randn(5, 6)
     model.loss(Batch(x, torch.arange(5), draws=Draws.of(0)))
-    z = model.seen[1]
+    z = model.last[1]
     other = torch.cat([torch.randn(5, 3), x[:, 3:]], 1)
     nats = model.loss(Batch(other, torch.arange(5), draws=Draws.of(0)))["reconstruction"]
-    assert torch.equal(model.seen[1], z)
+    assert torch.equal(model.last[1], z)
     torch.testing.assert_close(nats, model.surprise(other, model.generator(z), first_three(x, None)))
     shown = torch.cat([torch.zeros(5, 3), x[:, 3:]], 1)
     torch.testing.assert_close(z, model.posterior(shown).mean)

@@ -13,7 +13,7 @@ from diffrep.denoising.detail import Levels, likelihood
 from diffrep.denoising.noise import LinearGamma
 from diffrep.denoising.parameterisations import EDM, X
 from diffrep.models.autoencoder import Autoencoder
-from diffrep.models.code_use import BANDS, LOOKED, Seen, shuffle_gap
+from diffrep.models.code_use import BANDS, MOST, DecoderStep, shuffle_gap
 from diffrep.models.coding import Coding
 from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.loss_weights import Constant, TargetRate
@@ -58,7 +58,7 @@ def test_the_gap_of_an_ideal_decoder_has_a_closed_form():
     model, gaps = model_of(ExactConditional(TRUTH)), []
     for seed in range(20):
         model.loss(batch(2000, seed))
-        gaps.append(shuffle_gap(model.denoiser, model.start, model.seen, most=2000))
+        gaps.append(shuffle_gap(model.denoiser, model.start, model.last, most=2000))
     edges = torch.linspace(-ENDS[1], -ENDS[0], 4).tolist()
     truth = {f"gap_nats_{name}": closed_form(edges[k], edges[k + 1]) for k, name in enumerate(BANDS)}
     truth["gap_nats"] = closed_form(edges[0], edges[-1])
@@ -90,7 +90,7 @@ def test_a_band_that_no_example_fell_into_is_left_out():
     model, size = model_of(ExactConditional(TRUTH)), 40_000
     x, eps, t = batch(size).x, torch.randn(size, 6), torch.linspace(0.1, 0.3, size)  # log-SNR 7.6 to 4.8
     (alpha, sigma), z = model.noise.scales(t), model.posterior(x).sample(torch.randn(size, 3))
-    seen = Seen(x, eps, model.noise.add(x, eps, t), alpha, sigma, model.noise.log_snr(t), z)
+    seen = DecoderStep(x, eps, model.noise.add(x, eps, t), alpha, sigma, model.noise.log_snr(t), z)
     gap = shuffle_gap(model.denoiser, model.start, seen, most=size)
     assert set(gap) == {"gap_nats", "gap_nats_fine"} and gap["gap_nats"] == gap["gap_nats_fine"]
     assert float(gap["gap_nats"]) == pytest.approx(closed_form(4.8, 7.6), rel=0.05)
@@ -119,7 +119,7 @@ def test_watching_does_not_compile_anew():
     model = model_of(network, EDM(0.5))
     model.denoiser.network.compile(backend=counter)
     for seed in range(2):
-        model.loss(batch(3 * LOOKED, seed))
+        model.loss(batch(3 * MOST, seed))
         model.watch()
     assert counter.frame_count == 1
 
@@ -151,7 +151,7 @@ def test_an_autoencoder_has_one_gap(used):
     nn.init.constant_(model.log_spread, math.log(TRUTH.noise))
     gaps = []
     for seed in range(400):
-        model.loss(batch(LOOKED, seed))
+        model.loss(batch(MOST, seed))
         gaps.append(model.watch()["gap_nats"])
     gap, error = torch.tensor(gaps).mean(), torch.tensor(gaps).std() / math.sqrt(len(gaps))
     truth = float((TRUTH.weights**2).sum()) / TRUTH.noise**2 * used  # x - W z is unrelated to z and z'

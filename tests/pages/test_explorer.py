@@ -31,7 +31,7 @@ def few(monkeypatch):
 def test_a_training_example_is_its_own_nearest_neighbour(digits):
     """The angle between a code and itself is zero, so nothing can be nearer."""
     x = digits.splits.train.batch(digits.searched[5:6]).x[0]
-    found = digits.look(x, count=2)
+    found = digits.inspect(x, count=2)
     assert torch.equal(found.neighbours[0], x) and found.again.shape == (2, 1, 8, 8) and found.exact.shape == x.shape
     assert len(found.names) == len(found.neighbours)
 
@@ -93,8 +93,8 @@ def test_samples_have_a_seed_and_two_people_do_not_disturb_each_other(digits):
 def test_a_picture_of_any_size_is_brought_to_the_data(digits, tmp_path):
     """A white picture is the brightest level everywhere, in the levels of the data; colour becomes grey."""
     Image.new("RGB", (90, 40), "white").save(tmp_path / "white.png")
-    assert torch.allclose(digits.handed_in(tmp_path / "white.png"), torch.full((1, 8, 8), 2 * 16.5 / 17 - 1))
-    ends = [digits.test.batch(torch.arange(50)).x.max(), digits.handed_in(tmp_path / "white.png").max()]
+    assert torch.allclose(digits.uploaded(tmp_path / "white.png"), torch.full((1, 8, 8), 2 * 16.5 / 17 - 1))
+    ends = [digits.test.batch(torch.arange(50)).x.max(), digits.uploaded(tmp_path / "white.png").max()]
     assert float(ends[0]) == pytest.approx(float(ends[1]))
 
 
@@ -123,7 +123,7 @@ def test_what_is_no_picture_is_refused_in_one_sentence(name, digits, tmp_path):
     path = tmp_path / "secret name.png"
     path.write_bytes(hostile()[name])
     with pytest.raises(UserError) as said:
-        digits.handed_in(path)
+        digits.uploaded(path)
     assert "secret" not in str(said.value) and "skip" not in str(said.value) and "\n" not in str(said.value)
 
 
@@ -148,8 +148,8 @@ def test_each_method_answers_what_it_can(method, tmp_path):
     """Without a code, a decoder or noise there is still something to look at."""
     found = Explorer.of(shutil.copytree(run_of(method), tmp_path / "run"))
     x = found.example(0)
-    looked = found.look(x, count=2)
-    assert (looked.code is None) == (method == "vdm") and (looked.again is None) == (method in ("vdm", "simclr"))
+    inspected = found.inspect(x, count=2)
+    assert (inspected.code is None) == (method == "vdm") and (inspected.again is None) == (method in ("vdm", "simclr"))
     if found.denoises:
         assert found.at_noise(x, 0.0).x_t.shape == x.shape
     if found.model.has_code and found.decodes:

@@ -12,7 +12,7 @@ import pytest
 from diffrep.config import Settings
 from diffrep.pages import shown
 from diffrep.pages.judgement import verdict
-from diffrep.pages.known import Known
+from diffrep.pages.run_files import RunFiles
 from diffrep.pages.run_page import report
 from diffrep.runs.records import METRICS, PROBES, keep, weights_digest
 from diffrep.training.checkpoints import load_tensors
@@ -88,7 +88,7 @@ def test_a_run_that_nobody_measured_reads_well(method, tmp_path):
         if file.name not in ("config.json", "data.json"):
             file.unlink()
     found = read(report(run))
-    assert {"What was trained", "What an example costs", "How training went", "Make it again"} <= set(found.titles)
+    assert {"What was trained", "The bound on -log p(x)", "Training", "Make it again"} <= set(found.titles)
     quoted = f"'{run}'"
     assert f"diffrep evaluate {quoted}" in found.words  # a path with a blank is quoted as a shell needs it
     if method != "vdm":
@@ -144,7 +144,7 @@ def test_the_verdict_compares_with_what_needs_no_training(tmp_path):
     """More, less or no difference: by two standard errors of the difference, which is worked out by hand here."""
     run = shutil.copytree(run_of("vae-vdm"), tmp_path / "run")
     weights = weights_digest(load_tensors(run / "model.safetensors")[0])
-    for pixels, word in ((0.80, "more than"), (0.95, "less than"), (0.91, "do not show a difference")):
+    for pixels, word in ((0.80, "more than"), (0.95, "less than"), (0.91, "is not significant")):
         scores = {
             kind: {"linear": {"accuracy": a, "se": 0.01}}
             for kind, a in (("code", 0.9), ("pixels", pixels), ("pca", 0.1))
@@ -157,7 +157,7 @@ def test_results_of_other_weights_are_not_shown(tmp_path):
     """A file of numbers that an older model left behind counts as not measured."""
     run = shutil.copytree(run_of("vae-vdm"), tmp_path / "run")
     keep(run, METRICS, {"bound": {"bits_per_dim": 0.1}}, "0" * 16)
-    assert Known.of(run).metrics == {} and "not measured" in verdict(run).costs
+    assert RunFiles.of(run).metrics == {} and "not measured" in verdict(run).costs
 
 
 def test_the_commands_make_the_run_again(tmp_path):
@@ -165,12 +165,12 @@ def test_the_commands_make_the_run_again(tmp_path):
     out = tmp_path / "new run"
     words = ("--set", "code.dim=7", "--set", "train.lr=2e-4", "--seed", 3)
     assert diffrep("train", "--data", "digits", "--method", "drl", "--out", out, *SMALL, *words) == 0
-    known = Known.of(out)
+    known = RunFiles.of(out)
     line = shlex.split(known.commands()[0])
     other = tmp_path / "again"
     line[line.index("--out") + 1] = str(other)
     assert line[0] == "diffrep" and diffrep(*line[1:]) == 0
-    assert Known.of(other).settings == known.settings != Settings()
+    assert RunFiles.of(other).settings == known.settings != Settings()
 
 
 def test_a_report_of_no_run_is_a_mistake(tmp_path, capsys):

@@ -41,7 +41,7 @@ def test_every_example_is_drawn_as_often():
 
 def test_one_draw_by_hand():
     """Centre, one scale, logistic regression at C = 1, the labelled test examples: for each draw of the same seed."""
-    said = few_labels(TRAIN, TEST, 5, draws=3, seed=7)
+    said = few_labels(TRAIN, TEST, 5, repeats=3, seed=7)
     mean, scale = TRAIN[0].mean(0), np.sqrt(((TRAIN[0] - TRAIN[0].mean(0)) ** 2).mean())
     known = TEST[1] >= 0
     scores = [
@@ -77,7 +77,7 @@ def test_intervals_hold_the_mean_over_all_draws():
 
 def test_intervals_of_other_seeds_agree():
     """Their difference, in units of its error, is about standard normal: the error is that of the mean over draws."""
-    said = [few_labels(TRAIN, TEST, 1, draws=12, seed=seed) for seed in range(40)]
+    said = [few_labels(TRAIN, TEST, 1, repeats=12, seed=seed) for seed in range(40)]
     z = [
         (a["accuracy"] - b["accuracy"]) / np.hypot(a["se"], b["se"]) for a, b in zip(said[::2], said[1::2], strict=True)
     ]
@@ -101,7 +101,7 @@ def test_too_few_of_a_class_are_named():
     with pytest.raises(UserError, match=r"class 2 has 1 labelled examples.*expected 5.*--few"):
         few_labels((TRAIN[0][:9], np.array([0, 1, 1, 0, 1, 2, 0, 0, 1])), TEST, 5)
     with pytest.raises(UserError, match="two draws"):
-        few_labels(TRAIN, TEST, 5, draws=1)
+        few_labels(TRAIN, TEST, 5, repeats=1)
     with pytest.raises(UserError, match="larger share"):
         few_labels(TRAIN, (TEST[0], np.full(200, -1)), 5)
 

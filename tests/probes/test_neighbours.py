@@ -142,8 +142,8 @@ def test_unlabelled_examples_take_part():
         return lifted, y
 
     train, test = moons(600), moons(201)
-    said = spreading(train, test, 1, draws=5)
-    assert said["accuracy"] > 0.95 > few_labels(train, test, 1, draws=5)["accuracy"] + 0.05
+    said = spreading(train, test, 1, repeats=5)
+    assert said["accuracy"] > 0.95 > few_labels(train, test, 1, repeats=5)["accuracy"] + 0.05
     assert said["examples"] == 201 and said["train_examples"] == 2
 
 
@@ -152,8 +152,8 @@ def test_test_labels_are_not_seen(monkeypatch):
     seeds, real = [], neighbours.spread_labels
     monkeypatch.setattr(neighbours, "spread_labels", lambda graph, y: seeds.append(y.copy()) or real(graph, y))
     (x, y), _, (x_test, y_test) = PARTS
-    said = spreading((x, y), (x_test, y_test), 2, draws=2)
-    other = spreading((x, y), (x_test, np.where(np.arange(307) < 100, -1, (y_test + 1) % 4)), 2, draws=2)
+    said = spreading((x, y), (x_test, y_test), 2, repeats=2)
+    other = spreading((x, y), (x_test, np.where(np.arange(307) < 100, -1, (y_test + 1) % 4)), 2, repeats=2)
     assert all(np.array_equal(a, b) for a, b in zip(seeds[:2], seeds[2:], strict=True))
     assert all(not y[400:].any() and y.sum() == 8 for y in seeds)
     assert other["examples"] == 207 and other["accuracy"] < 1 - said["accuracy"]
@@ -165,7 +165,7 @@ def test_what_no_label_reaches_is_wrong():
     near, far = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])
     x = np.concatenate([near + 0.1 * rng.random((40, 3)), far + 0.1 * rng.random((40, 3))])
     y = np.concatenate([np.arange(40) % 2, np.full(40, -1)])
-    said = spreading((x, y), (far + 0.1 * rng.random((11, 3)), np.zeros(11, int)), 1, draws=2)
+    said = spreading((x, y), (far + 0.1 * rng.random((11, 3)), np.zeros(11, int)), 1, repeats=2)
     assert said["accuracy"] == 0
     with pytest.raises(UserError, match="larger share"):
         spreading((x, y), (x, np.full(80, -1)), 1)

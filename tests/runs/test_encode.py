@@ -65,11 +65,11 @@ def test_a_code_for_each_noise_level(tmp_path, capsys):
 def test_shards_hold_every_row_once_and_too_many_say_so(tmp_path):
     """Each process takes a consecutive part; a part without examples would be a file without a schema."""
     model, examples = runs.load(run_of("vae-vdm")).model, data.whole("digits").subset(torch.arange(5))
-    paths = [embed.embed(model, examples, tmp_path / "c.parquet", part=part, parts=3) for part in range(3)]
+    paths = [embed.embed(model, examples, tmp_path / "c.parquet", shard=shard, shards=3) for shard in range(3)]
     assert [path.name for path in paths] == [f"c-0000{part}-of-00003.parquet" for part in range(3)]
     assert np.concatenate([table(path)["index"] for path in paths]).tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="too few for 6 processes"):
-        embed.embed(model, examples, tmp_path / "d.parquet", part=0, parts=6)
+        embed.embed(model, examples, tmp_path / "d.parquet", shard=0, shards=6)
 
 
 def test_codes_written_can_be_decoded(tmp_path):

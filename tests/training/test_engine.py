@@ -305,7 +305,7 @@ def test_two_processes_equal_one(tmp_path):
 def in_processes() -> None:
     """What each of two processes does."""
     here = place("cpu")
-    stream = Stream(BATCH // 2, here.part, here.parts)
+    stream = Stream(BATCH // 2, here.rank, here.processes)
     run(os.environ["TOY_RUN"], Toy(0.0, critic=True), stream, accumulate=2, examples=60)
 
 

@@ -1,4 +1,4 @@
-"""p(z) of categorical variables, each given those before it."""
+"""p(z) of categorical variables, each conditioned on those before it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from diffrep.shapes import CodeVector, Draws, PerExample
 class Autoregressive(Prior):
     """p(z) = prod_i p(z_i | z_1 ... z_{i-1}) for one-hot variables, by one masked hidden layer (Germain et al. 2015).
 
-    Hidden block i sees the variables up to i, the scores of variable i see the blocks before i. It is trained with the
-    codes, and starts near uniform and independent. width: of a block.
+    Hidden block i reads the variables up to i, the scores of variable i read the blocks before i. It is trained with
+    the codes; at first its variables are nearly uniform and independent. width: units of a block.
     """
 
-    seen: Tensor
-    heard: Tensor
+    inner_mask: Tensor
+    outer_mask: Tensor
 
     def __init__(self, variables: int, classes: int, width: int = 32):
         super().__init__()
@@ -29,16 +29,16 @@ class Autoregressive(Prior):
         self.outer = nn.Linear(variables * width, variables * classes)
         damped(self.outer)
         order = torch.ones(variables, variables).tril()
-        self.register_buffer("seen", torch.kron(order, torch.ones(width, classes)), persistent=False)
-        self.register_buffer("heard", torch.kron(order.tril(-1), torch.ones(classes, width)), persistent=False)
+        self.register_buffer("inner_mask", torch.kron(order, torch.ones(width, classes)), persistent=False)
+        self.register_buffer("outer_mask", torch.kron(order.tril(-1), torch.ones(classes, width)), persistent=False)
 
     def fit(self, codes: Tensor) -> None:
-        """The loss has fitted it."""
+        """Does nothing: training has fitted it."""
 
     def log_probabilities(self, z: CodeVector) -> CodeVector:
         """(B, d) log p of each class of each variable, given the variables before it in z."""
-        hidden = F.silu(F.linear(z, self.seen * self.inner.weight, self.inner.bias))
-        scores = F.linear(hidden, self.heard * self.outer.weight, self.outer.bias)
+        hidden = F.silu(F.linear(z, self.inner_mask * self.inner.weight, self.inner.bias))
+        scores = F.linear(hidden, self.outer_mask * self.outer.weight, self.outer.bias)
         return torch.log_softmax(scores.unflatten(-1, (-1, self.classes)), -1).flatten(-2)
 
     def sample(self, n: int, draws: Draws) -> CodeVector:
@@ -54,7 +54,7 @@ class Autoregressive(Prior):
         return (z * self.log_probabilities(z)).sum(-1)
 
     def rate(self, code: Code, z: CodeVector) -> PerExample:
-        """sum q_i (log q_i - log p(. | z_<i)): each variable exactly, the ones before it as they were drawn; unbiased,
-        since the variables of q are independent."""
+        """sum q_i (log q_i - log p(. | z_<i)): exact for each variable, given the drawn values of those before it;
+        unbiased, since the variables of q are independent."""
         q = code.mean
         return (torch.xlogy(q, q.clamp(min=1e-12)) - q * self.log_probabilities(z)).sum(-1)

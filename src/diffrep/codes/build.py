@@ -15,7 +15,8 @@ Densities = Callable[[str, int], Prior]  # a word of `kinds.PRIORS`, the dimensi
 
 
 def random(settings: CodeSettings, encoder: Encoder, rate: float, time: bool = False) -> Posterior:
-    """q(z | x) of a random code: Gaussian, or as the settings ask. rate: nats of a fixed rate that they leave open."""
+    """q(z | x) of a random code: Gaussian, or as the settings ask. rate: nats of a fixed rate, where the settings have
+    none."""
     if settings.kind == "categorical":
         return Categorical(encoder, settings.dim, settings.classes, time)
     if settings.kind == "fixed-rate":
@@ -24,7 +25,7 @@ def random(settings: CodeSettings, encoder: Encoder, rate: float, time: bool = F
 
 
 def prior(settings: PriorSettings, code: CodeSettings, own: str, density: Densities) -> Prior:
-    """p(z) of a random code, trained with it by the rate. own: where the settings leave it open."""
+    """p(z) of a random code, trained with it through the rate. own: the method's prior, used for "auto"."""
     kind = settings.kind
     if code.kind == "categorical":
         if kind not in ("auto", "autoregressive"):
@@ -40,7 +41,7 @@ def prior(settings: PriorSettings, code: CodeSettings, own: str, density: Densit
 
 
 def prior_after(settings: PriorSettings, dim: int, own: str, density: Densities) -> Prior:
-    """p(z) of a deterministic code, fitted after training. own: that of the paper, where the settings leave it open."""
+    """p(z) of a deterministic code, fitted after training. own: the prior of the paper, used for "auto"."""
     name = chosen(settings.kind, own)
     if name == "normal":
         return FittedNormal(dim)

@@ -1,4 +1,4 @@
-"""A prior that bends a standard normal: a neural spline flow, from zuko."""
+"""A prior that transforms a standard normal: a neural spline flow, from zuko."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from diffrep.shapes import CodeVector, Draws, PerExample
 
 
 class Flow(Prior):
-    """p(z) of an autoregressive neural spline flow (Durkan et al. 2019), which bends N(0, I) within five deviations.
+    """p(z) of an autoregressive neural spline flow (Durkan et al. 2019), which transforms N(0, I) within five standard
+    deviations.
 
     UserError where zuko is not installed.
     """

@@ -16,7 +16,7 @@ from diffrep.shapes import CodeVector, Data, Time
 
 
 class Family(ABC):
-    """How z is drawn where its mean and its spread, (B, d) each, are known, and how probable a draw is."""
+    """A family of distributions of z with a mean and a standard deviation `spread`, (B, d) each."""
 
     @abstractmethod
     def draw(self, mean: CodeVector, spread: CodeVector, noise: Tensor) -> CodeVector:
@@ -37,7 +37,7 @@ class Normal(Family):
     def log_prob(self, mean: CodeVector, spread: CodeVector, z: Tensor) -> Tensor:
         return (
             torch.distributions.Normal(mean, spread, validate_args=False).log_prob(z).sum(-1)
-        )  # NaN is told by the log
+        )  # no check: the log of training reports NaN
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class OneHot(Family):
 
 @dataclass(frozen=True)
 class Code:
-    """What an encoder says about x: mean (B, d) and, where it is uncertain, the standard deviation `spread` (B, d)."""
+    """q(z | x) of a batch: mean (B, d) and standard deviation `spread` (B, d), None for a deterministic code."""
 
     mean: CodeVector
     spread: CodeVector | None = None
@@ -108,7 +108,7 @@ class Deterministic(Posterior):
 
 
 class Gaussian(Posterior):
-    """z ~ N(mean(x), spread(x)^2), diagonal (VDRL; Kingma and Welling 2014). Spread starts near 1/2."""
+    """z ~ N(mean(x), spread(x)^2), diagonal (VDRL; Kingma and Welling 2014). The spread is near 1/2 at first."""
 
     deterministic = False
 
@@ -125,8 +125,8 @@ class Gaussian(Posterior):
 class FixedRate(Posterior):
     """z ~ N(mean(x), s^2), |mean| = sqrt(d (1 - s^2)) and s = exp(-rate / d): KL to N(0, I) is `rate`.
 
-    Each example has the same rate, by construction and in nats: 1/2 (|mean|^2 + d s^2 - d) - d log s. There is no
-    price that could empty the code, and none is needed; what the encoder chooses is the direction of the mean.
+    Each example has the same rate by construction, in nats: 1/2 (|mean|^2 + d s^2 - d) - d log s. So the rate needs no
+    weight, and no weight can make the code useless; the encoder learns the direction of the mean.
     """
 
     deterministic = False

@@ -18,7 +18,7 @@ from diffrep.shapes import CodeVector, Draws, PerExample
 
 
 class Prior(nn.Module, ABC):
-    """A distribution over codes that can be sampled, and that prices a code in nats."""
+    """A distribution p(z) over codes, with samples, densities and the rate of a code."""
 
     @abstractmethod
     def sample(self, n: int, draws: Draws) -> CodeVector:
@@ -30,15 +30,16 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def rate(self, code: Code, z: CodeVector) -> PerExample:
-        """(B,) KL(q(z | x) || p(z)) in nats, exact where it can be, else its one-sample estimate at z ~ q."""
+        """(B,) KL(q(z | x) || p(z)) in nats: exact where there is a closed form, else the one-sample estimate at z ~
+        q."""
 
     @abstractmethod
     def fit(self, codes: Tensor) -> None:
-        """After training, from codes (N, d) drawn for the training data: for priors that are fitted then."""
+        """Fit to codes (N, d) of the training data, after training; for priors that training does not fit."""
 
 
 class Joint(Prior):
-    """A prior whose parameters the loss trains together with the codes that it prices: nothing is left to fit.
+    """A prior whose parameters are trained together with the codes, so that nothing is left to fit.
 
     The rate then falls to E_x KL(q(z | x) || q(z)), the information in the code, as p(z) nears the aggregate q(z).
     """
@@ -57,7 +58,7 @@ class Joint(Prior):
         return self.prior.rate(code, z)
 
     def fit(self, codes: Tensor) -> None:
-        """The loss has fitted it, to draws of q(z | x); `codes` are their means alone."""
+        """Does nothing: training has fitted it to draws of q(z | x), and `codes` are only their means."""
 
 
 class StandardNormal(Prior):
@@ -68,7 +69,7 @@ class StandardNormal(Prior):
         self.dim = dim
 
     def fit(self, codes: Tensor) -> None:
-        """N(0, I) has nothing to fit."""
+        """Does nothing: N(0, I) has no parameters."""
 
     def sample(self, n: int, draws: Draws) -> CodeVector:
         return draws.normal(n, self.dim)
@@ -94,7 +95,8 @@ class FittedNormal(Prior):
         self.register_buffer("factor", torch.eye(dim))  # lower triangular: covariance = factor factor'
 
     def fit(self, codes: Tensor) -> None:
-        """codes (N, d): sets mean and covariance (shrunk a little, so that few codes leave it positive)."""
+        """codes (N, d): sets mean and covariance (with a small ridge, so that it is positive definite for few
+        codes)."""
         codes = codes.double()
         centred = codes - codes.mean(0)
         covariance = centred.T @ centred / max(len(codes) - 1, 1)
@@ -104,11 +106,11 @@ class FittedNormal(Prior):
         self.factor.copy_(factor)
 
     def white(self, z: CodeVector) -> CodeVector:
-        """Codes in the coordinates in which this normal is N(0, I)."""
+        """Codes in coordinates in which this normal is N(0, I)."""
         return torch.linalg.solve_triangular(self.factor, (z - self.mean).T, upper=False).T
 
     def coloured(self, white: CodeVector) -> CodeVector:
-        """The way back."""
+        """The inverse of `white`."""
         return self.mean + white @ self.factor.T
 
     def sample(self, n: int, draws: Draws) -> CodeVector:
@@ -122,9 +124,9 @@ class FittedNormal(Prior):
 
 
 class Whitened(Prior):
-    """Another prior, in the coordinates in which the codes that it is fitted to have mean zero and covariance one.
+    """Another prior, on whitened codes: the codes that it is fitted to have mean 0 and covariance I.
 
-    Codes that nothing holds at N(0, I) come at any scale, and close to a few directions.
+    Deterministic codes may have any scale, and may nearly lie in a few directions.
     """
 
     def __init__(self, dim: int, prior: Prior):
@@ -147,7 +149,8 @@ class Whitened(Prior):
 
 
 class Mixture(Prior):
-    """p(z) = sum_k w_k N(z; mean_k, spread_k^2), diagonal. It starts around N(0, I): spread one, means within it."""
+    """p(z) = sum_k w_k N(z; mean_k, spread_k^2), diagonal. At first it is near N(0, I): each spread is 1, means are
+    small."""
 
     def __init__(self, dim: int, components: int):
         super().__init__()
@@ -162,11 +165,11 @@ class Mixture(Prior):
         Fewer than two codes for a component leave the last components without weight.
         """
         count = max(1, min(len(self.scores), len(codes) // 2))
-        found = mixture_of(codes.double().cpu().numpy(), count, covariance_type="diag", reg_covar=1e-4, tol=1e-4)
+        mixture = mixture_of(codes.double().cpu().numpy(), count, covariance_type="diag", reg_covar=1e-4, tol=1e-4)
         self.scores.fill_(-torch.inf)
-        self.scores[:count] = torch.from_numpy(found.weights_).log()
-        self.means[:count] = torch.from_numpy(found.means_)
-        self.log_spreads[:count] = torch.from_numpy(found.covariances_).log() / 2
+        self.scores[:count] = torch.from_numpy(mixture.weights_).log()
+        self.means[:count] = torch.from_numpy(mixture.means_)
+        self.log_spreads[:count] = torch.from_numpy(mixture.covariances_).log() / 2
 
     def sample(self, n: int, draws: Draws) -> CodeVector:
         chosen = (self.scores + gumbel(draws.normal(n, len(self.scores)))).argmax(1)
@@ -182,11 +185,11 @@ class Mixture(Prior):
 
 
 class Afterwards(Prior):
-    """N(0, I) while codes are learned; then a mixture of full Gaussians fitted to them, which no code is bent by.
+    """N(0, I) in training; then a mixture of full Gaussians that is fitted to the codes.
 
-    KL(q(z) || p(z)) tells nothing of x. A prior that is learned with the codes takes it off the rate, and pulls them
-    into its components; one that is fitted once they are learned takes it off as well and leaves them where they are.
-    most: components at most; as many as cost held-out codes least.
+    The rate contains KL(q(z) || p(z)), which holds no information on x. A prior that is trained with the codes removes
+    it but pulls codes into its components; a prior that is fitted after training removes it and changes no code.
+    most: largest number of components; the number with the best density of held-out codes is taken.
     """
 
     scores: Tensor
@@ -206,16 +209,16 @@ class Afterwards(Prior):
     def fit(self, codes: Tensor) -> None:
         """codes (N, d): expectation maximisation from one seeded start; a tenth of them, the last, are held out."""
         held = max(1, len(codes) // 10)
-        known, asked = (part.double().cpu().numpy() for part in (codes[:-held], codes[-held:]))
+        train, valid = (some.double().cpu().numpy() for some in (codes[:-held], codes[-held:]))
         most, dim = self.means.shape
-        best = mixture_of(known, 1)
+        best = mixture_of(train, 1)
         for number in (*(n for n in (3, 10, 30, 100) if n < most), most):
-            if number == 1 or number * dim > len(known):
+            if number == 1 or number * dim > len(train):
                 break
-            found = mixture_of(known, number, max_iter=50)
-            if found.score(asked) <= best.score(asked):
+            mixture = mixture_of(train, number, max_iter=50)
+            if mixture.score(valid) <= best.score(valid):
                 break
-            best = found
+            best = mixture
         count = len(best.weights_)
         self.scores.fill_(-torch.inf)
         self.scores[:count] = torch.from_numpy(best.weights_).log()
@@ -244,7 +247,7 @@ class Afterwards(Prior):
 class Categories(Prior):
     """p(z) of a categorical code: independent variables, each with learned probabilities of its classes.
 
-    It is trained with the codes, and starts uniform.
+    It is trained with the codes; at first it is uniform.
     """
 
     def __init__(self, variables: int, classes: int):
@@ -252,7 +255,7 @@ class Categories(Prior):
         self.scores = nn.Parameter(torch.zeros(variables, classes))
 
     def fit(self, codes: Tensor) -> None:
-        """The loss has fitted it."""
+        """Does nothing: training has fitted it."""
 
     def sample(self, n: int, draws: Draws) -> CodeVector:
         scores = self.scores.detach().flatten()
@@ -262,7 +265,7 @@ class Categories(Prior):
         return (z * torch.log_softmax(self.scores, 1).flatten()).sum(-1)
 
     def rate(self, code: Code, z: CodeVector) -> PerExample:
-        """Exact: sum p (log p - log prior) over variables and classes; z has no part in it."""
+        """Exact: sum p (log p - log prior) over variables and classes; z is not used."""
         p = code.mean
         return torch.xlogy(p, p.clamp(min=1e-12)).sum(-1) - self.log_prob(p)
 
@@ -270,32 +273,32 @@ class Categories(Prior):
 def descend(
     prior: Prior, surprise: Callable[[Tensor], Tensor], codes: Tensor, steps: int, lr: float, smooth: float = 0.02
 ) -> None:
-    """Fit a prior's parameters to codes (N, d) of unit variance with Adam; those that cost held-out codes least stay.
+    """Fit a prior to codes (N, d) of unit variance with Adam; the parameters with the best held-out loss are kept.
 
-    surprise: codes (B, d) -> nats (B,). smooth: standard deviation of the noise that is added to codes, since points
-    on a thin sheet have no density. A tenth of the codes is held out. The same codes give the same fit.
+    surprise: codes (B, d) -> nats (B,). smooth: standard deviation of the noise that is added to codes, since codes on
+    a surface of fewer dimensions have no density. A tenth of the codes is held out. The same codes give the same fit.
     """
     frozen, mode = {name for name, p in prior.named_parameters() if not p.requires_grad}, prior.training
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(codes), generator=generator).to(codes.device)
-    held, seen = codes[order[: len(codes) // 10]], codes[order[len(codes) // 10 :]]
-    held = held if len(held) else seen
+    valid, train = codes[order[: len(codes) // 10]], codes[order[len(codes) // 10 :]]
+    valid = valid if len(valid) else train
     best, least = {name: p.detach().clone() for name, p in prior.named_parameters()}, math.inf
     prior.train().requires_grad_(True)
     optimizer = torch.optim.Adam(prior.parameters(), lr=lr)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad():
         for step in range(steps):
-            rows = torch.randint(len(seen), (min(128, len(seen)),), generator=generator).to(codes.device)
+            rows = torch.randint(len(train), (min(128, len(train)),), generator=generator).to(codes.device)
             noise = torch.randn(len(rows), codes.shape[1], generator=generator).to(codes)
             optimizer.zero_grad()
-            surprise(seen[rows] + smooth * noise).mean().backward()
+            surprise(train[rows] + smooth * noise).mean().backward()
             nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
             optimizer.step()
             rates.step()
             if (step + 1) % 50 == 0 or step + 1 == steps:
                 with torch.no_grad():
-                    cost = float(surprise(held).mean())
+                    cost = float(surprise(valid).mean())
                 if cost < least:
                     best, least = {name: p.detach().clone() for name, p in prior.named_parameters()}, cost
     prior.train(mode)
@@ -315,8 +318,8 @@ def mixture_of(
 ) -> GaussianMixture:
     """scikit-learn's mixture of `count` Gaussians, fitted to codes (N, d) from one seeded start.
 
-    One that has not converged is a density like any other, so scikit-learn's warning, which a user cannot act on, is
-    not shown.
+    A mixture that has not converged is a density too and a user cannot act on scikit-learn's warning, so it is not
+    shown.
     """
     mixture = GaussianMixture(
         count, covariance_type=covariance_type, reg_covar=reg_covar, max_iter=max_iter, tol=tol, random_state=0

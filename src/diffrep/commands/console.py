@@ -1,4 +1,4 @@
-"""What the command line shows: progress where it takes longer than two seconds, and tables."""
+"""Output of the command line: lines, tables, and progress bars after two seconds."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ out, err = Console(emoji=False), Console(stderr=True, emoji=False)
 
 PATIENCE = 2.0  # seconds before a bar appears
 
-Update = Callable[[str, int, int | None], None]  # what is done, how many are done, of how many (None: not known)
+Update = Callable[[str, int, int | None], None]  # name of the work, how many are done, of how many (None: unknown)
 
 
 def say(text: str) -> None:
-    """A line on stdout, as it is: paths keep their brackets and are not broken."""
+    """A line on stdout, unchanged: brackets are no markup, and long lines are not wrapped."""
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def say_next(*steps: tuple[str, str]) -> None:
-    """What to do next: commands, and what each does."""
+    """Next steps: commands, and their effects."""
     width = max(len(command) for command, _ in steps)
     for command, does in steps:
         say(f"  {command.ljust(width)}   {does}")
@@ -49,7 +49,7 @@ def hush(quiet: bool) -> None:
 
 
 def say_aside(text: str) -> None:
-    """A line on stderr, where it is in nobody's way."""
+    """A line on stderr."""
     err.print(f"diffrep: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -96,10 +96,10 @@ def progress() -> Iterator[Update]:
         bar.stop()
 
 
-def show_facts(facts: dict) -> None:
-    """A line for each fact: its name in words, and its value."""
+def show_pairs(pairs: dict) -> None:
+    """A line for each pair: its name in words, and its value."""
     table = Table(show_header=False, box=None)
-    for name, value in facts.items():
+    for name, value in pairs.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         table.add_row(name.replace("_", " "), Text(shown))  # no markup: a class may be called c1cc[nH]c1
     out.print(table)
@@ -122,7 +122,7 @@ def show_rows(rows: Sequence[Sequence[str]], head: bool = True) -> None:
 
 
 def show_metrics(metrics: Metrics) -> None:
-    """The parts add up, an error bar, the number of examples and the protocol."""
+    """The bound with its terms and error, probes, the number of examples and the protocol."""
     table = Table(show_header=False, box=None)
     bound = metrics["bound"]
     if bound is None:
@@ -137,7 +137,7 @@ def show_metrics(metrics: Metrics) -> None:
         table.add_row("of which", f"{decoder}\nreconstruction {bound['reconstruction']:.4f}  rate {bound['rate']:.4f}")
         if "monte_carlo_se" in bound:
             errors = f"{bound['sample_se']:.4f} of the split as a sample"
-            table.add_row("+- is", f"{errors}, {bound['monte_carlo_se']:.4f} of noise levels and draws")
+            table.add_row("+- is", f"{errors}, {bound['monte_carlo_se']:.4f} of random noise levels and codes")
         if metrics["active_units"] is not None:
             table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
     if "worse_than_even" in metrics:
@@ -181,13 +181,13 @@ def show_metrics(metrics: Metrics) -> None:
 
 
 def usage(mistake: typer.BadParameter) -> str | None:
-    """One sentence about words on the command line that do not fit; None where there were none, and help was shown."""
+    """One sentence about a wrong command line; None where it was empty and help was shown."""
     context, text = mistake.ctx, mistake.format_message()
     text = " ".join(text.split()).rstrip(".")
     return f"{text}; see `{context.command_path if context else 'diffrep'} --help`." if text else None
 
 
 def leave(sentence: str, code: int = 2) -> NoReturn:
-    """One sentence for the user, and the end."""
+    """Print one sentence and exit."""
     print(f"diffrep: {sentence}".replace("\n", " "), file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Commands that hold a run against its data: samples against examples, codes against known factors."""
+"""Commands that compare a run with its data: samples with examples, codes with factors."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ def distance(
     features: Annotated[
         str, typer.Option(help="run:PATH (codes of a run), pixels, inception[:WEIGHTS] or dino[:MODEL]")
     ] = "pixels",
-    n: Annotated[int, typer.Option("-n", min=20, help="samples, and examples that they are held against")] = 2000,
+    n: Annotated[int, typer.Option("-n", min=20, help="samples, and examples to compare them with")] = 2000,
     sampler: Sampler = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Hold samples against the test split: Frechet, kernel distance, precision, recall -> RUN/distance.json."""
+    """Compare samples with the test split: Frechet, kernel distance, precision, recall -> RUN/distance.json."""
     from diffrep import runs
     from diffrep.measures.distance import distance as measure
     from diffrep.measures.distance import table
 
     loaded = runs.load(run, device)
     with progress() as update:
-        facts = measure(loaded, features, n, None, sampler, steps, seed, update)
+        result = measure(loaded, features, n, None, sampler, steps, seed, update)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(result))
         return
-    show_rows([("against test", "samples", "training data"), *table(facts)])
-    say(f"{facts['samples']:,} of each, features: {facts['features']}, {facts['protocol']}")
+    show_rows([("against test", "samples", "training data"), *table(result)])
+    say(f"{result['samples']:,} of each, features: {result['features']}, {result['protocol']}")
 
 
 def disentangle(
@@ -50,12 +50,12 @@ def disentangle(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Hold single numbers of the code against the known factors of the data -> RUN/disentangle.json."""
+    """Compare single numbers of the code with the factors of the data -> RUN/disentangle.json."""
     from diffrep import runs
     from diffrep.measures.disentangle import disentangle as measure
     from diffrep.measures.disentangle import table
 
     loaded = runs.load(run, device)
     with progress() as update:
-        facts = measure(loaded, None, t, most, update)
-    print(json.dumps(facts)) if as_json else show_rows(table(facts), head=False)
+        result = measure(loaded, None, t, most, update)
+    print(json.dumps(result)) if as_json else show_rows(table(result), head=False)

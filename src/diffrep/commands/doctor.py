@@ -1,4 +1,4 @@
-"""What this machine offers: versions, device, and the speed of one matrix product."""
+"""This machine: versions, device, and the speed of one matrix product."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PACKAGES = (
 def examine() -> dict[str, str | float | int | bool]:
     """Versions, device, threads, and float32 GFLOP/s of a 1024 x 1024 product (best of five)."""
     device = place("auto").device
-    facts: dict[str, str | float | int | bool] = {"python": platform.python_version(), "system": platform.platform()}
+    about: dict[str, str | float | int | bool] = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
         try:
-            facts[name] = version(name)
+            about[name] = version(name)
         except PackageNotFoundError:
-            facts[name] = "not installed (an extra)"
-    facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    facts["threads"] = torch.get_num_threads()
-    facts["matmul_gflops"] = round(matmul_gflops(device), 1)
-    return facts
+            about[name] = "not installed (an extra)"
+    about["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    about["threads"] = torch.get_num_threads()
+    about["matmul_gflops"] = round(matmul_gflops(device), 1)
+    return about
 
 
 def matmul_gflops(device: torch.device, size: int = 1024) -> float:

@@ -43,13 +43,13 @@ def check_place(path: Path, *suffixes: str) -> None:
 def grid(x: Data, columns: int) -> np.ndarray:
     """x (N, C, H, W) in [-1, 1] -> (rows H', columns W'[, C]) uint8, with a gap of two pixels between tiles."""
     factor = max(1, -(-56 // max(x.shape[2:])))
-    levels = ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
-    levels = levels.repeat(factor, 2).repeat(factor, 3).transpose(0, 2, 3, 1)
-    n, height, width, channels = levels.shape
+    pixels = ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
+    pixels = pixels.repeat(factor, 2).repeat(factor, 3).transpose(0, 2, 3, 1)
+    n, height, width, channels = pixels.shape
     columns = min(columns, n)
     rows = -(-n // columns)
     sheet = np.full((rows * (height + 2) + 2, columns * (width + 2) + 2, channels), 255, np.uint8)
-    for i, tile in enumerate(levels):
+    for i, tile in enumerate(pixels):
         top, left = 2 + (i // columns) * (height + 2), 2 + (i % columns) * (width + 2)
         sheet[top : top + height, left : left + width] = tile
     return sheet[..., 0] if channels == 1 else sheet

@@ -17,7 +17,7 @@ Examples = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-Seed = Annotated[int, typer.Option(help="names the random numbers")]
+Seed = Annotated[int, typer.Option(help="seed of the random numbers")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Sampler = Annotated[str | None, typer.Option(help="ancestral, cas, ddim, dpm, heun or pc (dpm)")]
 Steps = Annotated[int | None, typer.Option(min=1, help="steps of the sampler (50)")]

@@ -25,7 +25,7 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write (RUN/report.html)")] = None,
     device: Device = "auto",
 ) -> None:
-    """Write all that is known of a run as one HTML file, with pictures; it needs no network to be read."""
+    """Write the numbers and pictures of a run as one HTML file, which needs no network."""
     from diffrep.commands.gallery import check_place
     from diffrep.pages.run_page import report as write
 
@@ -63,5 +63,5 @@ def runs(
     from diffrep.commands.console import show_rows
     from diffrep.pages.listing import listing, rows_of
 
-    found = listing(folder)
-    print(json.dumps(found)) if as_json else show_rows(rows_of(found))
+    rows = listing(folder)
+    print(json.dumps(rows)) if as_json else show_rows(rows_of(rows))

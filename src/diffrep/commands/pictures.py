@@ -22,10 +22,8 @@ def reconstruct(
     run: RunPath,
     data: DataSource,
     output: Examples,
-    n: Annotated[int, typer.Option("-n", min=1, help="examples, spread over the data")] = 8,
-    per_code: Annotated[
-        int | None, typer.Option(min=1, help="decodings of each code, each from other noise (3)")
-    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="examples, evenly chosen from the data")] = 8,
+    per_code: Annotated[int | None, typer.Option(min=1, help="decodings of each code, each from new noise (3)")] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="from the example's own noise, found by inversion with heun")
     ] = False,
@@ -45,7 +43,7 @@ def reconstruct(
     from diffrep.shapes import Draws
 
     if exact and (per_code is not None or sampler is not None):
-        raise UserError("--exact walks back from the one noise of each example: leave out --per-code and --sampler.")
+        raise UserError("--exact decodes from the noise of the example itself: leave out --per-code and --sampler.")
     loaded = runs.load(run, device)
     check_output(output, loaded)
     sampling = sampling_of(loaded.model.by_steps, sampler, steps)
@@ -60,7 +58,7 @@ def reconstruct(
         if exact:
             rows = [x, loaded.model.reconstruct_exactly(x, sampling.steps)]
         else:
-            several = loaded.model.by_steps and is_grid(output)  # what decodes at once does so the same each time
+            several = loaded.model.by_steps and is_grid(output)  # without a sampler all decodings are the same
             times = per_code or (3 if several else 1)
             again = loaded.model.reconstruct(x, draws, sampling.sampler, sampling.steps, times)
             rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
@@ -81,10 +79,10 @@ def sample(
         Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior: one example each")
     ] = None,
     t_init: Annotated[
-        float | None, typer.Option("--t-init", help="begin at this t below 1, from what --start makes of training data")
+        float | None, typer.Option("--t-init", help="begin at this t below 1, from the distribution of --start")
     ] = None,
     start: Annotated[
-        str | None, typer.Option(help="gaussian, uniform or noise: what is noised to --t-init (gaussian)")
+        str | None, typer.Option(help="distribution that is noised to --t-init: gaussian, uniform or noise (gaussian)")
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -103,7 +101,7 @@ def sample(
     if codes is not None and t_init is not None:
         raise UserError("--t-init draws its codes from the prior: leave out --codes.")
     if start is not None and t_init is None:
-        raise UserError("--start is what sampling begins from below t = 1: give --t-init too, such as 0.6.")
+        raise UserError("--start is for sampling that begins below t = 1: give --t-init too, such as 0.6.")
     loaded = runs.load(run, device)
     check_output(output, loaded)
     sampling = sampling_of(loaded.model.by_steps, sampler, steps)
@@ -134,7 +132,7 @@ def interpolate(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Draw the way from A to B: codes on the straight line between theirs, all from the same noise."""
+    """Draw the interpolation from A to B: codes on the line between theirs, decoded from the same noise."""
     import torch
 
     from diffrep import runs

@@ -1,4 +1,4 @@
-"""The command that judges codes, or any features."""
+"""The command that probes codes, or any features."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ def probe(
     ] = None,
     few: Annotated[str | None, typer.Option(help="labels of each class for few and spreading, such as 1,5,10")] = None,
     t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
-    draws: Annotated[int, typer.Option(min=2, help="draws of few labels")] = 20,
+    repeats: Annotated[int, typer.Option("--draws", min=2, help="draws of few labels")] = 20,
     most: Annotated[int, typer.Option(min=2, help="training examples, labelled ones first")] = 20_000,
-    seed: Annotated[int, typer.Option(min=0, help="names the draws, and the cut of a file without splits")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the draws, and of the splits of a file without splits")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Judge a run's codes beside pixels, PCA and an untrained encoder -> RUN/probes.json; or any file of features."""
+    """Probe a run's codes, with pixels, PCA and an untrained encoder -> RUN/probes.json; or any file of features."""
     from diffrep import runs
     from diffrep.measures import probe as probing
     from diffrep.probes.protocols import counts_of, names_of
 
-    asked = probing.Probing(labels, names_of(protocols), counts_of(few), t, draws, most, seed)
+    asked = probing.Probing(labels, names_of(protocols), counts_of(few), t, repeats, most, seed)
     loaded = runs.load(what, device) if what.is_dir() else None
     with progress() as update:
         if loaded is None:
-            facts = probing.probe_file(what, asked, progress=update)
+            result = probing.probe_file(what, asked, progress=update)
         else:
-            facts = probing.probe(loaded, None, asked, progress=update)
+            result = probing.probe(loaded, None, asked, progress=update)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(result))
         return
-    show_rows(probing.rows_of(facts))
-    for sentence in probing.sentences(facts):
+    show_rows(probing.rows_of(result))
+    for sentence in probing.sentences(result):
         say(sentence)

@@ -1,4 +1,4 @@
-"""Commands that ask what a classifier can learn from a run: from its layers, its codes over times, and few labels."""
+"""Commands that fit classifiers to a run: to its layers, to its codes over times, and with few labels."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ def readout(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read classes from the decoder's layers at a noise level, both chosen on validation -> RUN/readout.json."""
+    """Probe the decoder's layers; layer and noise level are chosen on validation -> RUN/readout.json."""
     from diffrep import runs
     from diffrep.measures.readout import read_layers, readout_table
 
     loaded = runs.load(run, device)
     with progress() as update:
-        facts = read_layers(loaded, None, levels, search, most, seed, update)
+        result = read_layers(loaded, None, levels, search, most, seed, update)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(result))
         return
-    show_rows(readout_table(facts))
+    show_rows(readout_table(result))
     say(
-        f"Of these validation accuracies, {facts['layer']} at log-SNR {facts['log_snr']:.1f} is best; on all"
-        f" {facts['probe']['examples']:,} test examples: {plus_minus(facts['accuracy'], facts['se'])}"
-        f" ({facts['protocol']}, {facts['probe']['protocol']})."
+        f"Of these validation accuracies, {result['layer']} at log-SNR {result['log_snr']:.1f} is best; on all"
+        f" {result['probe']['examples']:,} test examples: {plus_minus(result['accuracy'], result['se'])}"
+        f" ({result['protocol']}, {result['probe']['protocol']})."
     )
 
 
 def times(
     run: RunPath,
-    times_: Annotated[str, typer.Option("--times", help="how many times are combined")] = "1,2,5,10",
+    times_: Annotated[str, typer.Option("--times", help="numbers of times to combine")] = "1,2,5,10",
     epochs: Annotated[int, typer.Option(min=1, help="at most, of each network")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="fits of each network")] = 1,
     most: Annotated[int, typer.Option(min=2, help="training examples")] = 20_000,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read classes from the codes of single times, and of several together -> RUN/times.json and times.png."""
+    """Probe the codes of single times, and of several together -> RUN/times.json and times.png."""
     from diffrep import runs
     from diffrep.measures.readout import combined_table, read_times, single_table
 
@@ -64,17 +64,17 @@ def times(
         raise UserError(f"--times expects numbers such as 1,2,5,10, got {times_!r}.")
     loaded = runs.load(run, device)
     with progress() as update:
-        facts = read_times(loaded, None, sorted({int(k) for k in ks}), epochs, seeds, most, update)
+        result = read_times(loaded, None, sorted({int(k) for k in ks}), epochs, seeds, most, update)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(result))
         return
-    show_rows(single_table(facts))
-    show_rows(combined_table(facts))
-    single, several = facts["best_single"], facts["best_combined"]
+    show_rows(single_table(result))
+    show_rows(combined_table(result))
+    single, several = result["best_single"], result["best_combined"]
     say(
         f"By validation: of single times t = {single['t']:.2f}, {plus_minus(single['accuracy'], single['se'])} on test;"
         f" of several {several['way']} of {several['k']}, {plus_minus(several['accuracy'], several['se'])}"
-        f" ({facts['examples']:,} test examples, {facts['protocol']})."
+        f" ({result['examples']:,} test examples, {result['protocol']})."
     )
 
 
@@ -94,12 +94,12 @@ def semi(
 
     loaded = runs.load(run, device)
     with progress() as update:
-        facts = measure(loaded, None, labels_per_class, seeds, steps, most, progress=update)
+        result = measure(loaded, None, labels_per_class, seeds, steps, most, progress=update)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(result))
         return
-    show_rows(table(facts))
+    show_rows(table(result))
     say(
-        f"{facts['labels_per_class']} labels of each class, {facts['seeds']} draws, {facts['unlabelled_examples']:,}"
-        f" examples without, nothing chosen; {facts['examples']:,} test examples, {', '.join(facts['protocol'])}."
+        f"{result['labels_per_class']} labels of each class, {result['seeds']} draws, {result['unlabelled_examples']:,}"
+        f" examples without, nothing chosen; {result['examples']:,} test examples, {', '.join(result['protocol'])}."
     )

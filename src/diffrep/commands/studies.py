@@ -1,4 +1,4 @@
-"""Commands that set runs side by side: a study, a benchmark, a comparison."""
+"""Commands for several runs: a study, a benchmark, a comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffrep.errors import UserError
 if TYPE_CHECKING:
     from diffrep.studies.row import StudyFile
 
-Folder = Annotated[Path, typer.Option("--output", "-o", help="folder of the results; one that is there goes on")]
+Folder = Annotated[Path, typer.Option("--output", "-o", help="folder of the results; an existing one is continued")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,13 +26,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def study(
-    file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="runs, axes, seeds, budget, what is measured")],
+    file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="runs, axes, seeds, budget, measurements")],
     output: Folder,
-    data: Annotated[str | None, typer.Option(help="in place of the data that the file names")] = None,
-    only: Annotated[str | None, typer.Option(help="the run of this name alone, with its twins")] = None,
+    data: Annotated[str | None, typer.Option(help="data in place of that of the file")] = None,
+    only: Annotated[str | None, typer.Option(help="only the run of this name, with its twins")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make and measure a grid of runs, with twins without a code -> study.json, tables and figures in one folder."""
+    """Train and measure a grid of runs, with twins without a code -> study.json, tables and figures in one folder."""
     from diffrep.studies import plan
     from diffrep.studies.aggregate import table
     from diffrep.studies.row import rows_of
@@ -57,7 +57,7 @@ def benchmark(
     levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example in the bound")] = 8,
     as_json: Json = False,
 ) -> None:
-    """Train and judge methods under one budget, with pixels, PCA and an untrained encoder beside -> benchmark.json."""
+    """Train and probe methods under one budget, and pixels, PCA and an untrained encoder -> benchmark.json."""
     from diffrep.probes.protocols import names_of
     from diffrep.studies.aggregate import table
     from diffrep.studies.benchmark import Design
@@ -86,14 +86,14 @@ def benchmark(
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="directories of runs on the same data")],
-    measured: Annotated[bool, typer.Option("--measure", help="measure first what a run lacks")] = False,
+    measured: Annotated[bool, typer.Option("--measure", help="first measure missing numbers")] = False,
     csv: Annotated[Path | None, typer.Option(help="also write the table as CSV")] = None,
     latex: Annotated[Path | None, typer.Option(help="also write it as LaTeX")] = None,
     html: Annotated[Path | None, typer.Option(help="also write a page with charts")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show runs side by side; the best in bold where its interval of two standard errors meets no other."""
+    """Show runs side by side; the best is bold where its interval of two standard errors overlaps no other."""
     from diffrep.files import write_bytes
     from diffrep.studies import compare as comparison
     from diffrep.studies import table as tables

@@ -1,4 +1,4 @@
-"""The loss of a denoiser that sees each number of x alone: its mean is known without a network."""
+"""The loss of a denoiser that reads each number of x by itself: its mean is computed without a network."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from diffrep.denoising.grey_levels import Grid
 from diffrep.shapes import Data, PerExample, Time, expand, sum_features
 
-NODES, REACH = 129, 6.0  # of the integral over eps, and how many standard deviations it spans
-CELLS = 128  # of the integral over log-SNR
+NODES, REACH = 129, 6.0  # of the integral over eps: points, and standard deviations on each side
+CELLS = 128  # points of the integral over log-SNR
 Moments = Callable[[Data, Tensor], tuple[Data, Data]]
 
 
 class Alone:
     """c = 1/2 span |eps - eps_hat|^2 of x_hat = E[x | x_t], number by number; (B,) nats.
 
-    A network that has learned anything errs where this denoiser errs, most of all where there is little noise. The mean
-    of c over eps is a sum over the numbers of x of a function of their level and of log-SNR, tabulated here. So c is a
-    control variate of the diffusion loss: what it says of single draws can be taken off, since its mean can be added.
+    c is a control variate of the diffusion loss: the errors of a trained network correlate with the errors of this
+    denoiser, most of all at little noise. The mean of c over eps is a sum over the numbers of x of a function of their
+    grey level and of log-SNR, tabulated here. An estimate subtracts c for each draw and adds its mean.
 
-    moments: (x_t / alpha, sigma / alpha) -> mean and spread of x, number by number. table: (groups, bins, CELLS), the
-    mean over eps of the loss of one number, nats. group: the group of each number of x; None: its channel. span: the
-    log-SNR at t = 0 less that at t = 1.
+    moments: (x_t / alpha, sigma / alpha) -> mean and standard deviation of x, number by number. table: (groups, bins,
+    CELLS), the mean over eps of the loss of one number, nats. group: the group of each number of x; None: its channel.
+    span: the log-SNR at t = 0 less that at t = 1.
     """
 
     def __init__(self, moments: Moments, table: Tensor, group: Tensor | None, span: Tensor):
@@ -32,11 +32,12 @@ class Alone:
 
     @classmethod
     def of(cls, moments: Moments, grid: Grid, prior: Tensor, group: Tensor | None, ends: Tensor) -> Alone | None:
-        """From the posterior moments of each group in `prior`; None where several levels share a cell of the grid.
+        """From the posterior moments of each group in `prior`; None where several grey levels share a range of the
+        grid.
 
-        ends: (2,) log-SNR at t = 0 and at t = 1, between which positions 0 to 1 lie.
+        ends: (2,) log-SNR at t = 0 and at t = 1, the positions 0 and 1.
         """
-        if grid.levels != grid.bins:
+        if grid.ranges != grid.bins:
             return None
         groups, device = torch.arange(len(prior), device=ends.device)[:, None], ends.device
         x = (2 * (torch.arange(grid.bins, device=device) + 0.5) / grid.bins - 1).expand(1, len(prior), grid.bins)
@@ -59,8 +60,8 @@ class Alone:
 
     def mean(self, x: Data, slopes: Tensor) -> PerExample:
         """The mean over eps and positions of slope c; slopes (S,) of S equal stretches of the axis; (B,) nats."""
-        of_level = (self.table * slopes.repeat_interleave(CELLS // len(slopes))).mean(-1)
-        bins = of_level.shape[1]
-        level = ((x + 1) * bins / 2 - 0.5).round().long().clamp(0, bins - 1)
+        by_grey = (self.table * slopes.repeat_interleave(CELLS // len(slopes))).mean(-1)
+        bins = by_grey.shape[1]
+        grey = ((x + 1) * bins / 2 - 0.5).round().long().clamp(0, bins - 1)
         channel = torch.arange(x.shape[1], device=x.device).reshape(-1, *[1] * (x.ndim - 2))
-        return sum_features(of_level.flatten()[level + bins * (channel if self.group is None else self.group)])
+        return sum_features(by_grey.flatten()[grey + bins * (channel if self.group is None else self.group)])

@@ -17,7 +17,7 @@ from diffrep.denoising.start import GaussianStart, MatchedStart, StandardStart, 
 from diffrep.errors import UserError, unknown
 from diffrep.shapes import Facts, Shape
 
-DETAILS: dict[str, Callable[[int], Density]] = {  # from the count of numbers in an example
+DETAILS: dict[str, Callable[[int], Density]] = {  # name -> (numbers in an example -> density)
     "coarse": coarse,
     "balanced": balanced,
     "fine": fine,
@@ -45,14 +45,15 @@ def noise(settings: NoiseSettings, own: str, bins: int | None) -> noises.Noise:
 
 
 def clean_end(bins: int | None) -> float:
-    """gamma_0 with sigma_0 a sixth of a grey level, which for 256 levels is VDM's -13.3; so for continuous data too."""
+    """gamma_0 with sigma_0 a sixth of a grey level, which for 256 grey levels is VDM's -13.3; continuous data have that
+    value too."""
     return -13.3 if bins is None else 2 * math.log(2 / bins / 6)
 
 
 def parameterisation(
     predicts: str, decoder: DecoderSettings, facts: Facts, observed: bool = False
 ) -> parameterisations.Parameterisation:
-    """What the network's output means. observed: a code is heard as one more observation of x."""
+    """The meaning of the network's output. observed: x_t is combined with an estimate of x from the code."""
     shape, bins = facts.shape, facts.bins
     name = chosen(predicts, "edm" if bins is None else "marginal")
     if name == "marginal":
@@ -61,13 +62,13 @@ def parameterisation(
         if decoder.by_place:
             return parameterisations.MarginalByPlace(shape, bins, shape[0] * GROUPS, facts.places)
         return parameterisations.Marginal(shape[0], bins, facts.histogram)
-    spread = 1.0 if len(shape) == 1 else 0.5  # tables are standardised
+    std = 1.0 if len(shape) == 1 else 0.5  # tables are standardised
     make: dict[str, Callable[[], parameterisations.Parameterisation]] = {
         "eps": parameterisations.Eps,
         "x": parameterisations.X,
         "v": parameterisations.V,
         "score": parameterisations.Score,
-        "edm": lambda: parameterisations.EDM(spread, shown=observed),
+        "edm": lambda: parameterisations.EDM(std, shown=observed),
     }
     return make[name]()
 
@@ -75,32 +76,33 @@ def parameterisation(
 def observation(
     settings: DecoderSettings, shape: Shape, code_dim: int, parameterisation: parameterisations.Parameterisation
 ) -> Observation | None:
-    """The code as one more observation of x, drawn by a generator of half the decoder's width.
+    """The network that estimates x from the code, a generator of half the decoder's width.
 
-    None where the parameterisation has no mean of x that a code could move; a UserError if the settings ask for it.
+    None where the parameterisation cannot use an estimate; a UserError if the settings ask for one there.
     """
     if parameterisation.fuses:
         return Observation(shape, code_dim, max(4, settings.width // 2), settings.code_until)
     if settings.observe_code:
         raise UserError(
-            "this choice of predicts has no mean of x that a code could move, got decoder.observe_code=true; leave one"
-            " of them out"
+            "decoder.observe_code=true needs predicts=edm or predicts=marginal, got another choice of predicts; leave"
+            " one of them out"
         )
     return None
 
 
 def start(settings: DecoderSettings, shape: Shape, code_dim: int) -> Start:
-    """p(x_1 | z), from which sampling starts; code_dim: 0 where it sees no code."""
+    """p(x_1 | z), from which sampling starts; code_dim: 0 where it does not depend on a code."""
     if settings.start == "normal":
         return StandardStart()
     return GaussianStart(shape, code_dim, max(4, settings.width // 2))
 
 
 def matched(moments: tuple[Tensor, Tensor] | None, shape: Shape) -> MatchedStart | None:
-    """What the data are at t = 1, where mean and variance of their channels (C,) are known."""
+    """The Gaussian with the moments of the data at t = 1; None where mean and variance of the channels (C,) are not
+    counted."""
     if moments is None:
         return None
-    mean, variance = (part.reshape(shape[0], *[1] * (len(shape) - 1)) for part in moments)
+    mean, variance = (moment.reshape(shape[0], *[1] * (len(shape) - 1)) for moment in moments)
     return MatchedStart(mean, variance)
 
 

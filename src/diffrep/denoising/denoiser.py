@@ -14,7 +14,7 @@ from diffrep.shapes import CodeVector, Data, Time, expand
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser says about x_t: the clean x and the noise eps, with x_t = alpha x + sigma eps exactly."""
+    """A denoiser's estimates of the clean x and the noise eps, with x_t = alpha x + sigma eps exactly."""
 
     x: Data
     eps: Data
@@ -23,12 +23,12 @@ class Prediction:
 
     @classmethod
     def from_x(cls, x: Data, x_t: Data, alpha: Time, sigma: Time) -> Prediction:
-        """Of a denoiser that says x; eps follows."""
+        """The prediction of a denoiser that estimates x; eps follows."""
         return cls(x, (x_t - expand(alpha, x) * x) / expand(sigma, x), alpha, sigma)
 
     @classmethod
     def from_eps(cls, eps: Data, x_t: Data, alpha: Time, sigma: Time) -> Prediction:
-        """Of a denoiser that says eps; x follows."""
+        """The prediction of a denoiser that estimates eps; x follows."""
         return cls((x_t - expand(sigma, eps) * eps) / expand(alpha, eps), eps, alpha, sigma)
 
     @property
@@ -40,8 +40,8 @@ class Prediction:
 class Denoiser(nn.Module):
     """(x_t, t, z) -> Prediction. Schedule and parameterisation stay in float32 whatever the network runs in.
 
-    observation: an `Observation`, what a code says of each number of x, which the parameterisation fuses with x_t
-    before the network sees either; None leaves the code to the network alone.
+    observation: an `Observation`, which estimates each number of x from the code; the parameterisation combines the
+    estimate with x_t in front of the network. None: the code goes to the network alone.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Denoiser(nn.Module):
 
     @property
     def networks(self) -> list[nn.Module]:
-        """All that reads a code or x_t and has weights."""
+        """The networks with weights that read a code or x_t."""
         return [self.network] if self.observation is None else [self.network, self.observation]
 
     def forward(self, x_t: Data, t: Time, z: CodeVector | None = None, drop: torch.Tensor | None = None) -> Prediction:
-        """x_t (B, *shape), t (B,), z (B, d) or None (the null code); drop (B,) is true where the code is withheld."""
+        """x_t (B, *shape), t (B,), z (B, d) or None (the null code); drop (B,) is true where the code is dropped."""
         return self.at(x_t, self.noise.scales(t), self.noise.log_snr(t), z, drop)
 
     def at(
@@ -72,12 +72,12 @@ class Denoiser(nn.Module):
         z: CodeVector | None = None,
         drop: torch.Tensor | None = None,
     ) -> Prediction:
-        """The same where alpha, sigma and log_snr at t are at hand (each (B,))."""
+        """The same for given alpha, sigma and log_snr at t, (B,) each."""
         alpha, sigma = scales
         wide = (expand(alpha, x_t), expand(sigma, x_t))
         scale = (wide[0] ** 2 + wide[1] ** 2).sqrt()
-        heard = None if self.observation is None or z is None else self.observation(z, log_snr, drop)
-        extra, finish = self.parameterisation(x_t, *wide, heard)
+        observed = None if self.observation is None or z is None else self.observation(z, log_snr, drop)
+        extra, finish = self.parameterisation(x_t, *wide, observed)
         output = self.network(x_t / scale, log_snr, z, extra=extra, drop=drop).float()
         x, eps = finish(output)
         return Prediction(x, eps, alpha, sigma)

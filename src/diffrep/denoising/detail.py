@@ -1,4 +1,4 @@
-"""Level of detail: where on the noise axis a loss looks, and where its times are drawn."""
+"""Level of detail: the weight of a loss at each noise level, and the density from which its times are drawn."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from diffrep.denoising.noise import Noise
 from diffrep.shapes import Draws, Time
 
-FINE = 0.5  # log-SNR at which a number of standard deviation about 1/2 begins to show by itself
+FINE = 0.5  # log-SNR from which on one number, of standard deviation about 1/2, can be told from its noise
 
 Density = Callable[[Noise, Time], Tensor]  # a non-negative function of t; its scale matters only for `likelihood`
 
 
 def uniform(noise: Noise, t: Time) -> Tensor:
-    """Every t alike: log-uniform sigma under VE, which in DRL finds stroke width and background."""
+    """1 at every t: log-uniform sigma under VE, at which codes of DRL hold stroke width and background."""
     return torch.ones_like(t)
 
 
@@ -28,17 +28,17 @@ def likelihood(noise: Noise, t: Time) -> Tensor:
 
 
 def high_noise(noise: Noise, t: Time) -> Tensor:
-    """d(sigma/alpha)/dt: uniform sigma under VE, which in DRL finds the class of a digit."""
+    """d(sigma/alpha)/dt: uniform sigma under VE, at which codes of DRL hold the class of a digit."""
     return -noise.log_snr_slope(t) * (-0.5 * noise.log_snr(t)).clamp(max=10).exp()
 
 
 def low_noise(noise: Noise, t: Time) -> Tensor:
-    """-d log_snr / dt, faded out above sigma = alpha: fine detail."""
+    """-d log_snr / dt times sigmoid(log_snr), which is small where sigma > alpha: fine detail."""
     return -noise.log_snr_slope(t) * torch.sigmoid(noise.log_snr(t))
 
 
 def semantic(noise: Noise, t: Time) -> Tensor:
-    """(1 / (1 + SNR))^0.9 (SNR / (1 + SNR))^0.1: less of pure noise, and hardly fine detail (PDAE, Section 3.4)."""
+    """(1 / (1 + SNR))^0.9 (SNR / (1 + SNR))^0.1: little weight on pure noise and on fine detail (PDAE, Section 3.4)."""
     log_snr = noise.log_snr(t)
     return (0.9 * F.logsigmoid(-log_snr) + 0.1 * F.logsigmoid(log_snr)).exp()
 
@@ -58,8 +58,8 @@ def band(low: float, high: float) -> Density:
 def bump(centre: float, width: float) -> Density:
     """A smooth hill in log-SNR, the same under every process: the likelihood's weight times 1 / cosh^2(u / 2).
 
-    u = (log_snr - centre) / width, a logistic density scaled to 1 at its centre: there a nat counts as in the bound,
-    and a tenth as much 3.6 widths away. The measure of the whole axis is 4 width.
+    u = (log_snr - centre) / width. It is a logistic density scaled to 1 at its centre: there a nat has its weight in
+    the bound, 3.6 widths away a tenth of that. Its integral over the axis is 4 width.
     """
 
     def density(noise: Noise, t: Time) -> Tensor:
@@ -70,30 +70,30 @@ def bump(centre: float, width: float) -> Density:
 
 
 def coarse(dims: int) -> Density:
-    """What shows first of an example of `dims` numbers: its class. Width 1, centre -3 for 768 numbers.
+    """The noise levels at which the class of an example of `dims` numbers shows. Width 1, centre -3 for 768 numbers.
 
-    A shape that fills the picture is seen once its energy, which grows with dims, exceeds the noise of one number: each
-    factor of e in dims moves the centre down by one, as noise moves with resolution in Hoogeboom et al. 2023.
+    A shape that fills the picture can be told from noise once its energy, which grows with dims, exceeds the noise of
+    one number. So each factor of e in dims moves the centre down by one, as in Hoogeboom et al. 2023 for resolution.
     """
     return bump(_first(dims), 1.0)
 
 
 def balanced(dims: int) -> Density:
-    """From coarse to fine: width 2.5, the centre midway."""
+    """The noise levels from coarse to fine: width 2.5, the centre midway."""
     return bump((_first(dims) + FINE) / 2, 2.5)
 
 
 def fine(dims: int) -> Density:
-    """What one number, or a few, show: a tint, an edge. Width 1, centre 1/2, whatever dims is."""
+    """The noise levels at which one number, or a few, show: a tint, an edge. Width 1, centre 1/2 for all dims."""
     return bump(FINE, 1.0)
 
 
-def share(taught: Density, looks: Density) -> Density:
-    """taught / looks: the part of a loss with the measure `looks` that has the measure `taught`; no gradient."""
+def share(target: Density, measure: Density) -> Density:
+    """target / measure: the factor that turns a loss of weight `measure` into one of weight `target`; no gradient."""
 
     def density(noise: Noise, t: Time) -> Tensor:
         with torch.no_grad():
-            return taught(noise, t) / looks(noise, t).clamp(min=1e-12)
+            return target(noise, t) / measure(noise, t).clamp(min=1e-12)
 
     return density
 
@@ -103,42 +103,42 @@ def _first(dims: int) -> float:
 
 
 class Levels(nn.Module):
-    """The measure over noise levels that a loss integrates against, and the density that its times are drawn from.
+    """The weight of a loss over noise levels, and the density from which its times are drawn.
 
-    looks: the measure (the weight w(t) of DRL and its p(t) are the same thing here). draws: a density for t; any gives
-    the same expectation, because each example is weighted by looks / draws. `Levels(d)` weights uniform times;
-    `Levels(d, draws=d)` draws by d, and the weights are constant. steps: t on the grid i / steps (finite T), else None.
+    measure: the weight, w(t) p(t) of DRL. proposal: the density of t; every proposal gives the same expectation,
+    because each example has the weight measure / proposal. `Levels(d)` weights uniform times; `Levels(d, proposal=d)`
+    draws times from d and has constant weights. steps: t lies on the grid i / steps (finite T); None: anywhere.
     """
 
     cells = 4096
 
-    def __init__(self, looks: Density = uniform, draws: Density = uniform, steps: int | None = None):
+    def __init__(self, measure: Density = uniform, proposal: Density = uniform, steps: int | None = None):
         super().__init__()
-        if steps is not None and draws is not uniform:
-            raise ValueError("a finite chain draws its steps uniformly: each belongs to the bound once")
-        self.looks, self.draws, self.steps = looks, draws, steps
+        if steps is not None and proposal is not uniform:
+            raise ValueError("a finite chain draws its steps uniformly: each is in the bound once")
+        self.looks, self.proposal, self.steps = measure, proposal, steps  # checkpoints hold the name looks
 
     def draw(self, noise: Noise, draws: Draws, batch: int) -> Time:
-        """(batch,) low-discrepancy times with density `draws`."""
+        """(batch,) low-discrepancy times with the density `proposal`."""
         u = draws.stratified(batch)
-        t = u if self.draws is uniform else self._quantile(noise, u)
+        t = u if self.proposal is uniform else self._quantile(noise, u)
         return t if self.steps is None else (t * self.steps).floor().clamp(max=self.steps - 1).add(1) / self.steps
 
     def weight(self, noise: Noise, t: Time) -> Tensor:
-        """(B,) looks / draws at t, the factor of each example's loss."""
-        looked = self.looks(noise, t)
-        if self.draws is uniform:
-            return looked
+        """(B,) measure / proposal at t, the factor of each example's loss."""
+        measure = self.looks(noise, t)
+        if self.proposal is uniform:
+            return measure
         mass = self._mass(noise, t.device)
-        drawn = self.draws(noise, t) / mass.mean()
-        return looked / drawn.clamp(min=1e-12)
+        density = self.proposal(noise, t) / mass.mean()
+        return measure / density.clamp(min=1e-12)
 
     def advance(self) -> None:
-        """A training step is done: a measure that changes moves on."""
+        """A training step is done: a measure that changes during training takes its step."""
         getattr(self.looks, "advance", lambda: None)()
 
     def _quantile(self, noise: Noise, u: Time) -> Time:
-        """The inverse of the cumulative distribution of `draws`, piecewise linear over cells; no gradient."""
+        """The inverse of the cumulative distribution of the proposal, piecewise linear over cells; no gradient."""
         mass = self._mass(noise, u.device)
         cumulative = torch.cumsum(mass.double(), 0)
         cumulative = cumulative / cumulative[-1]
@@ -148,9 +148,9 @@ class Levels(nn.Module):
         return ((cell + inside.clamp(0, 1)) / self.cells).float()
 
     def _mass(self, noise: Noise, device: torch.device) -> Tensor:
-        """(cells,) the density `draws`, not normalised, in the middle of each cell."""
+        """(cells,) the density `proposal`, not normalised, in the middle of each cell."""
         grid = (torch.arange(self.cells, device=device) + 0.5) / self.cells
-        mass = self.draws(noise, grid).detach().float()
+        mass = self.proposal(noise, grid).detach().float()
         if not (torch.isfinite(mass).all() and (mass >= 0).all() and mass.sum() > 0):
             raise ValueError("a level of detail must be finite, not negative, and positive somewhere in t in [0, 1]")
         return mass

@@ -1,4 +1,4 @@
-"""What one number of x is, given its noisy value and the grey levels that it may have: exact moments, tabulated."""
+"""Posterior moments of one number of x given its noisy value and a histogram of grey levels: exact, tabulated."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from torch import Tensor
 from diffrep.shapes import Data
 
 
-def shares(counts: Tensor, levels: int) -> Tensor:
-    """(G, bins) counts -> (G, levels) probabilities, float64; one in a thousand is spread over all levels."""
+def shares(counts: Tensor, ranges: int) -> Tensor:
+    """(G, bins) counts -> (G, ranges) probabilities, float64; all ranges share one thousandth equally."""
     bins = counts.shape[1]
-    level = (torch.arange(bins) * levels // bins).expand(len(counts), bins)
-    folded = torch.zeros(len(counts), levels, dtype=torch.float64).scatter_add(1, level, counts.double().cpu())
-    return 0.999 * folded / folded.sum(1, keepdim=True) + 0.001 / levels
+    range_of = (torch.arange(bins) * ranges // bins).expand(len(counts), bins)
+    folded = torch.zeros(len(counts), ranges, dtype=torch.float64).scatter_add(1, range_of, counts.double().cpu())
+    return 0.999 * folded / folded.sum(1, keepdim=True) + 0.001 / ranges
 
 
 class Grid:
     """Mean and standard deviation of x given y = x + s noise, tabulated over y and log s, for histograms of `bins`.
 
-    Read by bilinear interpolation. More than 512 levels are tabulated in 512 ranges of neighbours; noise that is
-    narrower than a range meets levels that are equally likely (`lattice`), as they nearly are inside of a range.
+    It is read by bilinear interpolation. More than 512 grey levels are tabulated in 512 ranges of neighbours. For noise
+    narrower than a range, the grey levels count as equally likely (`lattice`), which they nearly are within a range.
     """
 
     rows, columns = 96, 2048
 
     def __init__(self, bins: int):
-        self.bins, self.levels = bins, min(bins, 512)
-        self.log_low, self.log_high = math.log(0.1 * 2 / self.levels), math.log(60.0)
+        self.bins, self.ranges = bins, min(bins, 512)
+        self.log_low, self.log_high = math.log(0.1 * 2 / self.ranges), math.log(60.0)
         self.shape = (self.rows, self.columns, 2)
 
     def table(self, prior: Tensor) -> Tensor:
-        """(G, levels) probabilities, float64 -> (G, rows, columns, 2) posterior means and standard deviations.
+        """(G, ranges) probabilities, float64 -> (G, rows, columns, 2) posterior means and standard deviations.
 
         p(k | y) ~ p(k) exp(-(y - x_k)^2 / 2 s^2): one exponential serves all histograms.
         """
         prior = prior.cpu()
-        centre = (torch.arange(self.levels, dtype=torch.float64) * 2 + 1) / self.levels - 1
+        centre = (torch.arange(self.ranges, dtype=torch.float64) * 2 + 1) / self.ranges - 1
         weighted = torch.cat([prior, prior * centre, prior * centre**2]).T.contiguous()
         unit = torch.linspace(-1, 1, self.columns, dtype=torch.float64)
         table = torch.empty(len(prior), *self.shape)
@@ -65,19 +65,19 @@ class Grid:
         near = torch.lerp(read(0), read(1), dc)
         far = torch.lerp(read(self.columns), read(self.columns + 1), dc)
         mean, std = torch.lerp(near, far, dr).unbind(-1)
-        if self.levels == self.bins:
+        if self.ranges == self.bins:
             return mean, std
-        wide = (s * self.levels / 2).log2().clamp(0, 1)  # 0 for noise narrower than a range, 1 from two ranges on
+        wide = (s * self.ranges / 2).log2().clamp(0, 1)  # 0 for noise narrower than a range, 1 from two ranges on
         fine_mean, fine_std = lattice(y, s, self.bins)
         return torch.lerp(fine_mean, mean, wide), torch.lerp(fine_std, std, wide)
 
 
 def lattice(y: Data, s: Tensor, bins: int) -> tuple[Data, Data]:
-    """Mean and standard deviation of x given y = x + s noise where all `bins` levels are equally likely.
+    """Mean and standard deviation of x given y = x + s noise where all `bins` grey levels are equally likely.
 
-    For noise of r levels, r > 0.7, they are y and s to a thousandth of a level (Poisson's summation: the error is of
-    the order exp(-2 pi^2 r^2)); for narrower noise the seven levels around y are summed. y outside of the levels is
-    moved to the nearest.
+    Let r = s in units of a grey level. For r > 0.7 they are y and s to a thousandth of a grey level (Poisson's
+    summation: the error is of the order exp(-2 pi^2 r^2)); for smaller r the sum runs over the seven grey levels around
+    y. A y outside of the grey levels is moved to the nearest.
     """
     step = 2 / bins
     y = y.clamp(-1 + step / 2, 1 - step / 2)
@@ -85,7 +85,7 @@ def lattice(y: Data, s: Tensor, bins: int) -> tuple[Data, Data]:
     nearest = place.round()
     narrow = (s / step).clamp(1e-3, 0.7)
     offset = torch.arange(-3, 4, device=y.device, dtype=y.dtype)
-    gap = nearest[..., None] + offset - place[..., None]  # of the seven levels to y, in levels
+    gap = nearest[..., None] + offset - place[..., None]  # of the seven grey levels to y, in grey levels
     weight = torch.softmax(-0.5 * (gap / narrow[..., None]) ** 2, -1)
     mean = (weight * gap).sum(-1)
     std = ((weight * (gap - mean[..., None]) ** 2).sum(-1)).sqrt()

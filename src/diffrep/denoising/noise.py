@@ -1,4 +1,4 @@
-"""Forward processes: how much signal and how much noise x_t holds at each time t."""
+"""Forward processes: the scales alpha and sigma of signal and noise in x_t at each time t."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Noise(nn.Module, ABC):
     """Gaussian forward process q(x_t | x) = N(alpha x, sigma^2 I), for t in [0, 1] (0 is data, 1 is noise).
 
     A process states `log_scales`; everything else follows by differentiation (Song et al. 2021, Eq. 5).
-    Logarithms, because 1 - alpha drowns in float32 where the data is nearly clean.
+    It states logarithms because float32 cannot hold 1 - alpha where the data is nearly clean.
     """
 
-    learns_ends: bool = False  # then the prior and the reconstruction belong to the loss
-    free_inside: bool = False  # then the inner shape follows the variance of the loss, not its mean
+    learns_ends: bool = False  # True: the loss has the terms prior and reconstruction
+    free_inside: bool = False  # True: gamma between its ends is trained on the variance of the loss, not on its mean
 
     @abstractmethod
     def log_scales(self, t: Time) -> tuple[Time, Time]:
@@ -65,17 +65,18 @@ class Noise(nn.Module, ABC):
     def start_scale(self) -> Tensor:
         """The standard deviation sqrt(alpha_1^2 + sigma_1^2) of p(x_1) = N(0, . I), from which sampling starts; ().
 
-        On the device, and of the precision, of the process's own numbers."""
+        It has the device and the precision of the numbers of the process."""
         own = next((p for p in [*self.parameters(), *self.buffers()]), torch.empty(0))
         alpha, sigma = self.scales(torch.ones(1, device=own.device, dtype=own.dtype))
         return (alpha**2 + sigma**2).sqrt()[0]
 
     def prior_loss(self, x: Data, start: tuple[Tensor, Tensor] | None = None) -> PerExample:
-        """KL(q(x_1 | x) || p(x_1)) in nats (VDM, Eq. 11). start: mean and spread of p(x_1), else 0 and start_scale."""
+        """KL(q(x_1 | x) || p(x_1)) in nats (VDM, Eq. 11). start: mean and standard deviation of p(x_1), else 0 and
+        start_scale."""
         alpha, sigma = self.scales(torch.ones(len(x), device=x.device))
-        mean, spread = (0.0, self.start_scale()) if start is None else start
-        ratio = expand(sigma, x) / spread
-        return 0.5 * sum_features(ratio**2 + ((expand(alpha, x) * x - mean) / spread) ** 2 - 1 - 2 * ratio.log())
+        mean, std = (0.0, self.start_scale()) if start is None else start
+        ratio = expand(sigma, x) / std
+        return 0.5 * sum_features(ratio**2 + ((expand(alpha, x) * x - mean) / std) ** 2 - 1 - 2 * ratio.log())
 
     def _slope(self, function: Callable[[Time], Time], t: Time) -> Time:
         with torch.enable_grad():
@@ -136,7 +137,7 @@ class SubVP(Noise):
 
 
 class Cosine(Noise):
-    """alpha = cos(pi u / 2), sigma = sin(pi u / 2), u = t squeezed into the stated log-SNR range (Nichol 2021)."""
+    """alpha = cos(pi u / 2), sigma = sin(pi u / 2), u linear in t between the stated log-SNRs (Nichol 2021)."""
 
     ends: Tensor
 
@@ -174,7 +175,7 @@ class LearnedGamma(Noise):
     """A monotone network between pinned ends: gamma = gamma_0 + (gamma_1 - gamma_0) (l(t) - l(0)) / (l(1) - l(0)).
 
     l(t) = l1(t) + l3(phi(l2(2t - 1))) with |weights| and phi = 2 sigmoid - 1 (VDM, Appendix H); the continuous bound
-    depends on gamma through its ends alone, so the inside is free to lower the variance of the estimate.
+    depends on gamma through its ends alone, so the values between them can lower the variance of the estimate.
     """
 
     free_inside = True
@@ -205,11 +206,11 @@ class LearnedGamma(Noise):
 def variance_gradient(
     scales: tuple[Time, Time], log_snr: Time, weight: Tensor, dims: int
 ) -> tuple[tuple[Time, Time], Time, Tensor, Callable[[PerExample], None]]:
-    """The same values, whose gradient to the noise process is that of loss^2 in place of loss (VDM, Appendix I.2).
+    """The same values, with the gradient of loss^2 to the noise process in place of that of loss (VDM, Appendix I.2).
 
-    The mean of the loss does not depend on the inside of gamma(t), only its variance does; d loss^2 = 2 loss d loss, so
-    in the same backward each example's gradient is multiplied by twice its loss, known once `settle` is called; per
-    dimension, so that its size depends on the data little.
+    Between its ends gamma(t) changes the variance of the loss and not its mean. Since d loss^2 = 2 loss d loss, the
+    backward pass multiplies each example's gradient by twice its loss, which `settle` must state first. The loss is
+    divided by the number of dimensions, so that the size of the gradient depends little on the data.
     """
     factor: list[Tensor] = []
 

@@ -1,4 +1,4 @@
-"""A code as one more observation of x: for each number a value and a precision, fused with x_t by Bayes' rule."""
+"""An estimate of x from the code: for each number a value and a precision, combined with x_t by Bayes' rule."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from diffrep.nets.decoders import Generator, MLPGenerator
 from diffrep.shapes import CodeVector, Data, Shape, Time, expand
 
-Heard = tuple[Data, Data]  # mu and rho, like x: what a code says each number is, and how precisely
+Observed = tuple[Data, Data]  # mu and rho, like x: the estimate of each number from the code, and its precision
 
 
 class Observation(nn.Module):
-    """z (B, code_dim) -> mu and rho >= 0, (B, *shape) each: N(x; mu, 1 / rho), number by number, is what z says of x.
+    """z (B, code_dim) -> mu and rho >= 0, (B, *shape) each: N(x; mu, 1 / rho), number by number, estimates x from z.
 
-    Where the code is withheld rho is 0, exactly. log rho lies in [-10, 4] and begins near -2: as precise as x_t is at
-    a log-SNR of -2. width: of the generator that draws both; units of a layer for vectors are 8 times it. until: the
-    log-SNR from which on, towards the data, the code is withheld; over the unit below it rho falls to 0.
+    rho is exactly 0 where the code is dropped. log rho lies in [-10, 4] and begins near -2, the precision of x_t at a
+    log-SNR of -2. width: of the generator that outputs both; a layer for vectors has 8 times as many units. until: rho
+    is 0 above this log-SNR and rises to its value over the unit of log-SNR below it.
     """
 
     def __init__(self, shape: Shape, code_dim: int, width: int, until: float | None = None):
@@ -27,8 +27,8 @@ class Observation(nn.Module):
             MLPGenerator(both, code_dim, 8 * width) if len(shape) == 1 else Generator(both, code_dim, width)
         )
 
-    def forward(self, z: CodeVector, log_snr: Time, drop: Tensor | None = None) -> Heard:
-        """log_snr (B,) of the x_t that it is fused with; drop (B,), bool: where the code is withheld."""
+    def forward(self, z: CodeVector, log_snr: Time, drop: Tensor | None = None) -> Observed:
+        """log_snr (B,): that of the x_t to combine with; drop (B,), bool: where the code is dropped."""
         mu, v = self.network(z).float().chunk(2, 1)
         rho = torch.exp(-(v.clamp(-6, 8) + 2))
         if self.until is not None:
@@ -36,11 +36,11 @@ class Observation(nn.Module):
         return mu, rho if drop is None else rho.masked_fill(expand(drop, rho), 0.0)
 
 
-def fuse(y: Data, s: Tensor, heard: Heard) -> tuple[Data, Data]:
+def fuse(y: Data, s: Tensor, observed: Observed) -> tuple[Data, Data]:
     """y = x + s eps, of precision SNR = 1 / s^2, and a second observation mu of precision rho, as one: (y', s').
 
-    y' = (SNR y + rho mu) / (SNR + rho), s' = (SNR + rho)^(-1/2), written such that rho = 0 gives y and s bit for bit.
+    y' = (SNR y + rho mu) / (SNR + rho), s' = (SNR + rho)^(-1/2), computed such that rho = 0 gives exactly y and s.
     """
-    mu, rho = heard
+    mu, rho = observed
     ratio = rho * s**2  # rho / SNR
     return y + ratio / (1 + ratio) * (mu - y), s / (1 + ratio).sqrt()

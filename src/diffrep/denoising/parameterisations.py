@@ -1,4 +1,4 @@
-"""What a network's output means: eps, x, v, the score, or a residual in units of what one number leaves open."""
+"""The meaning of a network's output: eps, x, v, the score, or a residual of x in units of a posterior deviation."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from torch import Tensor, nn
 
 from diffrep.denoising.alone import Alone
 from diffrep.denoising.grey_levels import Grid, shares
-from diffrep.denoising.observation import Heard, fuse
+from diffrep.denoising.observation import Observed, fuse
 from diffrep.shapes import Data, Shape
 
 Finish = Callable[[Data], tuple[Data, Data]]  # network output -> (x, eps)
 
 
 class Parameterisation(nn.Module, ABC):
-    """(x_t, alpha, sigma) -> what the network sees beside x_t, and how its output becomes (x, eps).
+    """(x_t, alpha, sigma) -> further input of the network, and a function from its output to (x, eps).
 
-    alpha and sigma come expanded to x_t's number of axes. `channels` times the data's channels are shown beside x_t.
-    heard: what a code says of each number, for a parameterisation that `fuses` it with x_t; None to all others.
+    alpha and sigma have as many axes as x_t. The further input has `channels` times the data's channels. observed: the
+    estimate of x from the code, for a parameterisation that `fuses` it with x_t; None for all others.
     """
 
     channels: int = 0
     fuses: bool = False
 
     def alone(self, ends: Tensor) -> Alone | None:
-        """The loss of what is known without the network, between these log-SNRs; None where nothing is."""
+        """The loss of the posterior mean of single numbers, between these log-SNRs; None where there is none."""
         return None
 
     @abstractmethod
     def forward(
-        self, x_t: Data, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+        self, x_t: Data, alpha: Tensor, sigma: Tensor, observed: Observed | None = None
     ) -> tuple[Data | None, Finish]: ...
 
 
@@ -40,7 +40,7 @@ class Eps(Parameterisation):
     """eps = output + x_t (the residual form of VDM, Appendix B), x_t in units of its own scale."""
 
     def forward(
-        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, observed: Observed | None = None
     ) -> tuple[Tensor | None, Finish]:
         scale = (alpha**2 + sigma**2).sqrt()
         return None, lambda output: _both(None, output + x_t / scale, x_t, alpha, sigma)
@@ -50,7 +50,7 @@ class X(Parameterisation):
     """x = output."""
 
     def forward(
-        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, observed: Observed | None = None
     ) -> tuple[Tensor | None, Finish]:
         return None, lambda output: _both(output, None, x_t, alpha, sigma)
 
@@ -59,7 +59,7 @@ class V(Parameterisation):
     """v = alpha eps - sigma x = output (Salimans and Ho 2022); alpha and sigma over their root sum of squares."""
 
     def forward(
-        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, observed: Observed | None = None
     ) -> tuple[Tensor | None, Finish]:
         scale = (alpha**2 + sigma**2).sqrt()
         a, s, x = alpha / scale, sigma / scale, x_t / scale
@@ -74,7 +74,7 @@ class Score(Parameterisation):
     """sigma score = output, the scaling of score networks (Song et al. 2021, Appendix B): eps = -output."""
 
     def forward(
-        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, observed: Observed | None = None
     ) -> tuple[Tensor | None, Finish]:
         return None, lambda output: _both(None, -output, x_t, alpha, sigma)
 
@@ -82,9 +82,9 @@ class Score(Parameterisation):
 class Posterior(Parameterisation):
     """x = E[x | y] + std[x | y] output, of y = x_t / alpha = x + s eps with s = sigma / alpha, number by number.
 
-    What a code says of each number is one more observation: y and s are then those of both together, and so are the
-    mean, the std and the base of the output. A Gaussian prior of a number gives EDM; its histogram gives Marginal.
-    shown: the network sees mean and std beside x_t; where a code is heard it must.
+    An estimate of x from the code is one more observation: y and s are then those of both observations together, and
+    mean and std follow. A Gaussian prior of a number gives EDM; its histogram gives Marginal. shown: mean and std are
+    further input of the network; they must be where the code gives an estimate.
     """
 
     fuses = True
@@ -98,10 +98,10 @@ class Posterior(Parameterisation):
         """Mean and standard deviation of x given y = x + s noise, number by number; y (B, C, ...), s broadcasts."""
 
     def forward(
-        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, heard: Heard | None = None
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, observed: Observed | None = None
     ) -> tuple[Tensor | None, Finish]:
         y, s = x_t / alpha, sigma / alpha
-        mean, std = self.moments(*((y, s) if heard is None else fuse(y, s, heard)))
+        mean, std = self.moments(*((y, s) if observed is None else fuse(y, s, observed)))
         extra = torch.cat([mean, std], 1) if self.channels else None
         return extra, lambda output: _both(mean + std * output, None, x_t, alpha, sigma)
 
@@ -119,12 +119,12 @@ class EDM(Posterior):
 
 
 class Marginal(Posterior):
-    """Each number seen alone under the grey-level histogram of the data.
+    """The prior of each number is the histogram of grey levels of the data.
 
-    EDM's preconditioning is the case of a Gaussian histogram. Pixels take few values and often the same one (the
-    background of MNIST is 81 % of it); the exact posterior of one pixel given its own noisy value knows all that,
-    so the network learns only what a pixel has to do with its neighbours. Where one pixel's noisy value already tells
-    its level, std vanishes and with it the network's error.
+    A Gaussian histogram gives EDM's preconditioning. Pixels take few values and often the same one (the background is
+    81 % of MNIST). The exact posterior of a pixel given its own noisy value accounts for that, so the network learns
+    only how a pixel depends on its neighbours. Where the noisy value of a pixel determines its grey level, std is 0 and
+    so is the network's error.
 
     histogram: (C, bins) counts; None leaves the table empty, to be loaded.
     """
@@ -136,7 +136,7 @@ class Marginal(Posterior):
         self.grid = Grid(bins)
         self.register_buffer("table", torch.zeros(data_channels, *self.grid.shape))
         if histogram is not None:
-            self.table.copy_(self.grid.table(shares(histogram, self.grid.levels)))
+            self.table.copy_(self.grid.table(shares(histogram, self.grid.ranges)))
 
     def alone(self, ends: Tensor) -> Alone | None:
         return Alone.of(self.moments, self.grid, self.table, None, ends)
@@ -149,23 +149,23 @@ class Marginal(Posterior):
 class MarginalByPlace(Posterior):
     """`Marginal` with one histogram for each group of places whose grey levels are alike.
 
-    The middle of a digit and the margin around it know different things. places: (*shape) the group of each number,
-    and histograms (groups, bins) of their counts; None leaves both empty, to be loaded. They are stored with the
-    weights; the table, which is larger, is made from them when it is first asked for.
+    The middle of a digit and the margin around it have different grey levels. counted: (*shape) the group of each
+    number, and the histograms (groups, bins); None leaves both empty, to be loaded. They are stored with the weights;
+    the table, which is larger, is computed from them at its first use.
     """
 
     places: Tensor
     prior: Tensor
 
-    def __init__(self, shape: Shape, bins: int, groups: int, known: tuple[Tensor, Tensor] | None = None):
+    def __init__(self, shape: Shape, bins: int, groups: int, counted: tuple[Tensor, Tensor] | None = None):
         super().__init__(shown=True)
         self.grid = Grid(bins)
         self.register_buffer("places", torch.zeros(shape, dtype=torch.int64))
-        self.register_buffer("prior", torch.full((groups, self.grid.levels), 1 / self.grid.levels))
+        self.register_buffer("prior", torch.full((groups, self.grid.ranges), 1 / self.grid.ranges))
         self.made: tuple[tuple, Tensor] | None = None
-        if known is not None:
-            self.places.copy_(known[0])
-            self.prior[: len(known[1])] = shares(known[1], self.grid.levels).float()
+        if counted is not None:
+            self.places.copy_(counted[0])
+            self.prior[: len(counted[1])] = shares(counted[1], self.grid.ranges).float()
 
     def alone(self, ends: Tensor) -> Alone | None:
         return Alone.of(self.moments, self.grid, self._table(), self.places, ends)

@@ -17,12 +17,12 @@ from diffrep.shapes import Data, Draws, PerExample, expand, sum_features
 
 
 def flow(denoise: Denoise, noise: Noise, x: Data, times: Tensor) -> Data:
-    """Follow the flow from x at times[0] to times[-1], either way, by Heun's method, with no denoising; like x."""
+    """Follow the flow from x at times[0] to times[-1], in either direction, by Heun's method; like x."""
     return sample(denoise, noise, x, heun, times, last=False)
 
 
 def invert(denoise: Denoise, noise: Noise, x_0: Data, steps: int) -> Data:
-    """x_0, an example at the lowest noise level -> the x_1 from which the flow comes back to it; like x_0."""
+    """x_0, an example at the lowest noise level -> the x_1 from which the flow leads back to it; like x_0."""
     return flow(denoise, noise, x_0, times(noise, steps).flip(0))
 
 
@@ -37,15 +37,15 @@ def flow_log_likelihood(
 ) -> PerExample:
     """log p_0(x_0) in nats, of the density that the flow pushes forward from N(0, start_scale^2 I); (B,).
 
-    end: mean and spread of another diagonal Gaussian to push forward.
-    The divergence is Hutchinson's estimate with `probes` Rademacher vectors (Song et al. 2021, Eq. 40), the same along
-    the whole path; unbiased. Steps are fixed, even in log-SNR: Heun for the path, trapezoids for the divergence, in
-    log r, where it is a smooth bend between 0 and D. `denoise` must be differentiable in x_t.
+    end: mean and standard deviation of another diagonal Gaussian to push forward. The divergence is Hutchinson's
+    estimate with `probes` Rademacher vectors (Song et al. 2021, Eq. 40), the same along the whole path; unbiased. Steps
+    are equal in log-SNR: Heun's method for the path, the trapezoidal rule for the divergence in log r, which goes
+    smoothly from 0 to D. `denoise` must be differentiable in x_t.
     """
     signs = 1 - 2.0 * (draws.uniform(len(x_0), probes, *x_0.shape[1:]) < 0.5)
     vectors = signs.to(x_0).unbind(1)
     path = levels(noise, times(noise, steps).flip(0))
-    mean, spread = (0.0, noise.start_scale()) if end is None else end
+    mean, std = (0.0, noise.start_scale()) if end is None else end
 
     x = x_0.detach()
     eps, divergence = _eps_and_divergence(denoise, x, path[0], vectors)
@@ -58,7 +58,7 @@ def flow_log_likelihood(
         total = total + (t.log_snr - s.log_snr) / 2 * (before + divergence) / 2
 
     dims = math.prod(x_0.shape[1:])
-    at_1 = sum_features(torch.distributions.Normal(mean, spread, validate_args=False).log_prob(x)).detach()
+    at_1 = sum_features(torch.distributions.Normal(mean, std, validate_args=False).log_prob(x)).detach()
     return at_1 + total + dims * (path[-1].log_alpha - path[0].log_alpha)
 
 
@@ -74,10 +74,10 @@ def dequantised_log_likelihood(
 ) -> PerExample:
     """A lower bound on log P(x) in nats for data of `bins` grey levels k at 2 (k + 1/2) / bins - 1 in [-1, 1]; (B,).
 
-    Uniform dequantisation (Theis et al. 2016): x + u with u uniform over a level's width 2 / bins; by Jensen's
-    inequality E_u log p(x + u) + D log(2 / bins) <= log P(x), where p is the density of x_0 / alpha_0.
-    A bound for every denoiser, but a loose one where it was trained on the bare levels and the lowest noise level
-    tells them apart: then p has peaks at the levels and x + u lies between them.
+    Uniform dequantisation (Theis et al. 2016): x + u with u uniform over the width 2 / bins of a grey level; by
+    Jensen's inequality E_u log p(x + u) + D log(2 / bins) <= log P(x), where p is the density of x_0 / alpha_0. It is a
+    bound for every denoiser, but a loose one where the denoiser was trained on grey levels without u and the lowest
+    noise level tells them apart: then p has peaks at the grey levels and x + u lies between them.
     """
     u = (2 * draws.uniform(*x.shape).to(x) - 1) / bins
     alpha_0 = noise.scales(x.new_zeros(len(x)))[0].detach()

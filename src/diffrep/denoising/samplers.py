@@ -14,7 +14,7 @@ from diffrep.denoising.noise import Noise
 from diffrep.errors import UserError, unknown
 from diffrep.shapes import Data, Draws, Time
 
-Denoise = Callable[[Data, Time], Prediction]  # (x_t, t) -> Prediction; a code, where there is one, is already inside
+Denoise = Callable[[Data, Time], Prediction]  # (x_t, t) -> Prediction; a code, where there is one, is bound already
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Level:
 
 @dataclass(frozen=True)
 class State:
-    """Where a walk stands: x_t, and what a multistep method remembers of the step before, its x_hat and its level."""
+    """The state of a sampler: x_t, and, for multistep methods, x_hat and noise level of the step before."""
 
     x_t: Data
     x_hat: Data | None = None
     level: Level | None = None
 
 
-Step = Callable[[Denoise, State, Level, Level, Draws | None], State]  # from level t to level s, with its random numbers
+Step = Callable[[Denoise, State, Level, Level, Draws | None], State]  # from level t to level s, with random numbers
 
 
 def times(noise: Noise, steps: int, start: float = 1.0) -> Tensor:
@@ -89,11 +89,11 @@ def sample(
     draws: Draws | None = None,
     last: bool = True,
 ) -> Data:
-    """Walk x_1 through the noise levels at `times` (K,); like x_1.
+    """Take x_1 through the noise levels at `times` (K,); like x_1.
 
-    last: end with the denoiser's x at the last level, which takes away the noise that is still there (Jolicoeur-
-    Martineau et al. 2021 measured what leaving it costs). draws: the random numbers, for steps that use any; without
-    them such a step raises UserError.
+    last: return the denoiser's x at the last level, which removes the remaining noise (Jolicoeur-Martineau et al. 2021
+    measured the loss in quality without it). draws: the random generator, for steps that need one; without it such a
+    step raises UserError.
     """
     walk = levels(noise, times)
     state = State(x_1)
@@ -125,13 +125,14 @@ ancestral: Step = ddim(eta=1.0)  # a draw from q(x_s | x_t, x_hat) (VDM, Appendi
 
 
 def heun(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
-    """Heun's second-order step of d(x / alpha) = eps_hat d(sigma / alpha) (Karras et al. 2022, Alg. 1); either way."""
+    """Heun's second-order step of d(x / alpha) = eps_hat d(sigma / alpha) (Karras et al. 2022, Alg. 1), in either
+    direction."""
     eps = t.ask(denoise, state.x_t).eps
     return State(heun_from(eps, denoise, state.x_t, t, s))
 
 
 def heun_from(eps: Data, denoise: Denoise, x_t: Data, t: Level, s: Level) -> Data:
-    """Heun's x_s where eps_hat at (x_t, t) is at hand: one more call of the denoiser, at the Euler point."""
+    """Heun's x_s from a given eps_hat at (x_t, t): one more call of the denoiser, at the Euler point."""
     y, by = x_t / t.alpha, s.ratio - t.ratio
     ahead = s.ask(denoise, s.alpha * (y + by * eps)).eps
     return s.alpha * (y + by * (eps + ahead) / 2)
@@ -152,14 +153,14 @@ def cas(eta: float | None = None) -> Step:
     """Consistent annealed sampling (Jolicoeur-Martineau et al. 2021, Algorithm 2), for any alpha and sigma.
 
     Their x_s = x_t + eta sigma_t^2 score + beta sigma_s noise (alpha = 1), beta = sqrt(1 - ((1 - eta) / gamma)^2) and
-    gamma = sigma_s / sigma_t: what is left of the old noise and the new noise make up sigma_s exactly, whatever eta is.
-    With alpha, ratios sigma / alpha take the place of sigma. eta: the share of the old noise that a step takes away; at
-    least 1 - gamma, else too much is left of it even without new noise, so a smaller eta counts as that. The paper
-    searches eta for each data set; none: midway between 1 - gamma, the deterministic step, and 1 - gamma^2, ancestral.
+    gamma = sigma_s / sigma_t: the remaining noise and the new noise add up to sigma_s for every eta. With alpha, ratios
+    sigma / alpha replace sigma. eta: the share of the noise that a step removes; values below 1 - gamma, which would
+    leave more than sigma_s, count as 1 - gamma. The paper searches eta for each data set; None: midway between
+    1 - gamma, the deterministic step, and 1 - gamma^2, the ancestral one.
     """
     if eta is not None and not 0 <= eta <= 1:
         raise UserError(
-            f"cas expects eta in [0, 1], got {eta}. Small values are deterministic, 1 draws all noise anew."
+            f"cas expects eta in [0, 1], got {eta}. Small values are deterministic, 1 replaces all noise by new noise."
         )
 
     def step(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
@@ -206,13 +207,13 @@ STEPS: dict[str, Step] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a decoder that removes noise makes examples: the name of a sampler, and how many steps it takes."""
+    """The name of a sampler, and its number of steps."""
 
     sampler: str = "dpm"
     steps: int = 50
 
 
-USUAL = Sampling()  # where nothing is asked for
+USUAL = Sampling()  # the default
 
 
 def step_named(name: str) -> Step:
@@ -223,7 +224,7 @@ def step_named(name: str) -> Step:
 
 
 def sampling_of(by_steps: bool, sampler: str | None, steps: int | None) -> Sampling:
-    """The sampling that a user asks for, `USUAL` where not; UserError: unknown, or a model that has no sampler."""
+    """The sampling of these options, by default `USUAL`; UserError: unknown, or a model without sampler."""
     step_named(sampler or USUAL.sampler)
     if not by_steps and (sampler or steps):
         raise UserError("this model decodes at once, without a sampler: leave out the sampler and its steps.")
@@ -232,5 +233,5 @@ def sampling_of(by_steps: bool, sampler: str | None, steps: int | None) -> Sampl
 
 def _normal(like: Data, draws: Draws | None) -> Data:
     if draws is None:
-        raise UserError("this sampler draws noise and got no random numbers. Pass draws=Draws.of(seed), or use ddim.")
+        raise UserError("this sampler draws noise and has no random generator. Pass draws=Draws.of(seed), or use ddim.")
     return draws.normal(*like.shape).to(like)

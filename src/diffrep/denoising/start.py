@@ -1,4 +1,4 @@
-"""Where a chain starts: p(x_1 | z), a Gaussian for what a code tells of an example at the noise end."""
+"""The start of a chain: p(x_1 | z), a Gaussian that may depend on the code."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from diffrep.shapes import CodeVector, Shape
 
 
 class Start(nn.Module, ABC):
-    """p(x_1 | z) = N(mean, spread^2), diagonal. `learned`: whether its KL belongs to the loss."""
+    """p(x_1 | z) = N(mean, std^2), diagonal. `learned`: whether its KL is a term of the loss."""
 
     learned: bool
 
     @abstractmethod
     def forward(self, noise: Noise, z: CodeVector | None = None, drop: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and spread of x_1, each () or (B or 1, *shape), for codes z (B, d); None: without a code.
+        """Mean and standard deviation of x_1, each () or (B or 1, *shape), for codes z (B, d) or None.
 
-        drop (B,) is true where z is withheld.
+        drop (B,) is true where z is dropped.
         """
 
 
 class StandardStart(Start):
-    """N(0, start_scale^2 I), whatever the code: for a chain at whose end nothing is left of an example."""
+    """N(0, start_scale^2 I) for every code: for a chain whose x_1 holds nothing of the example."""
 
     learned = False
 
@@ -37,8 +37,9 @@ class StandardStart(Start):
 
 
 class MatchedStart(Start):
-    """N(alpha_1 m, sigma_1^2 + alpha_1^2 v), m and v the mean and variance of each channel of the data, like x but (C,
-    1, ...): what the data have at t = 1, where a chain that leaves something of an example should be begun from."""
+    """N(alpha_1 m, sigma_1^2 + alpha_1^2 v), m and v the mean and variance of each channel of the data, (C, 1, ...).
+
+    It has the moments of x_1, for a chain whose x_1 still holds something of the example."""
 
     learned = False
     mean: Tensor
@@ -55,11 +56,11 @@ class MatchedStart(Start):
 
 
 class GaussianStart(Start):
-    """N(alpha_1 m, sigma_1^2 + alpha_1^2 v): what N(m, v), a Gaussian of the data given the code, is at t = 1.
+    """N(alpha_1 m, sigma_1^2 + alpha_1^2 v): x_1 if x given the code has the distribution N(m, v).
 
-    m and log v are one number for each feature, and a small network of z adds to both; without a code it adds nothing.
-    They begin near m = 0, v = 1, which is N(0, start_scale^2 I). With it a chain may end where examples are not yet
-    lost in noise (noise.gamma_1 of about 0): the code then says what the steps beyond would have had to.
+    m and log v have one number for each feature, to which a small network of z adds; without a code it adds nothing.
+    Training begins near m = 0, v = 1, which gives N(0, start_scale^2 I). With this start a chain may be shorter, with
+    an x_1 that still shows the example (noise.gamma_1 of about 0): the code then replaces the missing steps.
     code_dim: 0 where there is no code. width: of the network.
     """
 

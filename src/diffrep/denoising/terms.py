@@ -1,4 +1,4 @@
-"""Loss terms: pure functions to nats for each example; t, eps and all else that is random come in as arguments."""
+"""Loss terms: pure functions that return nats for each example; t, eps and all random numbers are arguments."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def diffusion_in_steps(eps: Data, prediction: Prediction, gamma_t: Time, gamma_s
 
 
 def reconstruction(x: Data, x_0: Data, alpha: Time, sigma: Time, bins: int, reach: float = 6.0) -> PerExample:
-    """-log p(x | x_0), p = softmax over the grey levels of -1/2 (alpha/sigma)^2 (x_0/alpha - level)^2 (VDM, Eq. 8).
+    """-log p(x | x_0), p = softmax over the grey levels of -1/2 (alpha/sigma)^2 (x_0/alpha - x_k)^2 (VDM, Eq. 8).
 
-    Only levels within `reach` + 1/2 noise widths of the one nearest to x_0/alpha can matter beside x's own, so the sum
-    runs over a window that follows the noise: its size, and so the memory, does not grow with `bins`. What lies
-    beyond has a share of 2e-9 for reach=6, less than float32 can hold; the term is too low by that many nats a number.
+    The sum runs over x's own grey level and those within `reach` standard deviations of the noise (and half a grey
+    level) of the one nearest to x_0/alpha, so memory does not grow with `bins`. All others together have a probability
+    of 2e-9 for reach=6, less than float32 resolves; the term is too low by that many nats for each number.
     """
     step = 2 / bins
     y = (x_0 / expand(alpha, x_0)).float()
@@ -39,11 +39,11 @@ def reconstruction(x: Data, x_0: Data, alpha: Time, sigma: Time, bins: int, reac
     nearest = torch.round((y + 1) / step - 0.5).clamp(0, bins - 1)
     own = -0.5 * ((x - y) / s) ** 2
     total = own
-    own_level = torch.round((x + 1) / step - 0.5)
+    own_grey = torch.round((x + 1) / step - 0.5)
     for offset in range(-half, half + 1):
-        level = nearest + offset
-        energy = -0.5 * ((2 * (level + 0.5) / bins - 1 - y) / s) ** 2
-        counted = (level >= 0) & (level < bins) & (level != own_level)
+        grey = nearest + offset
+        energy = -0.5 * ((2 * (grey + 0.5) / bins - 1 - y) / s) ** 2
+        counted = (grey >= 0) & (grey < bins) & (grey != own_grey)
         total = torch.logaddexp(total, energy.masked_fill(~counted, -torch.inf))
     return sum_features(total - own)
 

@@ -1,4 +1,4 @@
-"""A classifier for few labels: a code learned from all rows, and a linear head learned from those with a label."""
+"""A classifier for few labels: a code trained on all rows, and a linear head trained on those with a label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffrep.estimators.encoder import DiffusionEncoder
 
 
 class DiffusionClassifier(ClassifierMixin, BaseEstimator):
-    """Classes from few labels: `encoder` learns a code from all rows, a logistic regression from those with a label.
+    """Classes from few labels: `encoder` is trained on all rows, a logistic regression on those with a label.
 
     encoder: a `DiffusionEncoder`, which is cloned; None: one with its defaults. strength: C of the logistic regression
     on standardised codes. random_state: of an encoder that has none of its own.
@@ -38,10 +38,10 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
                 " -1 for rows that have none."
             )
         y = column_or_1d(y, warn=True)
-        known = labelled(y)
-        if not known.any():
+        has_label = labelled(y)
+        if not has_label.any():
             raise ValueError("y labels no row, expected labels of two classes at least")
-        values = y[known] if y.dtype.kind != "O" else np.array(y[known].tolist())
+        values = y[has_label] if y.dtype.kind != "O" else np.array(y[has_label].tolist())
         check_classification_targets(values)
         encoder = DiffusionEncoder() if self.encoder is None else clone(self.encoder)
         if encoder.random_state is None:
@@ -50,12 +50,12 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise ValueError(f"y has one class, {classes[0]!r}, expected two classes at least")
         marks = np.full(len(y), -1)
-        marks[known] = numbers
+        marks[has_label] = numbers
         self.encoder_ = encoder.fit(X, marks)
         self.n_features_in_ = self.encoder_.n_features_in_
         if hasattr(self.encoder_, "feature_names_in_"):
             self.feature_names_in_ = self.encoder_.feature_names_in_
-        codes = self.encoder_.transform(X)[known]
+        codes = self.encoder_.transform(X)[has_label]
         head = LogisticRegression(C=self.strength, max_iter=1000)
         self.head_ = make_pipeline(StandardScaler(), head).fit(codes.astype(np.float64), numbers)
         self.classes_ = classes

@@ -1,4 +1,4 @@
-"""Codes and bounds row by row: what a row gives does not depend on the rows beside it."""
+"""Codes and bounds row by row: the result of a row does not depend on other rows."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def codes(model: Model, examples: Examples) -> tuple[np.ndarray, np.ndarray | No
 
 @torch.no_grad()
 def bounds(model: Model, examples: Examples, seed: int = 0, levels: int = LEVELS) -> np.ndarray:
-    """(N,) the bound on -log p(x) of each example, nats; each is a batch of its own, of `levels` stratified levels.
+    """(N,) the bound on -log p(x) of each example, nats; each with `levels` stratified noise levels of its own.
 
     UserError: the model has none.
     """
-    found = []
+    nats = []
     with evaluating(model) as device:
         for row in range(len(examples)):
             x = examples.batch(torch.tensor([row])).x.to(device)
             same = Batch(x.expand(levels, *x.shape[1:]), torch.arange(levels), draws=Draws.of(seed, device))
-            found.append(float(torch.stack([*model.bound(same, 1).values()]).sum(0).double().mean()))
-    return np.array(found)
+            nats.append(float(torch.stack([*model.bound(same, 1).values()]).sum(0).double().mean()))
+    return np.array(nats)
 
 
 @torch.no_grad()
 def decoded(model: Model, z: np.ndarray, seed: int = 0) -> np.ndarray:
     """(N, *shape) from codes (N, d), all from the same noise."""
-    shape, parts = model.shape, []
+    shape, decoded_rows = model.shape, []
     with evaluating(model) as device:
-        for part in torch.from_numpy(np.array(z, np.float32)).split(ROWS):
+        for some in torch.from_numpy(np.array(z, np.float32)).split(ROWS):
             draws = Draws.of(seed, device)
-            x_1 = draws.normal(1, *shape).expand(len(part), *shape)
-            parts.append(model.decode(part.to(device), len(part), draws, x_1=x_1).cpu())
-    return torch.cat(parts).numpy()
+            x_1 = draws.normal(1, *shape).expand(len(some), *shape)
+            decoded_rows.append(model.decode(some.to(device), len(some), draws, x_1=x_1).cpu())
+    return torch.cat(decoded_rows).numpy()
 
 
 def sampled(model: Model, n: int, seed: int) -> np.ndarray:

@@ -32,26 +32,26 @@ from diffrep.runs.export import write
 from diffrep.runs.inputs import examples_of
 from diffrep.training import journal
 
-HELD_OUT, FEW = 0.1, 20  # share of the rows that the bound is stated on; below FEW rows all of them are
-SHOWN = 500  # held-out rows that `bound_` is stated on, at most
+HELD_OUT, FEW = 0.1, 20  # share of the rows for the bound; with fewer than FEW rows, all of them
+SHOWN = 500  # held-out rows for `bound_`, at most
 
 
 class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Codes by denoising, behind scikit-learn's contract: the constructor stores its arguments, `fit` does all else.
+    """Codes by denoising, as a transformer of scikit-learn: the constructor stores its arguments, `fit` trains.
 
-    method: a name of `diffrep methods`, or a recipe. dim: numbers in a code. detail: what a code is for (auto, coarse,
-    balanced, fine, ...). budget: amount of training: "60s", "20000ex", "3epochs". batch: examples of a step. lr:
-    largest learning rate. encoder: auto, conv, wideresnet, vit, mlp. dim, budget and batch of "auto" go by the number
-    of rows (`estimators.sizes`). device: auto, cpu, cuda. random_state: as everywhere in scikit-learn. verbose: 0 is
-    silent, 1 shows a bar to a person who waits. callbacks: objects with on_log(line) and on_end(run). out: a run
-    directory that lasts; None: one that goes with the estimator. shape: of one example, channels first, for flat rows
-    that are pictures. settings: all else by its name in `diffrep settings`, such as {"decoder.width": 64}.
+    method: a name of `diffrep methods`, or a recipe. dim: numbers in a code. detail: the level of detail of the code
+    (auto, coarse, balanced, fine, ...). budget: amount of training: "60s", "20000ex", "3epochs". batch: examples of a
+    step. lr: largest learning rate. encoder: auto, conv, wideresnet, vit, mlp. dim, budget and batch of "auto" depend
+    on the number of rows (`estimators.sizes`). device: auto, cpu, cuda. random_state: as everywhere in scikit-learn.
+    verbose: 0 is silent, 1 shows a progress bar. callbacks: objects with on_log(line) and on_end(run). out: a run
+    directory to keep; None: one that is removed with the estimator. shape: of one example, channels first, for flat
+    rows that are pictures. settings: further ones by their names in `diffrep settings`, such as {"decoder.width": 64}.
 
     X: an array, tensor or sparse matrix (N, F), pictures (N, H, W), (N, C, H, W) or (N, H, W, C), a DataFrame (words,
     dates and gaps are handled: `forms.Frame`), or a path. y: labels for methods that use them, -1 or None: unlabelled.
 
     Fitted: run_ (a `diffrep.Run`), settings_, history_ (lines of the journal), bound_ (bits/dim of held-out rows and
-    its parts; None for a method without one), n_features_in_, feature_names_in_.
+    its terms; None for a method without one), n_features_in_, feature_names_in_.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.settings = settings
 
     def fit(self, X, y=None) -> DiffusionEncoder:
-        """Learn from the rows of X; a run in `out` is begun anew. UserError (a ValueError): see `diffrep.train`."""
+        """Learn from the rows of X; a run in `out` is replaced. UserError (a ValueError): see `diffrep.train`."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if isinstance(X, (str, Path)):
             self._form, splits = None, data.load(X, seed=seed)
@@ -127,7 +127,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self
 
     def transform(self, X) -> np.ndarray:
-        """The mean of each row's code, (N, d) float32; row by row, whatever stands beside it."""
+        """The mean of each row's code, (N, d) float32; it does not depend on the other rows."""
         return self.code_spread(X)[0]
 
     def code_spread(self, X) -> tuple[np.ndarray, np.ndarray | None]:
@@ -163,7 +163,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return write(self.run_.model, self._form.preparation(), path, facts)
 
     def trim(self) -> DiffusionEncoder:
-        """Leave out of pickles what only further training needs; `partial_fit` is then refused."""
+        """Leave checkpoints out of pickles; `partial_fit` then raises an error."""
         check_is_fitted(self)
         self._trimmed = True
         return self
@@ -205,7 +205,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             return  # a method without a bound
 
     def _rows(self, X: Any, reset: bool) -> Any:
-        """X as scikit-learn has it, checked; a DataFrame that holds words, dates or gaps stays one."""
+        """X as scikit-learn checks it; a DataFrame with words, dates or gaps stays a DataFrame."""
         if isinstance(X, torch.Tensor):
             X = X.detach().cpu().numpy()
         if is_mixed(X) if reset else isinstance(self._form, Frame):
@@ -266,11 +266,11 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         super().__setstate__(state)
         if files is not None:
             self._place = temporary(self, files)
-            name_of(self.method)  # a function that was handed over is known again
+            name_of(self.method)  # registers a method that is a function
             self.run_ = runs.load(self._place, device=self.device)
 
     def _repr_html_(self) -> str:
-        """Settings that were chosen, and what is known of the code."""
+        """The method, the bound, and the health of the code."""
         if not self.__sklearn_is_fitted__():
             return f"<pre>{escape(repr(self))}</pre>"
         last = self.history_[-1]["watch"] if self.history_ else {}
@@ -292,7 +292,7 @@ def is_mixed(x: Any) -> bool:
 
 
 def form_of(x: Any, shape: Sequence[int] | None) -> Form:
-    """The rule that fits such rows."""
+    """The form for such rows."""
     if hasattr(x, "columns"):
         return Frame(x)
     if shape is None and x.ndim == 2:

@@ -1,4 +1,4 @@
-"""What an estimator is given becomes numbers for a model, by rules that are fixed in `fit`; and back."""
+"""Conversion of an estimator's input to numbers for a model, by rules that `fit` fixes; and back."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from diffrep.runs.preparation import Columns, Levels
 from diffrep.shapes import Shape
 
 NEVER = "\0"  # a word that no table holds
-WORDS = 64  # values of a column of words that get a number of their own; rarer ones share one
+WORDS = 64  # values of a column of words with an indicator of their own; rarer ones share one
 CHANNELS = (1, 3, 4)  # sizes of a last axis that is taken for the channels of a picture
 
 
 class Form(ABC):
-    """How rows of X become examples: `shape` and `bins` of an example, and what was done in words (`prepared`)."""
+    """How rows of X become examples: `shape` and `bins` of an example, and the preparation in words (`prepared`)."""
 
     shape: Shape
     bins: int | None = None
@@ -50,9 +50,9 @@ class Form(ABC):
         """The rows of X as one set."""
         store = self.store(x)
         rows = torch.arange(x.shape[0])
-        raw = (row.numpy().tobytes() for part in rows.split(500) for row in store.raw(part))
+        raw = (row.numpy().tobytes() for some in rows.split(500) for row in store.raw(some))
         digests = b"".join(hashlib.sha256(content).digest() for content in raw)
-        known = np.frombuffer(digests, np.uint8).reshape(len(rows), 32)
+        hashes = np.frombuffer(digests, np.uint8).reshape(len(rows), 32)
         return Examples(
             name="array",
             split="all",
@@ -62,9 +62,9 @@ class Form(ABC):
             label_names=names,
             ids=None,
             factors={},
-            fingerprint=fingerprint_of(self.shape, self.bins, known),
+            fingerprint=fingerprint_of(self.shape, self.bins, hashes),
             store=store,
-            digests=known,
+            digests=hashes,
             prepared=self.prepared,
         )
 
@@ -99,7 +99,7 @@ class Table(Form):
 
 
 class Rows(Store):
-    """Rows of a sparse matrix, made dense and standardised when they are asked for."""
+    """Rows of a sparse matrix, made dense and standardised at each access."""
 
     lazy = True
 
@@ -118,11 +118,11 @@ class Rows(Store):
 
 
 class Array(Form):
-    """Pictures, signals or volumes (N, ...), or flat rows that `shape` makes them of; levels, or numbers on one scale.
+    """Pictures, signals or volumes (N, ...), or flat rows with `shape`; grey levels, or numbers on one scale.
 
-    uint8, uint16 and bool are 256, 65,536 and 2 levels. Other whole numbers from 0 to m are levels too: m + 1 of them
-    up to m = 127, then 256. Other numbers in [0, 1] or [-1, 1] keep that range, all else is mapped from its least and
-    largest value to [-1, 1].
+    uint8, uint16 and bool have 256, 65,536 and 2 grey levels. Other whole numbers from 0 to m are grey levels too: m +
+    1 of them up to m = 127, then 256. Other numbers in [0, 1] or [-1, 1] keep that range; all others are mapped from
+    their least and largest value to [-1, 1].
     """
 
     def __init__(self, x: np.ndarray, shape: Shape | None):
@@ -146,8 +146,9 @@ class Array(Form):
             raise ValueError(f"X has examples of shape {x.shape[1:]}, expected {self.given} as in fit")
         if self.bins is not None and len(x) and not (x.min() >= 0 and x.max() < self.bins):
             raise UserError(
-                f"X holds values from {x.min()} to {x.max()} and was fitted on levels 0 to {self.bins - 1}: scale it as"
-                " it was in fit."
+                f"X holds values from {x.min()} to {x.max()} and was fitted on grey levels 0 to {self.bins - 1}: scale"
+                " it as"
+                " in fit."
             )
         x = np.moveaxis(x, -1, 1) if self.moved else x
         return InMemory(self.grid.store(x.reshape(len(x), *self.shape)))
@@ -168,9 +169,9 @@ class Array(Form):
 def _grid(x: np.ndarray) -> Grid:
     """The scale of x."""
     low, high = float(x.min()), float(x.max())
-    levels = {"bool": 2, "uint8": 256, "uint16": 65536}
-    if x.dtype.name in levels:
-        return Grid(levels[x.dtype.name])
+    grey_levels = {"bool": 2, "uint8": 256, "uint16": 65536}
+    if x.dtype.name in grey_levels:
+        return Grid(grey_levels[x.dtype.name])
     if low >= 0 and 1 < high <= 65535 and np.array_equal(x, np.rint(x)):
         return Grid(int(high) + 1 if high <= 127 else 256 if high <= 255 else 65536)
     if low >= -1 and high <= 1:
@@ -180,10 +181,10 @@ def _grid(x: np.ndarray) -> Grid:
 
 
 class Frame(Form):
-    """A DataFrame of numbers, words, dates and gaps, through one ColumnTransformer; all is standardised in the end.
+    """A DataFrame of numbers, words, dates and gaps, through one ColumnTransformer; all columns are standardised.
 
-    Numbers and dates (seconds since 1970): a gap becomes the mean, and a column beside says where. Words, categories
-    and truth values: one number for each value (values past the 64 most frequent share one), one of them for a gap.
+    Numbers and dates (seconds since 1970): a gap becomes the mean, and a further column marks gaps. Words, categories
+    and truth values: one indicator for each value (values after the 64 most frequent share one), and one for a gap.
     """
 
     def __init__(self, x: Any):
@@ -213,15 +214,15 @@ class Frame(Form):
 
         columns: dict[str, np.ndarray] = {}
         x = x.astype(np.float64)
-        for name, part, names in self.transformer.transformers_:
+        for name, pipeline, names in self.transformer.transformers_:
             if name == "remainder":
                 continue
-            block = part[-1].inverse_transform(x[:, self.transformer.output_indices_[name]])
+            block = pipeline[-1].inverse_transform(x[:, self.transformer.output_indices_[name]])
             if name == "word":
-                columns |= dict(zip(names, part[1].inverse_transform(block).T, strict=True))
+                columns |= dict(zip(names, pipeline[1].inverse_transform(block).T, strict=True))
                 continue
             values, gaps = block[:, : len(names)], block[:, len(names) :]
-            for place, column in enumerate(part[-2].indicator_.features_):
+            for place, column in enumerate(pipeline[-2].indicator_.features_):
                 values[gaps[:, place] > 0.5, column] = np.nan
             steps = np.array([self.steps.get(column, 0.0) for column in names])
             values = np.where(steps > 0, np.rint(values / np.where(steps > 0, steps, 1.0)) * steps, values)
@@ -290,9 +291,9 @@ def _seconds(column: Any) -> np.ndarray:
 
 
 def _step(dates: np.ndarray) -> float:
-    """Seconds between two dates that are told apart: a day where all are whole days, a second otherwise."""
-    known = dates[np.isfinite(dates)]
-    return 86_400.0 if len(known) and (known % 86_400 == 0).all() else 1.0
+    """The resolution of dates in seconds: a day where all are whole days, a second otherwise."""
+    present = dates[np.isfinite(dates)]
+    return 86_400.0 if len(present) and (present % 86_400 == 0).all() else 1.0
 
 
 def words(x: Any) -> np.ndarray:
@@ -303,7 +304,7 @@ def words(x: Any) -> np.ndarray:
 
 
 def _as_it_was(values: np.ndarray, kind: Any) -> Any:
-    """A column of the type that it had in `fit`, as far as that holds gaps."""
+    """A column of the type that it had in `fit`, where that type can hold gaps."""
     import pandas as pd
     from pandas.api import types
 
@@ -311,8 +312,8 @@ def _as_it_was(values: np.ndarray, kind: Any) -> Any:
     if types.is_bool_dtype(kind):
         return column.map({"True": True, "False": False, "": None})
     if types.is_datetime64_any_dtype(kind):
-        found = pd.to_datetime(column.astype(float), unit="s", utc=True)
-        return found if getattr(kind, "tz", None) is not None else found.dt.tz_localize(None)
+        dates = pd.to_datetime(column.astype(float), unit="s", utc=True)
+        return dates if getattr(kind, "tz", None) is not None else dates.dt.tz_localize(None)
     if types.is_numeric_dtype(kind):
         column = column.astype(float)
         return column.round().astype(kind) if types.is_integer_dtype(kind) and not column.isna().any() else column

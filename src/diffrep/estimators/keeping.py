@@ -1,4 +1,4 @@
-"""A fitted run as plain bytes: what a pickle holds, and a run directory made of them again."""
+"""A fitted run as bytes: the content of a pickle, and the run directory made from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODEL = (
     "metrics.jsonl",
     "timings.jsonl",
     "metrics.json",
-)  # all but what training goes on from
+)  # all but the checkpoints
 
 
 def files_of(directory: Path, trimmed: bool) -> dict[str, bytes]:
@@ -48,5 +48,5 @@ def temporary(owner: object, files: dict[str, bytes] | None = None) -> Path:
 
 
 def replace_data(directory: Path, splits: Splits) -> None:
-    """Let the run in a directory go on with other rows of the same kind: its card now names these."""
+    """Replace the card of a run, so that training can continue on other rows of the same kind."""
     write_bytes(directory / DATA, (json.dumps(asdict(DataCard.of(splits)), indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""What a fit takes where its user leaves it open: sizes and budget by the number of rows."""
+"""Sizes and budget of a fit for arguments of "auto", by the number of rows."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 from diffrep.config import DecoderSettings, EncoderSettings, Settings
 from diffrep.shapes import Shape
 
-EXAMPLES = (4_000, 100_000)  # least and most examples of training that a fit takes by itself
+EXAMPLES = (4_000, 100_000)  # least and most examples of training for a budget of "auto"
 EPOCHS = 200  # passes over the rows in between
 
 
 def sizes(rows: int, shape: Shape, asked: dict[str, object]) -> dict[str, object]:
     """Settings by their dotted names for so many rows of such a shape, those `asked` for (not "auto") among them.
 
-    Few rows bear few weights: networks reach their usual width at 800 rows, a code has at most a number for every ten
-    rows, and never more than an example has (but two at least). The budget is counted in examples, so that a search is
-    the same on every machine.
+    Few rows allow few weights: networks have their usual width from 800 rows on; a code has at least two numbers, at
+    most one for every ten rows, and at most as many as an example. The budget is counted in examples, so that a search
+    is the same on every machine.
     """
     usual = Settings()
     numbers = math.prod(shape)

@@ -1,4 +1,4 @@
-"""The bound in bits per dimension over a whole split, part by part, with standard errors."""
+"""The bound in bits per dimension over a whole split, term by term, with standard errors."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ IN_STEPS = "bound-in-steps-1"  # the same for a chain of T steps: stratified ste
 
 
 class Summary(TypedDict):
-    """A bound and its parts in bits/dim, and its standard error: se^2 = monte_carlo_se^2 + sample_se^2.
+    """A bound and its terms in bits/dim, and its standard error: se^2 = monte_carlo_se^2 + sample_se^2.
 
-    monte_carlo_se is of noise levels and draws, which more levels lower; sample_se of the split as a sample of all
-    examples that there could be.
+    monte_carlo_se comes from random noise levels, eps and z, and falls with more levels; sample_se from the split as a
+    sample of its population.
     """
 
     bits_per_dim: float
@@ -46,9 +46,9 @@ class Bound:
     """-log p(x) <= diffusion + prior + reconstruction + rate, each (N,) nats, one for each example of a split.
 
     levels: noise levels for each example. A bound on continuous data bounds a density in units of x (its standardised
-    columns for a table), which may be negative. measured_error: standard error of the mean total, nats, where it is
-    not that of independent totals. monte_carlo: the part of it that is of noise levels and draws: how far the mean is
-    from this split's exact bound.
+    columns for a table), which may be negative. measured_error: standard error of the mean total, nats, where it is not
+    that of independent totals. monte_carlo: the part of it from random noise levels, eps and z: the standard error of
+    the mean as an estimate of the exact bound on this split.
     """
 
     parts: dict[str, Tensor]
@@ -64,7 +64,7 @@ class Bound:
         return torch.stack([*self.parts.values()]).sum(0)
 
     def summary(self) -> Summary:
-        """Means in bits/dim, and the standard error of their sum over the examples; a part that it lacks is 0."""
+        """Means in bits/dim, and the standard error of their sum over the examples; a missing term is 0."""
 
         def bits(nats: float) -> float:
             return float(bits_per_dim(nats, self.shape))
@@ -102,11 +102,12 @@ def bound(
 ) -> Bound:
     """The bound of a model (its evaluation weights loaded) on every example of a split; UserError if it has none.
 
-    Each example sees `levels` noise levels, stratified over itself and over its batch; a pilot says where they lie, and
-    how many they are where it is left open (see `Plan`). progress is called with the number of examples done.
+    Each example is denoised at `levels` noise levels, stratified for each example and over its batch; a pilot chooses
+    their density, and their number where `levels` is None (see `Plan`). progress is called with the number of examples
+    done.
     """
     collected: list[dict[str, Tensor]] = []
-    means, looks, places = [], [], []
+    means, losses, positions = [], [], []
     with evaluating(model) as device:
         plan = pilot(model, examples, device, seed)
         levels = plan.levels if levels is None else levels
@@ -115,37 +116,37 @@ def bound(
             parts = {}
             if model.diffusion is not None:
                 u = [(k + chunk.random.stratified(len(chunk))) / levels for k in range(levels)]
-                nats = [plan.look(model.diffusion, chunk, place, code) for place in u]
-                looks.append(torch.stack(nats, 1).cpu())
-                places.append(torch.stack(u, 1).cpu())
-                parts["diffusion"] = looks[-1].mean(1).to(device) + plan.known(chunk)
+                nats = [plan.loss_at(model.diffusion, chunk, position, code) for position in u]
+                losses.append(torch.stack(nats, 1).cpu())
+                positions.append(torch.stack(u, 1).cpu())
+                parts["diffusion"] = losses[-1].mean(1).to(device) + plan.control_mean(chunk)
             parts |= model.ends(chunk, code)
             collected.append({name: nats.cpu() for name, nats in parts.items()})
             if "rate" in parts and code is not None:
                 means.append(code.mean.cpu())
             progress(len(chunk))
-    parts = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
+    parts = {name: torch.cat([of_batch[name] for of_batch in collected]) for name in collected[0]}
     active = active_units(torch.cat(means)) if means else None
-    return _with_errors(Bound(parts, examples.shape, levels, active), plan, looks, places)
+    return _with_errors(Bound(parts, examples.shape, levels, active), plan, losses, positions)
 
 
-def _with_errors(bound: Bound, plan: Plan, looks: list[Tensor], places: list[Tensor]) -> Bound:
-    """The errors of a bound. looks, places: (B, levels) of each batch, nats and the u in [0, 1) that they belong to.
+def _with_errors(bound: Bound, plan: Plan, losses: list[Tensor], positions: list[Tensor]) -> Bound:
+    """The bound with its errors. losses, positions: (B, levels) of each batch, nats and their u in [0, 1).
 
-    The places are even over a batch, so what the loss has to do with the place alone averages out: it is taken off
-    before the spread over examples is taken.
+    Positions are even over a batch, so the dependence of the loss on the position alone averages out. It is subtracted
+    before the variance over examples is taken.
     """
     total, n = bound.total.double(), len(bound.total)
     if n < 2:
         return bound
-    if looks:
-        total = total - _by_place(torch.cat(looks).double(), torch.cat(places)).mean(1)
+    if losses:
+        total = total - _by_position(torch.cat(losses).double(), torch.cat(positions)).mean(1)
     error = math.sqrt(float(total.var()) / n)
     chance = math.sqrt((plan.variance / bound.levels + plan.rest) / n)
     return replace(bound, measured_error=error, monte_carlo=min(error, chance))
 
 
-def _by_place(nats: Tensor, u: Tensor, cells: int = 64) -> Tensor:
+def _by_position(nats: Tensor, u: Tensor, cells: int = 64) -> Tensor:
     """(N, levels): the mean of nats (N, levels) over the examples whose u lies in the same cell."""
     cells = max(nats.shape[1], min(cells, nats.numel() // 8))
     cell = (u * cells).long().clamp(max=cells - 1).flatten()
@@ -166,8 +167,7 @@ def in_steps(
 ) -> Bound:
     """The bound of a chain of finite length T = `steps`; its ends and its rate are those of the continuous bound.
 
-    Each example sees as many stratified steps as it saw noise levels there, and eight at least, each with its own eps
-    and z.
+    Each example has as many stratified steps as it had noise levels there, at least eight, each with its own eps and z.
     """
     decoder, nats = model.needs_diffusion("it has no chain of steps"), []
     levels = max(8, continuous.levels)
@@ -187,11 +187,11 @@ def _diffusion_in_steps(decoder: DiffusionDecoder, batch: Batch, steps: int, lev
         log_snr, before = decoder.noise.log_snr(i / steps), decoder.noise.log_snr((i - 1) / steps)
         eps = draws.normal(*x.shape)
         _, z = decoder.code(x, log_snr, draws)
-        said = decoder.denoiser(decoder.noise.add(x, eps, i / steps), i / steps, z)
-        nats += terms.diffusion_in_steps(eps, said, -log_snr, -before, steps) / levels
+        prediction = decoder.denoiser(decoder.noise.add(x, eps, i / steps), i / steps, z)
+        nats += terms.diffusion_in_steps(eps, prediction, -log_snr, -before, steps) / levels
     return nats
 
 
 def active_units(means: Tensor, threshold: float = ACTIVE) -> int:
-    """How many of a code's numbers move: variance of their mean over examples above 0.01 (Burda et al. 2016)."""
+    """The number of units of a code whose mean has a variance over examples above 0.01 (Burda et al. 2016)."""
     return int((means.var(0) > threshold).sum()) if len(means) > 1 else 0

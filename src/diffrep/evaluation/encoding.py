@@ -1,4 +1,4 @@
-"""The codes of a split, in its order: the one place where all examples of a split are encoded."""
+"""The codes of a split, in its order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def encode_batches(
 ) -> Iterator[tuple[Batch, list[Code]]]:
     """Each batch of a split with its codes at each of `times`, in evaluation mode.
 
-    times: of a time-conditioned code; None for all others. rows: positions in the split, all where left out. UserError
+    times: of a time-conditioned code; None for all others. rows: positions in the split; None: all. UserError
     where there is no code, or where the code does not depend on t.
     """
     with evaluating(model) as device:

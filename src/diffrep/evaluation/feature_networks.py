@@ -1,4 +1,4 @@
-"""Feature functions: what distances between sets look at."""
+"""Feature functions, for distances between sets of examples."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from diffrep.errors import UserError, unknown
 from diffrep.shapes import Data
 
 DINO = "facebook/dinov2-small"
-MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels in [0, 1], as DINO was trained
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels in [0, 1], as DINO was trained
 
 
 @dataclass(frozen=True)
 class Features:
-    """x (B, *shape), in [-1, 1] for pictures -> (B, d), and the name that stands beside every number made with them."""
+    """x (B, *shape), in [-1, 1] for pictures -> (B, d), and a name that is stated with every number computed from
+    them."""
 
     name: str
     of: Callable[[Data], Tensor]
 
 
 def public(text: str) -> str:
-    """The name of features as results keep it: of a path the last part alone, which others have too."""
+    """The name of features in results: of a path only the last component, which does not depend on the machine."""
     kind, _, path = text.partition(":")
     a_path = path and (kind in ("run", "inception") or Path(path).exists())
     return f"{kind}:{Path(path).name}" if a_path else text
@@ -58,7 +59,7 @@ def inception(weights: str, device: torch.device) -> Features:
         raise UserError(f"inception features need more: pip install 'diffrep[fid]' ({error}).") from error
     path = Path(weights) if weights else _downloaded(library.URL_INCEPTION_V3)
     try:
-        torch.load(path, map_location="cpu", weights_only=True)  # first, since the library would unpickle anything
+        torch.load(path, map_location="cpu", weights_only=True)  # a check, since the library would unpickle anything
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         network = library.FeatureExtractorInceptionV3("inception", ["2048"], str(path)).to(device)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -69,8 +70,8 @@ def inception(weights: str, device: torch.device) -> Features:
         ) from error
 
     def of(x: Data) -> Tensor:
-        levels = ((rgb(x) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return network(levels.to(device))[0]
+        grey = ((rgb(x) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return network(grey.to(device))[0]
 
     return Features(f"inception (torch-fidelity, weights {digest})", of)
 
@@ -88,20 +89,20 @@ def dino(model: str, device: torch.device) -> Features:
         raise UserError(
             f"{model or DINO} cannot be loaded ({reason}); check the connection, or give a folder, as dino:PATH."
         ) from error
-    mean, spread = (torch.tensor(numbers)[:, None, None] for numbers in (MEAN, SPREAD))
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (MEAN, STD))
 
     def of(x: Data) -> Tensor:
-        seen = F.interpolate((rgb(x).cpu() + 1) / 2, (224, 224), mode="bicubic", antialias=True)
-        return network(pixel_values=((seen - mean) / spread).to(device)).last_hidden_state[:, 0]
+        pixels = F.interpolate((rgb(x).cpu() + 1) / 2, (224, 224), mode="bicubic", antialias=True)
+        return network(pixel_values=((pixels - mean) / std).to(device)).last_hidden_state[:, 0]
 
     return Features(public(f"dino:{model or DINO}"), of)
 
 
 def rgb(x: Data) -> Tensor:
-    """(B, 1 or 3, H, W) -> (B, 3, H, W); UserError for what is no picture."""
+    """(B, 1 or 3, H, W) -> (B, 3, H, W); UserError for examples that are not pictures."""
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         raise UserError(
-            f"these features are of grey or RGB pictures, got examples of shape {tuple(x.shape[1:])}; use pixels or"
+            f"these features need grey or RGB pictures, got examples of shape {tuple(x.shape[1:])}; use pixels or"
             " run:PATH."
         )
     return x.expand(-1, 3, -1, -1)

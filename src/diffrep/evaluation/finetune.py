@@ -1,4 +1,4 @@
-"""An encoder and a linear head trained on few labels, from the frozen probe on."""
+"""An encoder and a linear head trained on few labels, starting from the frozen probe."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Classifier(nn.Module):
 
 
 def frozen(encoder: nn.Module, few: Labelled, every: Tensor) -> Classifier:
-    """The probe of `diffrep.probes.few_labels` as a network, on a copy of the encoder, all of it to be trained.
+    """The probe of `diffrep.probes.few_labels` as a network, on a copy of the encoder with all weights trainable.
 
     few: the labelled examples x (n, *shape) and their classes. every (N, *shape): all training examples, whose codes
-    are centred and brought to one scale; their labels are not needed. UserError: fewer than two classes.
+    give centre and scale; their labels are not needed. UserError: fewer than two classes.
     """
     if len(few[1].unique()) < 2:
         raise UserError(f"expected labels of two classes at least, got {len(few[1].unique())}; give more.")
@@ -89,8 +89,8 @@ def finetune(
 ) -> Classifier:
     """The frozen probe, then encoder and head trained together (LP-FT, Kumar et al. 2022, 2202.10054), on a copy.
 
-    few, every: as of `frozen`. rate: of the encoder. Nothing is chosen: a validation split holds more labels than the
-    few, so whoever chooses by it has not learned from few labels.
+    few, every: as of `frozen`. rate: of the encoder. Nothing is chosen on validation: the validation split
+    holds more labels than the few, so a result chosen by it would not be one of few labels.
     """
     classifier = frozen(encoder, few, every)
     loss = cross_entropy(classifier, few, BATCH, seed)
@@ -99,16 +99,16 @@ def finetune(
 
 
 def groups_of(classifier: Classifier, rate: float) -> list[dict]:
-    """What is trained: the encoder at `rate`, the head at its own."""
-    encoder, head = ([p for p in part.parameters()] for part in (classifier.encoder, classifier.head))
+    """Parameter groups: the encoder with learning rate `rate`, the head with its own."""
+    encoder, head = ([*module.parameters()] for module in (classifier.encoder, classifier.head))
     return [{"params": encoder, "lr": rate}, {"params": head, "lr": HEAD_RATE}]
 
 
 @torch.no_grad()
 def codes(encoder: nn.Module, x: Tensor, batch: int = 500) -> np.ndarray:
-    """(N, d) float64 what an encoder says of x (N, *shape), in evaluation mode."""
+    """(N, d) float64 codes of x (N, *shape) by an encoder in evaluation mode."""
     was_training = encoder.training
     encoder.eval()
-    said = torch.cat([encoder(part) for part in x.split(batch)]).double().cpu().numpy()
+    outputs = torch.cat([encoder(chunk) for chunk in x.split(batch)]).double().cpu().numpy()
     encoder.train(was_training)
-    return said
+    return outputs

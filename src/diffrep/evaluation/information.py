@@ -1,4 +1,4 @@
-"""The information profile: how many nats a code saves its decoder at each noise level."""
+"""The information profile: by how many nats a code lowers the decoder's loss at each noise level."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from diffrep.shapes import Batch, Data, Draws, PerExample, Time, mean_and_error
 
 PROTOCOL = "profile-3"  # whole split, stratified log-SNRs, both branches on the same x_t; used at most I(x; z)
 
-CodeAt = Callable[[Time], Code]  # t (B,) -> the code that a batch shows its decoder at t
+CodeAt = Callable[[Time], Code]  # t (B,) -> the code of a batch that the decoder gets at t
 Progress = Callable[[int], None]  # examples done
 
 
@@ -33,13 +33,13 @@ class Profile:
     """I-MMSE: I(x; z) = 1/2 E int |eps - eps_hat(x_t)|^2 - |eps - eps_hat(x_t, z)|^2 d log_snr (Guo et al. 2005).
 
     gains (N, K): the integrand for each example in K equal cells of log-SNR, nats per unit of log-SNR; negative where
-    the code misleads. log_snr (K,): centres of the cells, from noise to data. width: of a cell. start_gains (N,): nats
-    that p(x_1 | z) saves of the prior loss against p(x_1), 0 for a start that does not see the code. rates (N,): nats
-    paid for each code, None where the rate is not finite (a deterministic or a time-conditioned code).
+    the code raises the loss. log_snr (K,): centres of the cells, from noise to data. width: of a cell. start_gains
+    (N,): nats by which p(x_1 | z) lowers the prior loss against p(x_1), 0 for a start without the code. rates (N,):
+    rate of each code in nats, None where it is not finite (a deterministic or a time-conditioned code).
 
-    With ideal denoisers the integral is I(x; z), less what lies beyond the ends of the process; beyond the noise end an
-    ideal start makes up for it. With a trained one it is what this decoder saves by the code against its own null-code
-    branch, so a branch that saw too few examples without a code makes the code look better than it is.
+    With ideal denoisers the integral is I(x; z) without the log-SNRs beyond the ends of the process; an ideal start
+    contributes those beyond the noise end. With a trained decoder it is the loss with the null code minus the loss with
+    the code. So a decoder that was trained on too few examples without a code makes the code look better than it is.
     """
 
     log_snr: Tensor
@@ -61,11 +61,11 @@ class Profile:
 
     @property
     def carried(self) -> PerExample:
-        """(N,) nats that the code of each example carries: the integral of its gains, and what the start saves."""
+        """(N,) nats that the code of each example carries: the integral of its gains plus the gain of the start."""
         return self.gains.double().sum(1) * self.width + self.start_gains.double()
 
     def integral(self) -> tuple[float, float]:
-        """Nats that the code carries as this decoder uses it, and the standard error."""
+        """Nats that the code carries for this decoder, and the standard error."""
         return mean_and_error(self.carried)
 
     @property
@@ -74,10 +74,10 @@ class Profile:
         return math.inf if self.rates is None else mean_and_error(self.rates)[0]
 
     def used_share(self, most: PerExample | None = None) -> tuple[float, float]:
-        """integral / rate, the share of the nats paid for that is used, and its standard error (delta method).
+        """integral / rate, the used share of the rate, and its standard error (delta method).
 
-        most (N,): nats that bound I(x; z); an integral above their mean is no use of the code, see `excess`, and counts
-        as that mean. 0 where nothing is paid, or more than any number.
+        most (N,): nats that bound I(x; z); an integral above their mean counts as that mean, see `excess`. 0 where the
+        rate is 0 or infinite.
         """
         if self.rates is None or self.rate_nats == 0:
             return 0.0, 0.0
@@ -88,7 +88,8 @@ class Profile:
     def excess(self, most: PerExample) -> tuple[float, float]:
         """Nats by which the integral exceeds the mean of `most` (N,), and the error; 0 where it does not.
 
-        No code saves more than I(x; z): the decoder is so much worse without its code than it could be.
+        No code carries more than I(x; z), so the excess shows that the decoder without the code is worse than it could
+        be.
         """
         mean, error = mean_and_error(self.carried - most.double())
         return (mean, error) if mean > 0 else (0.0, 0.0)
@@ -108,10 +109,10 @@ def profile(
     seed: int = 0,
     progress: Progress = lambda done: None,
 ) -> Profile:
-    """The information profile over a split: each example sees each of `levels` cells once, all with other noise.
+    """The information profile over a split: each example is denoised once in each of `levels` cells, with new noise.
 
-    A time-conditioned code is taken at the time of each level. UserError: no code, no diffusion decoder, or a model
-    trained without code dropout, whose null-code branch means nothing.
+    A time-conditioned code is taken at the time of each cell. UserError: no code, no diffusion decoder, or a model
+    trained without code dropout, whose null code is not trained.
     """
     decoder = profiled(model)
     gains, start_gains, rates, means = [], [], [], []
@@ -140,14 +141,16 @@ def profile_over_times(
     seed: int = 0,
     progress: Progress = lambda done: None,
 ) -> list[Profile]:
-    """One profile for each of `times`: a time-conditioned code of that t, shown to the decoder at every noise level.
+    """One profile for each of `times`: the decoder gets a time-conditioned code of that t at every noise level.
 
-    All see the same x_t. The decoder was trained with the code of its own level, so far from it a code may mislead.
-    UserError as for `profile`, and for a code that does not depend on t.
+    All have the same x_t. The decoder was trained with the code of its own noise level, so the code of a distant one
+    may raise the loss. UserError as for `profile`, and for a code that does not depend on t.
     """
     decoder = profiled(model)
     if not model.timed:
-        raise UserError("this code is the same at all t: `profile` shows it; train tdrl or tvdrl for one that sees t.")
+        raise UserError(
+            "this code is the same at all t: use `profile`; train tdrl or tvdrl for a code that depends on t."
+        )
     gains = []
     with evaluating(model) as device:
         for chunk in batches(examples, batch, seed, device):
@@ -179,24 +182,24 @@ def mutual_information(
 def denoisings(model: Model, x: Data, log_snr: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
     """x_t, x_hat(x_t, null) and x_hat(x_t, z) of x (B, *shape) at K log-SNRs, (K, B, *shape) each; z the mean code.
 
-    One eps for all levels; x_t as the network sees it, divided by sqrt(alpha^2 + sigma^2).
+    All noise levels share one eps; x_t is divided by sqrt(alpha^2 + sigma^2), as for the network.
     """
     decoder = profiled(model)
     with evaluating(model):
         eps, code_at = draws.normal(*x.shape), _own_code(model, x)
-        shown: list[tuple[Tensor, Tensor, Tensor]] = []
+        pictures: list[tuple[Tensor, Tensor, Tensor]] = []
         for level in log_snr.to(x):
             t = decoder.noise.time(level.expand(len(x)))
             x_t = decoder.noise.add(x, eps, t)
             alpha, sigma = (float(scale[0]) for scale in decoder.noise.scales(t))
             without, given = (decoder.denoiser(x_t, t, z).x for z in (None, code_at(t).mean))
-            shown.append((x_t / math.hypot(alpha, sigma), without, given))
-    x_t, without, given = (torch.stack(kind) for kind in zip(*shown, strict=True))
+            pictures.append((x_t / math.hypot(alpha, sigma), without, given))
+    x_t, without, given = (torch.stack(kind) for kind in zip(*pictures, strict=True))
     return x_t, without, given
 
 
 def profiled(model: Model) -> DiffusionDecoder:
-    """The model's decoder, known to denoise with and without a code; UserError where it cannot."""
+    """The model's decoder, if it denoises with and without a code; UserError otherwise."""
     reason = not_profiled(model)
     if reason is not None:
         raise UserError(reason)
@@ -211,14 +214,15 @@ def not_profiled(model: Model) -> str | None:
         return "this method has no noise levels to profile; train a diffusion decoder, such as vae-vdm."
     if not model.diffusion.drop:
         return (
-            "this model never learned to denoise without its code, which a profile compares with: it was trained with "
+            "a profile compares denoising with and without the code, and this model cannot do the latter: it was"
+            " trained with "
             "code.drop=0; train again with --set code.drop=0.1."
         )
     return None
 
 
 def _own_code(model: Model, x: Data) -> CodeAt:
-    """The code that the model was trained to show at t; encoded once where it is the same at all t."""
+    """The model's code at t; encoded once where it is the same at all t."""
     if model.timed:
         return lambda t: model.encode(x, t)
     code = model.encode(x)
@@ -227,14 +231,14 @@ def _own_code(model: Model, x: Data) -> CodeAt:
 
 def _code_of(model: Model, x: Data, t: float) -> CodeAt:
     code = model.encode(x, t)
-    return lambda level: code
+    return lambda t: code
 
 
 def _gains(decoder: DiffusionDecoder, batch: Batch, levels: int, codes: Sequence[CodeAt]) -> Tensor:
     """(codes, B, levels) 1/2 |eps - eps_hat(x_t)|^2 - 1/2 |eps - eps_hat(x_t, z)|^2, nats per unit of log-SNR.
 
-    Both branches (and all codes) see the same x_t and eps, so what noise does to both cancels. Cells from noise to
-    data; within its cell, each example has its own log-SNR.
+    Both predictions (and all codes) have the same x_t and eps, so the effect of the noise on both cancels. Cells from
+    noise to data; within its cell, each example has its own log-SNR.
     """
     x, draws = batch.x, batch.random
     low, high = _ends(decoder)
@@ -246,8 +250,8 @@ def _gains(decoder: DiffusionDecoder, batch: Batch, levels: int, codes: Sequence
         without = terms.denoising(eps, decoder.denoiser(x_t, t), one)
         given = [code_at(t) for code_at in codes]
         noise = draws.normal(*given[0].mean.shape)
-        seen = (decoder.denoiser(x_t, t, code.sample(noise)) for code in given)
-        gains.append(torch.stack([without - terms.denoising(eps, prediction, one) for prediction in seen]))
+        predictions = (decoder.denoiser(x_t, t, code.sample(noise)) for code in given)
+        gains.append(torch.stack([without - terms.denoising(eps, prediction, one) for prediction in predictions]))
     return torch.stack(gains, -1)
 
 

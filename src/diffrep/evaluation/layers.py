@@ -1,4 +1,4 @@
-"""Read-outs: what a linear probe reads from the middle layers of a network that removes noise."""
+"""Read-outs: linear probes on the inner layers of a network that removes noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from diffrep.progress import Progress, counting, silent
 from diffrep.shapes import mix
 
 PROTOCOL = "readout-2"  # layer, log-SNR by linear probe on validation, then test once; seeded noise, mean over space
-PLACES = ("down", "middle", "up", "blocks", "down_blocks", "mid_block", "up_blocks")  # where networks keep their blocks
+PLACES = (
+    "down",
+    "middle",
+    "up",
+    "blocks",
+    "down_blocks",
+    "mid_block",
+    "up_blocks",
+)  # modules of networks that hold blocks
 CLEANEST, NOISIEST, LEVELS = 8.0, 2.0, 7  # log-SNRs of the search, one apart: published read-outs peak at 4.5 to 6.1
 
 
@@ -50,11 +58,11 @@ class Readout(TypedDict):
 
 
 @dataclass(frozen=True)
-class Listened:
-    """A network that removes noise, as a read-out sees it (DDAE, Xiang et al. 2023, 2303.09769).
+class ProbedNetwork:
+    """A network that removes noise and whose layers are probed (DDAE, Xiang et al. 2023, 2303.09769).
 
-    layers: its blocks by name, in order. run: x and eps (B, *shape), and a log-SNR; shows x_t to the network once.
-    ends: the log-SNRs that it was trained between, noise first.
+    layers: its blocks by name, in order. run: x and eps (B, *shape), and a log-SNR; calls the network on x_t once.
+    ends: the range of log-SNRs in its training, noise first.
     """
 
     network: nn.Module
@@ -63,8 +71,8 @@ class Listened:
     ends: tuple[float, float]
 
 
-def of_model(model: Model) -> Listened:
-    """The decoder of a diffusion model; one that knows codes is shown the null code.
+def of_model(model: Model) -> ProbedNetwork:
+    """The decoder of a diffusion model; a decoder with codes gets the null code.
 
     UserError: there is no decoder that removes noise, or it was never trained without its code.
     """
@@ -73,7 +81,7 @@ def of_model(model: Model) -> Listened:
         raise UserError("this method removes no noise, so it has no layers to read; train one that does, such as ddpm.")
     if model.has_code and not decoder.drop:
         raise UserError(
-            "this decoder never learned to denoise without its code, which would answer for it: it was trained with "
+            "this decoder cannot denoise without its code, which would already hold the answer: it was trained with "
             "code.drop=0; read a method without a code, such as ddpm, or train again with --set code.drop=0.1."
         )
 
@@ -86,14 +94,14 @@ def of_model(model: Model) -> Listened:
     at = torch.tensor([1.0, 0.0], device=next(model.parameters()).device)
     with torch.no_grad():
         noisy, clean = denoiser.noise.log_snr(at).tolist()
-    return Listened(denoiser.network, blocks_of(denoiser.network), run, (noisy, clean))
+    return ProbedNetwork(denoiser.network, blocks_of(denoiser.network), run, (noisy, clean))
 
 
-def of_diffusers(network: nn.Module, alphas_cumprod: Tensor, layers: Sequence[str] = ()) -> Listened:
+def of_diffusers(network: nn.Module, alphas_cumprod: Tensor, layers: Sequence[str] = ()) -> ProbedNetwork:
     """A U-Net that is called as network(sample, timestep), as those of the diffusers library are.
 
-    alphas_cumprod (T,): alpha^2 at each of its timesteps, as its scheduler has them; a log-SNR stands for the nearest.
-    layers: names of its modules, such as "up_blocks.1.resnets.0"; its blocks where left out.
+    alphas_cumprod (T,): alpha^2 at each of its timesteps, from its scheduler; a log-SNR is rounded to the nearest.
+    layers: names of its modules, such as "up_blocks.1.resnets.0"; empty: all blocks.
     """
     device = next(network.parameters()).device
     alpha2 = alphas_cumprod.to(device)
@@ -104,7 +112,7 @@ def of_diffusers(network: nn.Module, alphas_cumprod: Tensor, layers: Sequence[st
         a = alpha2[timestep]
         network(a.sqrt() * x + (1 - a).sqrt() * eps, timestep)
 
-    return Listened(network, blocks_of(network, layers), run, (float(log_snrs.min()), float(log_snrs.max())))
+    return ProbedNetwork(network, blocks_of(network, layers), run, (float(log_snrs.min()), float(log_snrs.max())))
 
 
 def blocks_of(network: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Module]:
@@ -115,37 +123,37 @@ def blocks_of(network: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Mod
             raise unknown("layer", name, modules)
     if names:
         return {name: modules[name] for name in names}
-    found = {
+    blocks = {
         name: module
         for place in PLACES
         for name, module in modules.items()
         if (name == place or name.startswith(f"{place}.")) and _is_block(name, modules)
     }
-    if not found:
+    if not blocks:
         raise UserError(f"expected a network with blocks in one of {', '.join(PLACES)}, got none; name layers to read")
-    return found
+    return blocks
 
 
 @contextmanager
-def hearing(listened: Listened, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Inside, each run of the network (in evaluation mode) leaves the output of these layers here, by name."""
-    heard: dict[str, Tensor] = {}
+def recording(probed: ProbedNetwork, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Inside, each run of the network (in evaluation mode) stores the outputs of these layers by name."""
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, object, Any], None]:
         def hook(module: nn.Module, inputs: object, output: Any) -> None:
-            heard[name] = output[0] if isinstance(output, tuple) else output
+            outputs[name] = output[0] if isinstance(output, tuple) else output
 
         return hook
 
-    was_training = listened.network.training
-    listened.network.eval()
-    hooks = [listened.layers[name].register_forward_hook(keep(name)) for name in names]
+    was_training = probed.network.training
+    probed.network.eval()
+    hooks = [probed.layers[name].register_forward_hook(keep(name)) for name in names]
     try:
-        yield heard
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()
-        listened.network.train(was_training)
+        probed.network.train(was_training)
 
 
 def pooled(h: Tensor) -> Tensor:
@@ -155,7 +163,7 @@ def pooled(h: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features(
-    listened: Listened,
+    probed: ProbedNetwork,
     examples: Examples,
     log_snr: float,
     names: Sequence[str] = (),
@@ -165,22 +173,22 @@ def features(
 ) -> dict[str, np.ndarray]:
     """layer -> (N, channels): outputs at one noise level, the mean over space, examples in order; all layers, or names.
 
-    Each example meets one eps, which depends on the seed and its place in the split alone.
+    Each example has one eps, which depends only on the seed and its position in the split.
     """
-    names = names or [*listened.layers]
+    names = names or [*probed.layers]
     collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    device = next(listened.network.parameters()).device
-    with hearing(listened, names) as heard:
+    device = next(probed.network.parameters()).device
+    with recording(probed, names) as outputs:
         for chunk in batches(examples, batch, seed, device):
-            listened.run(chunk.x, chunk.random.normal(*chunk.x.shape), log_snr)
+            probed.run(chunk.x, chunk.random.normal(*chunk.x.shape), log_snr)
             for name in names:
-                collected[name].append(pooled(heard[name]).cpu().numpy())
+                collected[name].append(pooled(outputs[name]).cpu().numpy())
             progress(len(chunk))
-    return {name: np.concatenate(parts) for name, parts in collected.items()}
+    return {name: np.concatenate(chunks) for name, chunks in collected.items()}
 
 
 def readout(
-    listened: Listened,
+    probed: ProbedNetwork,
     splits: Splits,
     levels: int = LEVELS,
     search: int = 2000,
@@ -191,19 +199,19 @@ def readout(
     """Linear probe on the layer and log-SNR that are best on validation: accuracy and se on the whole test split.
 
     Every layer at `levels` evenly spaced log-SNRs is judged on at most `search` training and validation examples;
-    `grid` holds each pair with its validation accuracy. The test split is read once, with the chosen pair, and at most
+    `grid` holds each pair with its validation accuracy. The test split is used once, with the chosen pair and at most
     `most` training examples. UserError where a split has no labels.
     """
-    seen = [part.subset(part.labelled_first(n)) for part, n in ((splits.train, search), (splits.valid, search))]
-    y, y_valid = (part.require_labels().cpu().numpy() for part in seen)
+    searched = [split.subset(split.labelled_first(search)) for split in (splits.train, splits.valid)]
+    y, y_valid = (split.require_labels().cpu().numpy() for split in searched)
     splits.test.require_labels()
-    noisy, clean = (min(max(end, listened.ends[0]), listened.ends[1]) for end in (NOISIEST, CLEANEST))
+    noisy, clean = (min(max(end, probed.ends[0]), probed.ends[1]) for end in (NOISIEST, CLEANEST))
     grid: list[GridCell] = []
-    total = levels * len(listened.layers)
+    total = levels * len(probed.layers)
     for log_snr in np.linspace(clean, noisy, levels).tolist():
         progress("search over layers", len(grid), total)
-        x, x_valid = (features(listened, part, log_snr, seed=noise_seed(seed, part)) for part in seen)
-        for layer in listened.layers:
+        x, x_valid = (features(probed, split, log_snr, seed=noise_seed(seed, split)) for split in searched)
+        for layer in probed.layers:
             valid = (x_valid[layer], y_valid)
             accuracy = linear.linear((x[layer], y), valid, valid)["accuracy"]
             grid.append({"layer": layer, "log_snr": log_snr, "valid_accuracy": accuracy, "dim": x[layer].shape[1]})
@@ -211,11 +219,11 @@ def readout(
     best = max(grid, key=lambda cell: cell["valid_accuracy"])
     layer, log_snr = best["layer"], best["log_snr"]
     train = splits.train.subset(splits.train.labelled_first(most))
-    parts = (train, splits.valid, splits.test)
-    count = counting("read-out", sum(map(len, parts)), progress)
-    read, labels = [], [part.require_labels().cpu().numpy() for part in parts]
-    for part in parts:
-        read.append(features(listened, part, log_snr, [layer], seed=noise_seed(seed, part), progress=count)[layer])
+    chosen = (train, splits.valid, splits.test)
+    count = counting("read-out", sum(map(len, chosen)), progress)
+    read, labels = [], [split.require_labels().cpu().numpy() for split in chosen]
+    for split in chosen:
+        read.append(features(probed, split, log_snr, [layer], seed=noise_seed(seed, split), progress=count)[layer])
     train_, valid_, test_ = zip(read, labels, strict=True)
     probe = linear.linear(train_, valid_, test_, most)
     return {
@@ -227,17 +235,17 @@ def readout(
         "dim": best["dim"],
         "protocol": PROTOCOL,
         "probe": probe,
-        "search_examples": [len(part) for part in seen],
+        "search_examples": [len(split) for split in searched],
         "grid": grid,
     }
 
 
 def noise_seed(seed: int, examples: Examples) -> int:
-    """Of the noise that the examples of a split meet: no two splits share it, nor do two seeds."""
+    """The seed of the noise for a split; it differs between splits and between seeds."""
     return mix(seed, examples.split)
 
 
 def _is_block(name: str, modules: Mapping[str, nn.Module]) -> bool:
-    """No list itself, and in nothing but lists: what is inside of a block is none."""
+    """Is the module a block: not a list, and inside of lists only? Modules inside of a block are none."""
     above = [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]
     return not isinstance(modules[name], nn.ModuleList) and all(isinstance(modules[o], nn.ModuleList) for o in above)

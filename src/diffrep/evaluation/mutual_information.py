@@ -16,7 +16,7 @@ from diffrep.shapes import Draws, PerExample
 class Information:
     """E[lower] <= I(x; z) <= E[upper], each (N,) nats, one for each example; the mean over examples is the estimate.
 
-    lower never exceeds log N for any example: to see more nats takes more examples. upper is loose where the codes of
+    lower never exceeds log N for any example: larger values need more examples. upper is loose where the codes of
     different examples hardly overlap; the mean rate is an upper bound too, since I = rate - KL(q(z) || p(z)).
     """
 
@@ -26,7 +26,7 @@ class Information:
     def gap(self, rates: PerExample) -> tuple[PerExample, PerExample]:
         """Lower and upper bound of KL(q(z) || p(z)) = rate - I(x; z), (N,) nats each; rates (N,) of the same examples.
 
-        The lower bound comes from the upper one of I, and may be negative where that one is loose.
+        The lower bound follows from the upper bound of I, and may be negative where that is loose.
         """
         return rates - self.upper, rates - self.lower
 
@@ -36,12 +36,12 @@ def mutual_information(code: Code, draws: Draws, codes_per_example: int = 1) -> 
 
     log q(z | x_i) - log mean_j q(z | x_j), the mean taken over all examples for the lower bound and over all but i for
     the upper (Poole et al. 2019, Eqs. 11 and 12, with the true density as critic; Jensen's inequality for the upper).
-    The noise of the inner mean vanishes to first order, so the spread over examples gives the standard error. O(N^2 d).
-    UserError: fewer than two examples, or a code without spread, whose I(x; z) is not finite.
+    The noise of the inner mean vanishes to first order, so the standard deviation over examples gives the standard
+    error. O(N^2 d). UserError: fewer than two examples, or a code without spread, whose I(x; z) is not finite.
     """
     if code.spread is None:
         raise UserError(
-            "a deterministic code has no finite I(x; z); train a method with a drawn code, such as vae-vdm."
+            "a deterministic code has no finite I(x; z); train a method with a random code, such as vae-vdm."
         )
     n = len(code.mean)
     if n < 2:

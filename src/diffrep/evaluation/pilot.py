@@ -1,4 +1,4 @@
-"""A pilot on a few examples: where on the noise axis the bound should look, how often, and what stands in for it."""
+"""A pilot run on a few examples: the noise levels of a bound, their number, and its control variate."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from diffrep.models.base import Model
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, PerExample, Time
 
-EXAMPLES, STRETCHES = 128, 16
-EVEN = 0.1  # share of the looks that is even over the axis, however little there is to see
-SEED = 104_729  # of the pilot's noise, apart from that of the bound
-MOST = 64  # noise levels for an example that a pilot asks for
-THIRD = 1 / 3  # of the error of the test set as a sample: what Monte Carlo may add
+EXAMPLES, STRETCHES = 128, 16  # of the pilot run; stretches of the log-SNR axis
+EVEN = 0.1  # share of the noise levels that is uniform over the axis
+SEED = 104_729  # of the pilot's noise, other than that of the bound
+MOST = 64  # noise levels for an example, at most
+THIRD = 1 / 3  # largest error of Monte Carlo, as a share of the error of the test set as a sample
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the bound is measured.
+    """The estimator of the diffusion loss in a bound.
 
-    shares (S,): part of the looks in each of S equal stretches of the log-SNR axis, clean to noisy. control, slopes
-    (S,): the loss that stands in for the network's, and how much of it is taken off in each stretch. variance: of one
-    look at one example around that example's own loss, nats^2. rest: the same of the terms that are drawn once. levels:
-    looks at each example, so that the error of Monte Carlo is at most a third of that of the test set as a sample.
+    shares (S,): share of the noise levels in each of S equal stretches of the log-SNR axis, clean to noisy. control,
+    slopes (S,): the control variate, and its factor in each stretch. variance: of the estimate from one noise level
+    around the loss of the example, nats^2. rest: the same of the terms that are drawn once. levels: noise levels for
+    each example, so that the error of Monte Carlo is at most a third of that of the test set as a sample.
     """
 
     shares: Tensor
@@ -48,23 +48,23 @@ class Plan:
         inside = ((u - (ends[k] - share)) / share).clamp(0, 1)
         return (k + inside) / len(ends), 1 / (len(ends) * share)
 
-    def look(self, decoder: DiffusionDecoder, batch: Batch, u: Time, code: Code | None) -> PerExample:
-        """The diffusion loss at the place of u, less the control's, weighted; (B,) nats."""
+    def loss_at(self, decoder: DiffusionDecoder, batch: Batch, u: Time, code: Code | None) -> PerExample:
+        """The weighted diffusion loss at the position of u minus the control variate; (B,) nats."""
         position, weight = self.place(u)
-        nats, y, log_snr = decoder.look(batch, position, code=code)
+        nats, y, log_snr = decoder.loss_at(batch, position, code=code)
         if self.control is not None:
             at = (position * len(self.slopes)).long().clamp(max=len(self.slopes) - 1)
             nats = nats - self.slopes.to(nats)[at] * self.control.loss(batch.x, y, log_snr)
         return weight * nats
 
-    def known(self, batch: Batch) -> Tensor | float:
-        """What the control adds again; (B,) nats."""
+    def control_mean(self, batch: Batch) -> Tensor | float:
+        """The mean of the control variate, to be added to `loss_at`; (B,) nats."""
         return 0.0 if self.control is None else self.control.mean(batch.x, self.slopes.to(batch.x))
 
 
 @torch.no_grad()
 def pilot(model: Model, examples: Examples, device: torch.device, seed: int = 0) -> Plan:
-    """The plan for a model and a split, from at most 128 evenly spread examples at 16 noise levels each."""
+    """The plan for a model and a split, from at most 128 evenly chosen examples at 16 noise levels each."""
     (batch,) = batches(examples.subset(examples.evenly(EXAMPLES)), EXAMPLES, seed + SEED, device)
     code = model.encode(batch.x) if model.has_code else None
     first, second = (torch.stack([*model.ends(batch, code).values()]).sum(0).double() for _ in range(2))
@@ -73,44 +73,44 @@ def pilot(model: Model, examples: Examples, device: torch.device, seed: int = 0)
         return Plan(torch.ones(1), torch.zeros(1), None, 0.0, rest, 1)
     decoder = model.diffusion
     control = decoder.denoiser.parameterisation.alone(decoder.log_snr_ends(device))
-    nats, stand_in, places = [], [], []
+    nats, controls, places = [], [], []
     for k in range(STRETCHES):
         inside = batch.random.stratified(len(batch))
-        loss, y, log_snr = decoder.look(batch, (k + inside) / STRETCHES, code=code)
+        loss, y, log_snr = decoder.loss_at(batch, (k + inside) / STRETCHES, code=code)
         nats.append(loss)
-        stand_in.append(torch.zeros_like(loss) if control is None else control.loss(batch.x, y, log_snr))
+        controls.append(torch.zeros_like(loss) if control is None else control.loss(batch.x, y, log_snr))
         places.append(inside)
-    f, c, v = (torch.stack(rows, 1).double().cpu() for rows in (nats, stand_in, places))
+    f, c, v = (torch.stack(rows, 1).double().cpu() for rows in (nats, controls, places))
     return _plan(f, c, v, control, (first.cpu() + f.mean(1)), rest)
 
 
 def _plan(f: Tensor, c: Tensor, v: Tensor, control: Alone | None, whole: Tensor, rest: float) -> Plan:
     """f, c (n, S): losses of the network and of the control; v: places inside of the stretches; whole (n,): bounds."""
     n, stretches = f.shape
-    f, c = _level(f, v), _level(c, v)
+    f, c = _detrended(f, v), _detrended(c, v)
     slopes = (f * c).sum(0) / (c * c).sum(0).clamp(min=1e-30)
-    left = f - slopes * c
-    spread = left.square().mean(0).sqrt()
-    shares = (1 - EVEN) * spread / spread.sum().clamp(min=1e-30) + EVEN / stretches
+    residual = f - slopes * c
+    std = residual.square().mean(0).sqrt()
+    shares = (1 - EVEN) * std / std.sum().clamp(min=1e-30) + EVEN / stretches
     shares = shares / shares.sum()
-    one_look = float((left.square().mean(0) / (stretches**2 * shares)).sum())
-    own = _between(left)  # part of the spread that is of the examples, which one look at each does not blur
-    variance = max(one_look - own, 0.0)
+    single = float((residual.square().mean(0) / (stretches**2 * shares)).sum())
+    own = _between(residual)  # variance between examples, which the estimate keeps
+    variance = max(single - own, 0.0)
     sample = max(float(whole.var()) - float(f.square().mean(0).sum()) / stretches**2 - rest, 1e-30) if n > 1 else 1.0
     room = THIRD**2 * sample - rest
     levels = MOST if room <= variance / MOST else max(1, math.ceil(variance / room))
     return Plan(shares.float(), slopes.float(), control, variance, rest, levels)
 
 
-def _level(y: Tensor, v: Tensor) -> Tensor:
-    """y (n, S) without what a straight line in v says of each column: only differences between examples are left."""
+def _detrended(y: Tensor, v: Tensor) -> Tensor:
+    """y (n, S) minus the linear fit in v of each column, which leaves the differences between examples."""
     v = v - v.mean(0)
     y = y - y.mean(0)
     return y - v * ((y * v).sum(0) / (v * v).sum(0).clamp(min=1e-30))
 
 
 def _between(y: Tensor) -> float:
-    """The variance over examples of their own means, y (n, S) being those means and noise."""
+    """The variance over examples of their means, where y (n, S) is these means plus noise."""
     stretches = y.shape[1]
     blurred = float(y.mean(1).square().mean() - y.square().mean(0).sum() / stretches**2)
     return max(blurred / (1 - 1 / stretches), 0.0)

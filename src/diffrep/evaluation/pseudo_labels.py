@@ -1,4 +1,4 @@
-"""Training on a few labels and on those that a graph of codes gives to all other examples."""
+"""Training on a few labels and on pseudo-labels that a graph of codes gives to all other examples."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ LABELLED, UNLABELLED = 50, 250  # examples of a step
 
 
 def balanced(p: np.ndarray, share: np.ndarray, rounds: int = 100, most: float = 0.01) -> np.ndarray:
-    """Probabilities (N, classes), tilted until as many of the likeliest classes are c as share[c] says, or nearly.
+    """Probabilities (N, classes), reweighted until about a share of share[c] of the examples has c as its likeliest
+    class.
 
-    In each of `rounds`, each class is weighed by wanted / found, within 1 +- `most` (LaplaceNet's alignment).
+    In each of `rounds`, each class is multiplied by its wanted share / its share now, within 1 +- `most` (LaplaceNet).
     """
     p = p.copy()
     for _ in range(rounds):
-        found = np.bincount(p.argmax(1), minlength=len(share)) / len(p)
-        p *= np.clip(share / np.maximum(found, 1e-9), 1 - most, 1 + most)
+        now = np.bincount(p.argmax(1), minlength=len(share)) / len(p)
+        p *= np.clip(share / np.maximum(now, 1e-9), 1 - most, 1 + most)
         p /= p.sum(1, keepdims=True)
     return p
 
@@ -37,23 +38,23 @@ def pseudo_labels(features: np.ndarray, labels: np.ndarray, classes: int) -> tup
     """Of features (N, d) and labels (N,), -1 where there is none: the class of each example, and its weight.
 
     Labels spread over the graph of neighbours weighed by their cosine, as in LaplaceNet (Sellars et al. 2021,
-    2106.04527; it has 50 neighbours for 50,000 examples). A known label stays, at weight 1. The others come in the
-    shares of the known ones; their weight is 1 - entropy / log(classes) of what the graph says, 0 where it knows
-    nothing, divided by the mean of these: near alpha = 1 all scores of a connected graph are nearly equal, so that only
-    differences in certainty mean something.
+    2106.04527; it has 50 neighbours for 50,000 examples). A given label stays, with weight 1. The others have the class
+    shares of the given ones; their weight is 1 - entropy / log(classes) of the scores of the graph, 0 where no label
+    reaches, divided by the mean of these weights: near alpha = 1 all scores of a connected graph are nearly equal, so
+    only differences in certainty are informative.
     """
-    known = labels >= 0
-    seeds = np.eye(classes)[labels] * known[:, None]
+    labelled = labels >= 0
+    seeds = np.eye(classes)[labels] * labelled[:, None]
     scores = np.maximum(spread_labels(neighbour_graph(features, weighed=True), seeds), 0)
-    scores[scores.sum(1) == 0] = 1.0  # nothing came from any label
+    scores[scores.sum(1) == 0] = 1.0  # no label reaches these
     p = scores / scores.sum(1, keepdims=True)
-    share = np.bincount(labels[known], minlength=classes) / known.sum()
-    if not known.all():
-        p[~known] = balanced(p[~known], share)
-    p[known] = np.eye(classes)[labels[known]]
+    share = np.bincount(labels[labelled], minlength=classes) / labelled.sum()
+    if not labelled.all():
+        p[~labelled] = balanced(p[~labelled], share)
+    p[labelled] = np.eye(classes)[labels[labelled]]
     certain = np.maximum(1 + (p * np.log(np.maximum(p, 1e-300))).sum(1) / np.log(classes), 0)
-    mean = certain[~known].mean() if not known.all() else 1.0
-    return p.argmax(1), np.where(known, 1.0, certain / max(mean, 1e-9))
+    mean = certain[~labelled].mean() if not labelled.all() else 1.0
+    return p.argmax(1), np.where(labelled, 1.0, certain / max(mean, 1e-9))
 
 
 def train(
@@ -66,10 +67,10 @@ def train(
     seed: int = 0,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> Classifier:
-    """From a fine-tuned classifier on: codes, their graph, pseudo-labels, then steps on both kinds of label; again.
+    """From a fine-tuned classifier, in rounds: codes, their graph, pseudo-labels, then steps on both kinds of label.
 
-    few: the labelled examples; unlabelled (N, *shape): the others. rate: of the encoder. `start` is left as it is, and
-    nothing is chosen, as in `finetune`.
+    few: the labelled examples; unlabelled (N, *shape): the others. rate: of the encoder. `start` does not
+    change, and nothing is chosen on validation, as in `finetune`.
     """
     x, y = few
     every = torch.cat([x, unlabelled])
@@ -91,10 +92,10 @@ def composite(
     """Cross-entropy of the next labelled examples, plus that of the next pseudo-labelled ones times their weights."""
     (x, y), (x_all, y_all, weight) = few, guessed
     generator = torch.Generator().manual_seed(seed)
-    known, others = shuffled(len(y), LABELLED, generator), shuffled(len(y_all), UNLABELLED, generator)
+    labelled, others = shuffled(len(y), LABELLED, generator), shuffled(len(y_all), UNLABELLED, generator)
 
     def loss() -> Tensor:
-        a, b = next(known).to(x.device), next(others).to(x.device)
+        a, b = next(labelled).to(x.device), next(others).to(x.device)
         scores = classifier(torch.cat([x[a], x_all[b]]))
         supervised = F.cross_entropy(scores[: len(a)], y[a])
         return supervised + (weight[b] * F.cross_entropy(scores[len(a) :], y_all[b], reduction="none")).mean()

@@ -1,4 +1,4 @@
-"""q(z | x) of single examples, improved by gradient steps on their own bounds: what one encoder for all leaves open."""
+"""q(z | x) of single examples, improved by gradient steps on their own bounds: measures the amortisation gap."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from diffrep.evaluation.bound import Bound
 from diffrep.models.base import Model, evaluating
 from diffrep.shapes import Batch, mean_and_error
 
-PROTOCOL = "refined-1"  # evenly spread examples; Adam at 0.1 falling to 0, on 4 levels; measured with noise of its own
-NOISE = 7919  # seed of the noise that the steps see, apart from that of the bound
+PROTOCOL = "refined-1"  # evenly chosen examples; Adam at 0.1 falling to 0, on 4 levels; measured with noise of its own
+NOISE = 7919  # seed of the noise in the gradient steps, other than that of the bound
 
 
 @dataclass(frozen=True)
 class Refined:
-    """The bound of the same examples, on the same noise, by the encoder's codes and by refined ones."""
+    """The bounds of the same examples with the same noise, for the encoder's codes and for refined ones."""
 
     encoded: Bound
     refined: Bound
 
     def gap(self) -> tuple[float, float]:
-        """Nats that refining gains for an example, and the standard error: the amortisation gap (Cremer et al. 2018,
-        Eq. 3), or the part of it that the steps have closed."""
+        """Nats for an example by which refining lowers the bound, and the standard error: the amortisation gap (Cremer
+        et al. 2018, Eq. 3), or the share of it that these steps close."""
         return mean_and_error(self.encoded.total - self.refined.total)
 
     @property
     def rate_change(self) -> float:
-        """Nats by which refined codes cost more than the encoder's."""
+        """Nats by which the rate of refined codes exceeds that of the encoder's."""
         return float((self.refined.parts["rate"] - self.encoded.parts["rate"]).double().mean())
 
 
@@ -43,15 +43,15 @@ def refined(
     examples: Examples,
     steps: int,
     levels: int = 8,
-    batch: int = 64,  # whose graph of all levels is held at once
+    batch: int = 64,  # the graph of all levels of a batch is in memory
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Refined:
     """The bound of a model on every example of a split, with its own codes and with refined ones.
 
-    An encoder is one function for all examples, so on those that it has not seen its q(z | x) is not the best there
-    is. Any q(z | x) bounds -log p(x), and the best one does so most closely (Hjelm et al. 2016; Kim et al. 2018).
-    progress: as `bound`. UserError: no bound, or a code that is not Gaussian.
+    An encoder is one function for all examples, so for a new example its q(z | x) is not optimal. Every q(z | x) gives
+    a bound on -log p(x), and the optimal one the tightest (Hjelm et al. 2016; Kim et al. 2018). progress: as `bound`.
+    UserError: no bound, or a code that is not Gaussian.
     """
     encoded: list[dict[str, Tensor]] = []
     better: list[dict[str, Tensor]] = []
@@ -67,10 +67,10 @@ def refined(
 
 
 def refine(model: Model, batch: Batch, steps: int, levels: int = 4, lr: float = 0.1) -> Code:
-    """The Gaussian codes (B, d) that `steps` steps of Adam find from the encoder's, each for its own example.
+    """The Gaussian codes (B, d) after `steps` steps of Adam from the encoder's, each on the bound of its own example.
 
     Means move in units of the encoder's spread, spreads by factors; the learning rate falls linearly to zero. Each
-    step sees `levels` stratified noise levels of each example. UserError as for `refined`.
+    step has `levels` stratified noise levels for each example. UserError as for `refined`.
     """
     with torch.no_grad():
         start = model.encode(batch.x)

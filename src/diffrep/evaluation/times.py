@@ -1,4 +1,4 @@
-"""What a classifier reads from a time-conditioned code at one time, and at several together."""
+"""Classifiers on a time-conditioned code at one time, and at several times together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diffrep.progress import Progress, counting, silent
 
 PROTOCOL = "times-1"  # P2F: 512 units, dropout 1/4, batches of 256, Adam 1e-3; the epoch by validation, then test once
 PATIENCE = 20  # epochs without a better one
-LINEAR = ("mean", "concat")  # ways that a linear probe can read too
+LINEAR = ("mean", "concat")  # ways that work for a linear probe too
 
 
 class Score(TypedDict):
@@ -32,7 +32,7 @@ class Score(TypedDict):
     valid_accuracy: float
 
 
-Parts = tuple[Labelled, Labelled, Labelled]  # train, valid, test: codes (N, k, d) and classes (N,)
+TimedSplits = tuple[Labelled, Labelled, Labelled]  # train, valid, test: codes (N, k, d) and classes (N,)
 
 
 def even_times(k: int) -> list[float]:
@@ -50,13 +50,13 @@ def codes_over_times(
 ) -> Tensor:
     """(N, k, d) mean codes at each of `times`; UserError for a code that does not depend on t."""
     if not model.timed:
-        raise UserError("this code is the same at all t, so there is nothing to combine; train tdrl or tvdrl for that.")
+        raise UserError("this code is the same at all t, so there is nothing to combine; train tdrl or tvdrl.")
     encoded = encode_batches(model, examples, times, batch, progress=progress)
     return torch.cat([torch.stack([code.mean for code in codes], 1).cpu() for _, codes in encoded])
 
 
 class Recurrent(nn.Module):
-    """codes (B, k, d) -> scores (B, classes): a GRU over the times, its last state read by a linear map (P2F)."""
+    """codes (B, k, d) -> scores (B, classes): a GRU over the times and a linear map of its last state (P2F)."""
 
     def __init__(self, dim: int, classes: int, width: int = 256):
         super().__init__()
@@ -68,7 +68,8 @@ class Recurrent(nn.Module):
 
 
 class Attending(nn.Module):
-    """codes (B, k, d) -> scores (B, classes): one transformer layer with learned places, the mean over times read."""
+    """codes (B, k, d) -> scores (B, classes): one transformer layer with learned positions, then the mean over
+    times."""
 
     def __init__(self, k: int, dim: int, classes: int, width: int = 256, heads: int = 4):
         super().__init__()
@@ -96,7 +97,7 @@ def all_of(codes: Tensor) -> Tensor:
     return codes
 
 
-# way of combining -> what is kept of the codes, and the network that reads it
+# way of combining -> a function of the codes, and the network on its result
 WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[int, int, int], nn.Module]]] = {
     "mean": (mean, side_by_side),
     "concat": (all_of, side_by_side),
@@ -105,14 +106,14 @@ WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[int, int, int], nn.M
 }
 
 
-def combined(way: str, parts: Parts, epochs: int = 100, seeds: int = 1, progress: Progress = silent) -> Score:
+def combined(way: str, splits: TimedSplits, epochs: int = 100, seeds: int = 1, progress: Progress = silent) -> Score:
     """A network of this way, fitted `seeds` times: mean accuracy on test and its error, and on validation.
 
     Codes are standardised by the training split. se: of the share of test examples, each of which is right in a share
     of the fits; `spread`: the standard deviation between the fits.
     """
     keep, build = WAYS[way]
-    first, second, third = ((keep(codes), y) for codes, y in parts)
+    first, second, third = ((keep(codes), y) for codes, y in splits)
     train, valid, test = standardised((first, second, third))
     (_, k, dim), classes = train[0].shape, int(train[1].max()) + 1
     steps = epochs * math.ceil(len(train[1]) / BATCH)
@@ -136,10 +137,10 @@ def combined(way: str, parts: Parts, epochs: int = 100, seeds: int = 1, progress
     }
 
 
-def combined_linear(way: str, parts: Parts, most: int = 20_000) -> Score:
+def combined_linear(way: str, splits: TimedSplits, most: int = 20_000) -> Score:
     """The linear probe on codes combined this way: accuracy and error on test, accuracy on validation."""
     keep, _ = WAYS[way]
-    train, valid, test = ((keep(codes).flatten(1).cpu().numpy(), y.cpu().numpy()) for codes, y in parts)
+    train, valid, test = ((keep(codes).flatten(1).cpu().numpy(), y.cpu().numpy()) for codes, y in splits)
     result = linear.linear(train, valid, test, most)
     return {
         "accuracy": result["accuracy"],
@@ -149,9 +150,9 @@ def combined_linear(way: str, parts: Parts, most: int = 20_000) -> Score:
     }
 
 
-def standardised(parts: Parts) -> Parts:
+def standardised(splits: TimedSplits) -> TimedSplits:
     """Every number of the codes less its mean over the training split, by its standard deviation there (one if 0)."""
-    centre, scale = parts[0][0].mean(0), parts[0][0].std(0, correction=0)
+    centre, scale = splits[0][0].mean(0), splits[0][0].std(0, correction=0)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    train, valid, test = (((codes - centre) / scale, y) for codes, y in parts)
+    train, valid, test = (((codes - centre) / scale, y) for codes, y in splits)
     return train, valid, test

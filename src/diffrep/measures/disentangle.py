@@ -1,4 +1,4 @@
-"""What single numbers of a run's code know about the known factors of its data, and the file of that."""
+"""Measures of how single numbers of a run's code correspond to factors of its data, and their file."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ def disentangle(
 ) -> Disentangled:
     """DCI, MIG, SAP, TAD, alignment and uniformity of the mean codes of the test split -> RUN/disentangle.json.
 
-    Factors are the label and what else the data names (`Examples.factors`); "left_out" says which were not used and
-    why. Examples of which one is unknown are left out. t: noise level of a time-conditioned code (1/2). most: examples
+    Factors are the label and those that the data names (`Examples.factors`); "left_out" says which were not used and
+    why. Examples with a missing factor are left out. t: noise level of a time-conditioned code (1/2). most: examples
     that the trees of DCI use. Alignment pairs each example with the next of its class; None without labels.
     UserError: a model without a code, data without factors.
     """
     test = (splits or run.splits()).test
-    known, left_out = known_factors(test)
-    if not known:
+    named, left_out = factors_of(test)
+    if not named:
         why = "".join(f"; {name} {reason}" for name, reason in left_out.items())
         raise UserError(
-            f"{test.name} names no factor to hold codes against{why}. Give labels, or factors in metadata.csv or .npz."
+            f"{test.name} names no factor to compare codes with{why}. Give labels, or factors in metadata.csv or .npz."
         )
     z = codes(run.model, test, t, progress=counting("codes", len(test), progress))
-    values = np.stack([column for column, _ in known.values()], 1)
+    values = np.stack([column for column, _ in named.values()], 1)
     whole = np.isfinite(values).all(1)
-    z, values, kinds = z[whole], values[whole], [discrete for _, discrete in known.values()]
-    count = counting("boosted trees", len(known), progress)
-    facts: Disentangled = {
+    z, values, kinds = z[whole], values[whole], [discrete for _, discrete in named.values()]
+    count = counting("boosted trees", len(named), progress)
+    result: Disentangled = {
         "method": run.settings.method,
         "data": run.card.source,
         "examples": len(z),
         "dim": z.shape[1],
-        "factors": list(known),
+        "factors": list(named),
         "left_out": left_out,
         "mig": scores.mig(z, values, kinds),
         "sap": scores.sap(z, values, kinds),
         "tad": scores.tad(z, values, kinds),
         "dci": scores.dci(z, values, kinds, most, progress=count),
         "uniformity": hypersphere.uniformity(z),
-        "alignment": _alignment(z, values[:, list(known).index("label")]) if "label" in known else None,
+        "alignment": _alignment(z, values[:, list(named).index("label")]) if "label" in named else None,
         "sphere_protocol": hypersphere.PROTOCOL,
     }
-    return run.keep(DISENTANGLE, facts)
+    return run.keep(DISENTANGLE, result)
 
 
-def known_factors(examples: Examples) -> tuple[dict[str, tuple[np.ndarray, bool]], dict[str, str]]:
-    """Name -> its values (N,) float64, NaN where unknown, and whether they are classes; name -> why it is left out.
+def factors_of(examples: Examples) -> tuple[dict[str, tuple[np.ndarray, bool]], dict[str, str]]:
+    """Name -> its values (N,) float64, NaN where missing, and whether they are classes; name -> why it is left out.
 
-    Words are classes; numbers are, where they are at most 20 different whole ones. A factor needs two values, and words
-    that name every other example or more are names.
+    Words are classes; numbers are classes where they are at most 20 different whole numbers. A factor needs two values;
+    a column of words with a different one for every second example or more is left out.
     """
     columns: dict[str, np.ndarray] = {} if examples.labels is None else {"label": examples.labels.cpu().numpy()}
-    known: dict[str, tuple[np.ndarray, bool]] = {}
+    kept: dict[str, tuple[np.ndarray, bool]] = {}
     left_out: dict[str, str] = {}
     for name, column in {**columns, **examples.factors}.items():
         words = column.dtype.kind not in "biuf"
@@ -81,25 +81,25 @@ def known_factors(examples: Examples) -> tuple[dict[str, tuple[np.ndarray, bool]
         elif words and 2 * different > len(present):
             left_out[name] = "is a name of its own for nearly each example"
         else:
-            known[name] = values, words or name == "label" or is_discrete(present)
-    return known, left_out
+            kept[name] = values, words or name == "label" or is_discrete(present)
+    return kept, left_out
 
 
-def table(facts: Disentangled) -> list[tuple[str, str]]:
-    """The rows that the command line shows."""
-    d, tad = facts["dci"], facts["tad"]
-    alone = " (one factor alone: nothing can be mixed)" if len(facts["factors"]) == 1 else ""
+def table(result: Disentangled) -> list[tuple[str, str]]:
+    """The rows that the command prints."""
+    d, tad = result["dci"], result["tad"]
+    alone = " (one factor alone: nothing can be mixed)" if len(result["factors"]) == 1 else ""
     three = "  ".join(f"{name} {d[name]:.3f}" for name in ("disentanglement", "completeness", "informativeness"))
-    aligned = "" if facts["alignment"] is None else f"alignment of a class {facts['alignment']:.3f}  "
+    aligned = "" if result["alignment"] is None else f"alignment of a class {result['alignment']:.3f}  "
     rows = [
         ("DCI", f"{three}{alone}   ({d['protocol']})"),
-        *((name.upper(), f"{facts[name]['score']:.3f}   ({facts[name]['protocol']})") for name in ("mig", "sap")),
+        *((name.upper(), f"{result[name]['score']:.3f}   ({result[name]['protocol']})") for name in ("mig", "sap")),
         ("TAD", f"{tad['score']:.3f}, {tad['captured']} of {tad['attributes']} attributes ({tad['protocol']})"),
-        ("on the sphere", f"{aligned}uniformity {facts['uniformity']:.3f}   ({facts['sphere_protocol']})"),
-        ("factors", ", ".join(facts["factors"])),
-        *((f"without {name}", f"it {why}") for name, why in facts["left_out"].items()),
+        ("on the sphere", f"{aligned}uniformity {result['uniformity']:.3f}   ({result['sphere_protocol']})"),
+        ("factors", ", ".join(result["factors"])),
+        *((f"without {name}", f"it {why}") for name, why in result["left_out"].items()),
     ]
-    return [*rows, ("measured on", f"{facts['examples']:,} test examples, codes of {facts['dim']} numbers")]
+    return [*rows, ("measured on", f"{result['examples']:,} test examples, codes of {result['dim']} numbers")]
 
 
 def _alignment(z: np.ndarray, labels: np.ndarray) -> float | None:

@@ -1,4 +1,4 @@
-"""How far the samples of a run are from its data, beside how far its data are from themselves, and the file of that."""
+"""Distances between samples of a run and its data, beside those between two splits of the data, and their file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from diffrep.runs.run import Run, load
 from diffrep.shapes import Draws, piece_seed
 from diffrep.training.checkpoints import BrokenFile, load_tensors, save_tensors
 
-CHUNK = 100  # samples that are drawn at once and kept in one file
+CHUNK = 100  # samples in a batch and in a file
 
 
 def distance(
@@ -39,26 +39,28 @@ def distance(
 ) -> DistanceFile:
     """Frechet and kernel distance, precision and recall of n samples against n test examples -> RUN/distance.json.
 
-    Under `..._floor` the same of n training examples in place of the samples: what a perfect model of the training
-    data would get, finite-sample bias included. n is lowered to what the smaller split has; "samples" says how many
-    there were and "features" what they were seen with (see `features_of`). Samples are kept in RUN/samples, a file for
-    each hundred, so that a stopped call goes on. sampler, steps: dpm and 50 where
-    nothing is said. UserError: features or samples that are not to be had, a sampler for a model that decodes at once.
+    `..._floor` is the same for n training examples in place of the samples: the result of a perfect model of the
+    training data, finite-sample bias included. n is at most the size of the smaller split; "samples" states the number
+    and "features" the feature function (see `features_of`). Samples are kept in RUN/samples, a file for each hundred,
+    so that a stopped call can continue. sampler, steps: by default dpm and 50. UserError: missing features or samples,
+    a sampler for a model that decodes without one.
     """
     sampling = sampling_of(run.model.by_steps, sampler, steps)
     splits = splits or run.splits()
     n = min(n, len(splits.train), len(splits.test))
-    seen = features_of(features, run)
+    judge = features_of(features, run)
     count = counting("features", 3 * n, progress)
-    test, train = (_seen(seen, part.subset(part.evenly(n)), run.device, count) for part in (splits.test, splits.train))
+    test, train = (
+        _features(judge, split.subset(split.evenly(n)), run.device, count) for split in (splits.test, splits.train)
+    )
     drawn = sampled(run, n, sampling.sampler, sampling.steps, seed, counting("samples", n, progress))
-    fake = _each(seen, drawn.split(CHUNK), run.device, count)
+    fake = _each(judge, drawn.split(CHUNK), run.device, count)
     progress("distances", 0, None)
     floor = quality.compare(test, train)
-    facts: DistanceFile = {
+    result: DistanceFile = {
         "method": run.settings.method,
         "data": run.card.source,
-        "features": seen.name,
+        "features": judge.name,
         "protocol": quality.PROTOCOL,
         **quality.compare(test, fake),
         "frechet_floor": floor["frechet"],
@@ -69,13 +71,13 @@ def distance(
         "seed": seed,
     }
     if run.model.by_steps:
-        facts |= {"sampler": sampling.sampler, "steps": sampling.steps}
-    return run.keep(DISTANCE, facts)
+        result |= {"sampler": sampling.sampler, "steps": sampling.steps}
+    return run.keep(DISTANCE, result)
 
 
 def features_of(text: str, run: Run) -> Features:
-    """run:PATH, the mean codes of another run of the same data shape, which a classifier reads its classes from; or a
-    name that `evaluation.features` knows. UserError where they do not fit the run's data."""
+    """Features by name: run:PATH, the mean codes of another run on data of the same shape (such as those of a
+    classifier), or one of `evaluation.feature_networks`. UserError where they do not fit the run's data."""
     kind, _, path = text.partition(":")
     if kind != "run":
         return named(text, run.device)
@@ -83,7 +85,7 @@ def features_of(text: str, run: Run) -> Features:
     if (other.card.shape, other.card.bins) != (run.card.shape, run.card.bins):
         raise UserError(
             f"{path} was trained on {form(other.card.shape, other.card.bins)} data and {run.directory} on"
-            f" {form(run.card.shape, run.card.bins)}; give a run on data of the same shape and levels."
+            f" {form(run.card.shape, run.card.bins)}; give a run on data of the same shape and grey levels."
         )
     weights = weights_digest(other.model.state_dict())[:8]
     name = f"{public(text)} (codes of {other.settings.method} on {other.card.source}, weights {weights})"
@@ -94,7 +96,7 @@ def features_of(text: str, run: Run) -> Features:
 def sampled(
     run: Run, n: int, sampler: str, steps: int, seed: int, progress: Callable[[int], None] = lambda done: None
 ) -> Tensor:
-    """n samples (n, *shape) of a run, on the levels of its data, as a picture file would keep them.
+    """n samples (n, *shape) of a run, rounded to the grey levels of its data, as a picture file would store them.
 
     Sample number i depends on sampler, steps and seed alone, not on n. A chunk that is on disk is read.
     """
@@ -106,50 +108,50 @@ def sampled(
             stored = _kept(path, of)
             if stored is None:
                 draws = Draws.of(piece_seed(seed, number), device)
-                stored = _levels(run.model.sample(CHUNK, draws, sampler, steps).cpu(), run.card.bins)
+                stored = _rounded(run.model.sample(CHUNK, draws, sampler, steps).cpu(), run.card.bins)
                 save_tensors(path, {"samples": stored}, of)
             chunks.append(grid.x(stored))
             progress(min(CHUNK, n - number * CHUNK))
     return torch.cat(chunks)[:n]
 
 
-def table(facts: DistanceFile) -> list[tuple[str, str, str]]:
+def table(result: DistanceFile) -> list[tuple[str, str, str]]:
     """Name, samples against test, training against test: the rows that the command line shows."""
-    kid = f"{facts['kid']:.4g} +- {facts['kid_se']:.2g}"
-    floor = f"{facts['kid_floor']:.4g} +- {facts['kid_se_floor']:.2g}"
+    kid = f"{result['kid']:.4g} +- {result['kid_se']:.2g}"
+    floor = f"{result['kid_floor']:.4g} +- {result['kid_se_floor']:.2g}"
     return [
-        ("Frechet distance", f"{facts['frechet']:.4g}", f"{facts['frechet_floor']:.4g}"),
+        ("Frechet distance", f"{result['frechet']:.4g}", f"{result['frechet_floor']:.4g}"),
         ("kernel distance", kid, floor),
-        ("precision", f"{facts['precision']:.3f}", f"{facts['precision_floor']:.3f}"),
-        ("recall", f"{facts['recall']:.3f}", f"{facts['recall_floor']:.3f}"),
+        ("precision", f"{result['precision']:.3f}", f"{result['precision_floor']:.3f}"),
+        ("recall", f"{result['recall']:.3f}", f"{result['recall_floor']:.3f}"),
     ]
 
 
-def _seen(seen: Features, examples: Examples, device: torch.device, progress: Callable[[int], None]) -> Tensor:
-    return _each(seen, (batch.x for batch in batches(examples, CHUNK, 0, device)), device, progress)
+def _features(judge: Features, examples: Examples, device: torch.device, progress: Callable[[int], None]) -> Tensor:
+    return _each(judge, (batch.x for batch in batches(examples, CHUNK, 0, device)), device, progress)
 
 
 @torch.no_grad()
-def _each(seen: Features, parts: Iterable[Tensor], device: torch.device, progress: Callable[[int], None]) -> Tensor:
-    """Features (N, d) of parts (B, *shape), one after the other."""
-    found = []
-    for x in parts:
-        found.append(seen.of(x.to(device)).float().cpu())
+def _each(judge: Features, chunks: Iterable[Tensor], device: torch.device, progress: Callable[[int], None]) -> Tensor:
+    """Features (N, d) of chunks (B, *shape), one after the other."""
+    features = []
+    for x in chunks:
+        features.append(judge.of(x.to(device)).float().cpu())
         progress(len(x))
-    return torch.cat(found)
+    return torch.cat(features)
 
 
 def _kept(path: Path, of: dict) -> Tensor | None:
-    """The chunk on disk; None where there is none, or it is of other weights, or broken."""
+    """The chunk on disk; None where it is missing, broken or about other weights."""
     try:
-        tensors, facts = load_tensors(path)
+        tensors, about = load_tensors(path)
     except BrokenFile:
         return None
-    return tensors["samples"] if facts == of else None
+    return tensors["samples"] if about == of else None
 
 
-def _levels(x: Tensor, bins: int | None) -> Tensor:
-    """x -> as data of so many levels is stored: the cell of [-1, 1] that a number lies in; the inverse of `Grid.x`."""
+def _rounded(x: Tensor, bins: int | None) -> Tensor:
+    """x -> grey levels as they are stored, the inverse of `Grid.x`; x itself for continuous data."""
     if bins is None:
         return x
     return ((x + 1) * (bins / 2)).floor().clamp(0, bins - 1).to(torch.uint8 if bins <= 256 else torch.int32)

@@ -1,4 +1,4 @@
-"""Everything that `diffrep evaluate` says about a run, and the file that it leaves."""
+"""The measurements of `diffrep evaluate`, and their file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffrep.probes import linear
 from diffrep.probes.neighbours import knn
 from diffrep.probes.overlap import overlap
 from diffrep.progress import Progress, counting
-from diffrep.runs.directory import facts_of
+from diffrep.runs.directory import weights_metadata
 from diffrep.runs.records import METRICS
 from diffrep.runs.results import Bounded, CodeProbes, Denoising, FlowLikelihood, Metrics, RefinedBound
 from diffrep.runs.run import Run
@@ -27,7 +27,7 @@ from diffrep.shapes import bits_per_dim, mean_and_error
 
 BATCH = 250
 MOST_STEPS = 3200  # of the probability flow
-LEVELS = 8  # for each example, where no pilot chooses them
+LEVELS = 8  # noise levels for each example, where no pilot chooses them
 PROBED = 20_000  # training examples whose codes are probed
 REFINED = 1_000  # test examples whose codes are refined
 
@@ -43,18 +43,16 @@ def evaluate(
 ) -> Metrics:
     """Bound, rate, active units and probes on the whole test split; written to RUN/metrics.json and returned.
 
-    levels: noise levels for each example in the bound; a pilot chooses where it is left out. A model without a bound
-    says why under "no_bound"; what
-    removing noise costs it, with the code and without, stands under "denoising" in nats/dim, apart from any bound.
-    Where codes cannot be probed, "no_probe" says why. flow: also the likelihood along the probability flow, on so many
-    test examples; UserError for a model with a code. refine: also the bound of codes that so many gradient steps have
-    improved for single examples, under "refined"; "no_refined" says why where it cannot be. What they gain is measured
-    on at most 1,000 evenly spread examples, and taken from the bound and the rate of the whole split.
-    A run with noise.steps also has the bound of that finite chain, under "bound_in_steps".
+    levels: noise levels for each example in the bound; None: a pilot chooses. For a model without a bound, "no_bound"
+    says why, and "denoising" is its denoising loss in nats/dim, with the code and without. Where codes cannot be
+    probed, "no_probe" says why. flow: number of test examples for the likelihood along the probability flow; UserError
+    for a model with a code. refine: number of gradient steps that refine codes; their bound is "refined", or
+    "no_refined" says why there is none. The gain is measured on at most 1,000 evenly chosen examples and subtracted
+    from the bound of the whole split. A run with noise.steps also has the bound of that finite chain, "bound_in_steps".
     """
     splits, model = splits or run.splits(), run.model
     test = splits.test
-    flowed = _flow(model, test, flow, progress) if flow else None  # first: it may refuse
+    flowed = _flow(model, test, flow, progress) if flow else None  # first, since it may raise an error
     metrics: Metrics = {
         "method": run.settings.method,
         "data": run.card.source,
@@ -62,7 +60,7 @@ def evaluate(
         "examples": len(test),
         "protocol": bounds.PROTOCOL,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "trained": facts_of(run.directory),
+        "trained": weights_metadata(run.directory),
         **_bound(run, test, levels, progress),
         "probes": {},
     }
@@ -80,7 +78,7 @@ def evaluate(
     return run.keep(METRICS, metrics)
 
 
-def parts_of(splits: Splits, most: int = PROBED) -> list[Examples]:
+def probe_splits(splits: Splits, most: int = PROBED) -> list[Examples]:
     """Train, of which at most `most` examples, labelled ones first; valid; test."""
     train = splits.train
     return [train.subset(train.labelled_first(most)) if len(train) > most else train, splits.valid, splits.test]
@@ -99,7 +97,7 @@ def codes(
 
 
 def _bound(run: Run, test: Examples, levels: int | None, progress: Progress) -> Bounded:
-    """The bound and what comes with it; where there is none, why, and what removing noise costs."""
+    """The bound with rate and active units; without a bound, the reason and the denoising loss."""
     model = run.model
     if model.no_bound is not None:
         return {
@@ -120,8 +118,8 @@ def _bound(run: Run, test: Examples, levels: int | None, progress: Progress) -> 
     }
     if test.bins is not None and result.summary()["bits_per_dim"] > math.log2(test.bins):
         bounded["worse_than_even"] = (
-            f"the bound is above log2({test.bins:,}) = {math.log2(test.bins):.2f} bits/dim, which calling all levels"
-            " equally likely would cost: the model has not learned yet; train longer, or with a smaller train.lr."
+            f"the bound is above log2({test.bins:,}) = {math.log2(test.bins):.2f} bits/dim, that of equally likely grey"
+            " levels: the model has not learned yet; train longer, or with a smaller train.lr."
         )
     steps = run.settings.noise.steps
     if steps is not None and model.diffusion is not None:
@@ -135,7 +133,7 @@ def _bound(run: Run, test: Examples, levels: int | None, progress: Progress) -> 
 def _denoising(model: Model, test: Examples, levels: int, progress: Progress) -> Denoising | None:
     """The diffusion loss at weight one in nats/dim, with the code and, where codes were dropped in training, without.
 
-    Both meet the same noise. None for a model that removes none.
+    Both have the same noise. None for a model without diffusion.
     """
     decoder = model.diffusion
     if decoder is None:
@@ -155,18 +153,18 @@ def _denoising(model: Model, test: Examples, levels: int, progress: Progress) ->
 
 
 def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: int = 50) -> FlowLikelihood:
-    """-log p(x) along the probability flow in bits/dim, on evenly spread examples of the split.
+    """-log p(x) along the probability flow in bits/dim, on evenly chosen examples of the split.
 
-    Steps are doubled, on the same noise, until the mean moves by a tenth of its standard error (of one example: by
-    0.01 nats), or to `MOST_STEPS`; the last move bounds what is left of the error of the steps, and is in the one
-    stated.
+    The number of steps is doubled, with the same noise, until the mean changes by at most a tenth of its standard error
+    (for one example: by 0.01 nats), or up to `MOST_STEPS`. The last change bounds the remaining error of the steps and
+    is part of the stated error.
     """
-    part = test.subset(test.evenly(most))
+    some = test.subset(test.evenly(most))
 
     def mean_of(steps: int) -> tuple[float, float]:
-        count, nats = counting(f"flow likelihood in {steps} steps", len(part), progress), []
+        count, nats = counting(f"flow likelihood in {steps} steps", len(some), progress), []
         with evaluating(model) as device:
-            for chunk in batches(part, BATCH, 0, device):
+            for chunk in batches(some, BATCH, 0, device):
                 nats.append(model.flow_bound(chunk, steps).cpu())
                 count(len(chunk))
         return mean_and_error(torch.cat(nats))
@@ -180,22 +178,22 @@ def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: in
         "bits_per_dim": bits_per_dim(mean, test.shape),
         "bits_per_dim_se": bits_per_dim(math.hypot(error, mean - before), test.shape),
         "bits_per_dim_by_steps": bits_per_dim(abs(mean - before), test.shape),
-        "examples": len(part),
+        "examples": len(some),
         "steps": steps,
         "dequantisation": "uniform" if test.bins else "none (continuous data)",
     }
 
 
 def _refined(model: Model, test: Examples, levels: int, steps: int, whole: Bounded, progress: Progress) -> RefinedBound:
-    """The bound of refined codes, and the part of the amortisation gap that they close; whole: that of the split."""
-    part = test.subset(test.evenly(REFINED))
-    result = refined(model, part, steps, levels, progress=counting("refined codes", len(part), progress))
+    """The bound of refined codes, and the amortisation gap that they close; whole: the bound of the whole split."""
+    some = test.subset(test.evenly(REFINED))
+    result = refined(model, some, steps, levels, progress=counting("refined codes", len(some), progress))
     gap, error = result.gap()
     bound, rate = whole["bound"], whole["rate_nats"]
-    assert bound is not None and rate is not None, "what can be refined has a bound"
+    assert bound is not None and rate is not None, "a model whose codes can be refined has a bound"
     bits = bits_per_dim(1.0, test.shape)
     whole_error = math.hypot(bound["bits_per_dim_se"], bits * error)
-    if len(part) == len(test):  # the gap goes with the bound of its example
+    if len(some) == len(test):  # the gap and the bound of an example correlate
         whole_error = result.refined.summary()["bits_per_dim_se"]
     return {
         "bits_per_dim": bound["bits_per_dim"] - bits * gap,
@@ -203,20 +201,21 @@ def _refined(model: Model, test: Examples, levels: int, steps: int, whole: Bound
         "rate_nats": rate + result.rate_change,
         "gap_nats": gap,
         "gap_nats_se": error,
-        "examples": len(part),
+        "examples": len(some),
         "steps": steps,
         "protocol": PROTOCOL,
     }
 
 
 def _probes(model: Model, splits: Splits, most: int, progress: Progress) -> CodeProbes:
-    """Linear and kNN probe on codes (of t = 1/2, where they depend on t); UserError says why it cannot be."""
+    """Linear and kNN probe on codes (of t = 1/2, where they depend on t); UserError where there are no codes or
+    labels."""
     if not model.has_code:
         raise UserError("this method has no code")
-    parts = parts_of(splits, most)
-    labels = [part.require_labels().cpu().numpy() for part in parts]
-    count = counting("codes", sum(map(len, parts)), progress)
-    train, valid, test = ((codes(model, part, progress=count), y) for part, y in zip(parts, labels, strict=True))
+    probed = probe_splits(splits, most)
+    labels = [split.require_labels().cpu().numpy() for split in probed]
+    count = counting("codes", sum(map(len, probed)), progress)
+    train, valid, test = ((codes(model, split, progress=count), y) for split, y in zip(probed, labels, strict=True))
     progress("linear probe", 0, None)
     result = linear.linear(train, valid, test, most)
     progress("kNN probe", 0, None)

@@ -1,4 +1,4 @@
-"""An information profile as a picture: the curve over the noise levels, and under it what the code changes there."""
+"""An information profile as a picture: the curve over noise levels, and below it denoised examples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INK, LIGHT, QUIET = "#1f4e79", "#a9c4de", "#666666"
 
 @dataclass(frozen=True)
 class Denoisings:
-    """What a decoder makes of a few pictures x (B, C, H, W) at the log-SNRs (K,): (K, B, C, H, W) each, in [-1, 1]."""
+    """A few pictures x (B, C, H, W), noised and denoised at the log-SNRs (K,): (K, B, C, H, W) each, in [-1, 1]."""
 
     log_snr: Tensor
     x: Tensor
@@ -37,19 +37,19 @@ class Denoisings:
 
 def picture(
     profile: Profile,
-    said: Sequence[str],
+    texts: Sequence[str],
     shown: Denoisings | None = None,
     over_times: Sequence[tuple[float, Profile]] = (),
 ) -> bytes:
-    """A PNG file: a title (`said`, sentences), the curve with a band of two standard errors to each side, and more.
+    """A PNG file: a title (`texts`, sentences), the curve with a band of two standard errors to each side, and more.
 
     shown: denoisings under the curve. over_times: the log-SNR that a code was made for, and its profile: a heat map.
     """
     from matplotlib.figure import Figure
 
     rows = 0 if shown is None else 3 * len(shown.x)
-    title = textwrap.wrap(said[0], 90)
-    note = [line for sentence in said[1:] for line in textwrap.wrap(sentence, 110)]
+    title = textwrap.wrap(texts[0], 90)
+    note = [line for sentence in texts[1:] for line in textwrap.wrap(sentence, 110)]
     heights = {
         "title": 0.35 + 0.22 * len(title) + 0.18 * len(note),
         "curve": CURVE,
@@ -82,7 +82,7 @@ def picture(
 
 
 def levels_to_show(profile: Profile, count: int = COLUMNS) -> Tensor:
-    """`count` log-SNRs, evenly over the stretch that holds all but the outer hundredths of what the code carries."""
+    """`count` log-SNRs, even between the first and the last hundredth of the nats that the code carries."""
     mass = profile.nats_per_log_snr.clamp(min=0).cumsum(0)
     low, high = profile.log_snr[0], profile.log_snr[-1]
     if float(mass[-1]) > 0:
@@ -99,7 +99,7 @@ def _draw_curve(axes: Axes, profile: Profile) -> None:
     label = axes.set_xlabel(r"noise  $\longleftarrow$   log-SNR of $x_t$   $\longrightarrow$  data")
     axes.set_ylabel("nats carried\nper unit of log-SNR")
     axes.spines[["top", "right"]].set_visible(False)
-    for text in (label, *axes.get_xticklabels()):  # the joints to the tiles pass behind them
+    for text in (label, *axes.get_xticklabels()):  # the lines to the tiles pass behind them
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
 
 
@@ -120,7 +120,7 @@ def _draw_heat(figure: Figure, axes: Axes, over_times: Sequence[tuple[float, Pro
     bar = figure.colorbar(mesh, cax=axes.inset_axes((0.74, 1.05, 0.26, 0.04)), orientation="horizontal", extend="both")
     bar.ax.xaxis.set_ticks_position("top")
     bar.ax.tick_params(labelsize=7, pad=1)
-    words = "nats carried per unit of log-SNR (below zero the code misleads)"
+    words = "nats carried per unit of log-SNR (below zero the code raises the loss)"
     axes.text(0.72, 1.07, words, transform=axes.transAxes, ha="right", va="center", fontsize=8, color=QUIET)
 
 

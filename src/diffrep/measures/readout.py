@@ -1,4 +1,4 @@
-"""What the layers of a run's decoder, and its codes at several times, tell a classifier; and the files of that."""
+"""Probes on the layers of a run's decoder and on its codes at several times, and their files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from diffrep.data import Splits
 from diffrep.evaluation import layers as readout
 from diffrep.evaluation import times as over_times
-from diffrep.evaluation.times import LINEAR, WAYS, Parts, Score, codes_over_times, even_times
+from diffrep.evaluation.times import LINEAR, WAYS, Score, TimedSplits, codes_over_times, even_times
 from diffrep.files import write_bytes
 from diffrep.plus_minus import plus_minus
 from diffrep.progress import Progress, counting, silent
@@ -29,13 +29,13 @@ def read_layers(
     progress: Progress = silent,
 ) -> ReadoutFile:
     """The read-out of the decoder of a run (see `evaluation.layers`) -> RUN/readout.json, and returned."""
-    listened = readout.of_model(run.model)
-    facts: ReadoutFile = {
+    probed = readout.of_model(run.model)
+    result: ReadoutFile = {
         "method": run.settings.method,
         "data": run.card.source,
-        **readout.readout(listened, splits or run.splits(), levels, search, most, seed, progress),
+        **readout.readout(probed, splits or run.splits(), levels, search, most, seed, progress),
     }
-    return run.keep(READOUT, facts)
+    return run.keep(READOUT, result)
 
 
 def read_times(
@@ -49,17 +49,17 @@ def read_times(
 ) -> TimesFile:
     """Accuracy by single time, and by number of times and way of combining -> RUN/times.json, times.png, and returned.
 
-    The best of either kind is named by validation alone. At most `most` training examples, evenly spread. UserError
+    The best of either kind is chosen on validation. At most `most` training examples, evenly chosen. UserError
     for a code that does not depend on t, or data without labels.
     """
     splits = splits or run.splits()
     train = splits.train.subset(splits.train.labelled_first(most))
-    rows = [part.labelled() for part in (train, splits.valid, splits.test)]
+    rows = [split.labelled() for split in (train, splits.valid, splits.test)]
     every = sorted({t for k in ks for t in even_times(k)})
-    count = counting("codes", sum(len(part) for part, _ in rows), progress)
-    coded = [(codes_over_times(run.model, part, every, progress=count), y) for part, y in rows]
+    count = counting("codes", sum(len(split) for split, _ in rows), progress)
+    coded = [(codes_over_times(run.model, split, every, progress=count), y) for split, y in rows]
 
-    def at(times: Sequence[float]) -> Parts:
+    def at(times: Sequence[float]) -> TimedSplits:
         columns = [every.index(t) for t in times]
         first, second, third = ((codes[:, columns], y) for codes, y in coded)
         return first, second, third
@@ -73,14 +73,16 @@ def read_times(
         singles.append({"t": t, "linear": over_times.combined_linear("concat", at([t])), "mlp": mlp})
     for k in ks:
         for way in WAYS:
-            parts = at(even_times(k))
+            combined_codes = at(even_times(k))
             reader = "mlp" if way in LINEAR else "own"
-            found = over_times.combined(way, parts, epochs, seeds, progress)
-            combined.append({"k": k, "way": way, "reader": reader, **found})
+            score = over_times.combined(way, combined_codes, epochs, seeds, progress)
+            combined.append({"k": k, "way": way, "reader": reader, **score})
             if way in LINEAR:
-                combined.append({"k": k, "way": way, "reader": "linear", **over_times.combined_linear(way, parts)})
+                combined.append(
+                    {"k": k, "way": way, "reader": "linear", **over_times.combined_linear(way, combined_codes)}
+                )
     best = max(singles, key=lambda row: row["mlp"]["valid_accuracy"])
-    facts: TimesFile = {
+    result: TimesFile = {
         "method": run.settings.method,
         "data": run.card.source,
         "examples": len(rows[2][0]),
@@ -93,29 +95,29 @@ def read_times(
         "best_single": {"t": best["t"], **best["mlp"]},
         "best_combined": max(combined, key=lambda row: row["valid_accuracy"]),
     }
-    write_bytes(run.directory / PICTURES[TIMES], picture(facts))
-    return run.keep(TIMES, facts)
+    write_bytes(run.directory / PICTURES[TIMES], picture(result))
+    return run.keep(TIMES, result)
 
 
-def readout_table(facts: ReadoutFile) -> list[list[str]]:
+def readout_table(result: ReadoutFile) -> list[list[str]]:
     """Validation accuracy by layer and log-SNR, the head first."""
-    levels = list(dict.fromkeys(cell["log_snr"] for cell in facts["grid"]))
-    found = {(cell["layer"], cell["log_snr"]): f"{cell['valid_accuracy']:.3f}" for cell in facts["grid"]}
-    layers = dict.fromkeys(layer for layer, _ in found)
-    rows = [[layer, *(found[layer, at] for at in levels)] for layer in layers]
-    return [["layer", *(f"log-SNR {at:.1f}" for at in levels)], *rows]
+    log_snrs = list(dict.fromkeys(cell["log_snr"] for cell in result["grid"]))
+    cells = {(cell["layer"], cell["log_snr"]): f"{cell['valid_accuracy']:.3f}" for cell in result["grid"]}
+    layers = dict.fromkeys(layer for layer, _ in cells)
+    rows = [[layer, *(cells[layer, at] for at in log_snrs)] for layer in layers]
+    return [["layer", *(f"log-SNR {at:.1f}" for at in log_snrs)], *rows]
 
 
-def single_table(facts: TimesFile) -> list[list[str]]:
+def single_table(result: TimesFile) -> list[list[str]]:
     """Test accuracy by time, of both probes, the head first."""
-    rows = [[f"{row['t']:.3f}", _with_error(row["linear"]), _with_error(row["mlp"])] for row in facts["single"]]
+    rows = [[f"{row['t']:.3f}", _with_error(row["linear"]), _with_error(row["mlp"])] for row in result["single"]]
     return [["t", "linear", "mlp"], *rows]
 
 
-def combined_table(facts: TimesFile) -> list[list[str]]:
+def combined_table(result: TimesFile) -> list[list[str]]:
     """Test accuracy by number of times, and by way of combining them and probe, the head first."""
     rows: dict[int, dict[str, str]] = {}
-    for row in facts["combined"]:
+    for row in result["combined"]:
         name = f"{row['way']}, {row['reader']}" if row["way"] in LINEAR else row["way"]
         rows.setdefault(row["k"], {})[name] = _with_error(row)
     names = list(next(iter(rows.values())))
@@ -126,13 +128,13 @@ def _with_error(row: Score) -> str:
     return plus_minus(row["accuracy"], row["se"])
 
 
-def picture(facts: TimesFile) -> bytes:
+def picture(result: TimesFile) -> bytes:
     """A PNG file: accuracy of the perceptron on the code of each time, with its error; dashed: the best of several."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    rows, best = facts["single"], facts["best_combined"]
+    rows, best = result["single"], result["best_combined"]
     at = [row["t"] for row in rows]
     axes.errorbar(at, [row["mlp"]["accuracy"] for row in rows], [row["mlp"]["se"] for row in rows], marker="o", ms=4)
     axes.axhline(best["accuracy"], color="#666666", linestyle="--", linewidth=1)

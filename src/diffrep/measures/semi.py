@@ -1,4 +1,4 @@
-"""What a run's encoder gains by few labels: frozen, fine-tuned, with pseudo-labels, and untrained beside."""
+"""Classification with few labels by a run's encoder: frozen, fine-tuned, with pseudo-labels, and untrained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from diffrep.runs.results import FewLabels, SemiFile
 from diffrep.runs.run import Run
 from diffrep.shapes import mean_and_error
 
-KINDS = {  # as the table names them
+KINDS = {  # names in the table
     "frozen": "frozen encoder, linear probe",
     "random": "fine-tuned from random weights",
     "finetuned": "fine-tuned",
@@ -42,19 +42,19 @@ def semi(
 ) -> SemiFile:
     """Accuracy on the whole test split from few labels, four ways, `seeds` draws of the labels -> RUN/semi.json.
 
-    Nothing is chosen: rates, steps and rounds are those of the protocols, and the validation split is not touched. The
-    unlabelled examples are at most `most` of the training split, evenly spread, their labels unread. The run's weights
-    stay as they are. se: of new labels and new test examples both (of the latter alone for one draw).
+    Nothing is chosen: rates, steps and rounds are those of the protocols, and the validation split is not used. The
+    unlabelled examples are at most `most` of the training split, evenly chosen, without their labels. The run's weights
+    do not change. se: over new labels and new test examples (over the latter alone for one draw).
     """
     splits = splits or run.splits()
     device = run.device
     trained = finetune.encoder_of(run.model)
     test = examples_and_labels(splits.test, device)
     if not len(test[1]):
-        raise UserError("no test example has a label to score by; give labels, or pick other data.")
+        raise UserError("no test example has a label, so there is no accuracy; give labels, or pick other data.")
     pool = splits.train.evenly(most)
     every = inputs(splits.train.subset(pool), device)
-    draws: dict[str, list[float]] = {name: [] for name in KINDS}
+    accuracies: dict[str, list[float]] = {name: [] for name in KINDS}
     count = counting("steps", steps * (2 + pseudo_labels.ROUNDS) * seeds, progress)
     labels = splits.train.require_labels().cpu().numpy()
     labelled_rows = drawn(labels, labels_per_class, seeds, seed=0, names=splits.train.label_names)
@@ -71,8 +71,8 @@ def semi(
             "pseudo": pseudo_labels.train(tuned, few, others, steps=steps, seed=seed, progress=count),
         }
         for name, classifier in classifiers.items():
-            draws[name].append(accuracy(classifier, test))
-    facts: SemiFile = {
+            accuracies[name].append(accuracy(classifier, test))
+    result: SemiFile = {
         "method": run.settings.method,
         "data": run.card.source,
         "labels_per_class": labels_per_class,
@@ -81,36 +81,36 @@ def semi(
         "examples": len(test[1]),
         "unlabelled_examples": len(others),
         "protocol": [finetune.PROTOCOL, pseudo_labels.PROTOCOL],
-        "frozen": _over(draws["frozen"], len(test[1])),
-        "random": _over(draws["random"], len(test[1])),
-        "finetuned": _over(draws["finetuned"], len(test[1])),
-        "pseudo": _over(draws["pseudo"], len(test[1])),
+        "frozen": _over(accuracies["frozen"], len(test[1])),
+        "random": _over(accuracies["random"], len(test[1])),
+        "finetuned": _over(accuracies["finetuned"], len(test[1])),
+        "pseudo": _over(accuracies["pseudo"], len(test[1])),
     }
-    return run.keep(SEMI, facts)
+    return run.keep(SEMI, result)
 
 
-def table(facts: SemiFile) -> list[list[str]]:
+def table(result: SemiFile) -> list[list[str]]:
     """Test accuracy and its error, a row for each way, the head first."""
     ways = {
-        "frozen": facts["frozen"],
-        "random": facts["random"],
-        "finetuned": facts["finetuned"],
-        "pseudo": facts["pseudo"],
+        "frozen": result["frozen"],
+        "random": result["random"],
+        "finetuned": result["finetuned"],
+        "pseudo": result["pseudo"],
     }
     rows = [[KINDS[name], plus_minus(way["accuracy"], way["se"])] for name, way in ways.items()]
     return [["encoder", "accuracy on test"], *rows]
 
 
 def _untrained(run: Run, seed: int) -> Model:
-    """The run's model as it would be drawn with this seed."""
+    """The run's model with the initial weights of this seed."""
     settings = run.settings.model_copy(update={"seed": seed})
     return build(settings, run.card.facts(), warn=False)  # settings without effect were named in training
 
 
 def examples_and_labels(examples: Examples, device: torch.device) -> Labelled:
     """x and labels of the examples that have one."""
-    part, labels = examples.labelled()
-    return inputs(part, device), labels.to(device)
+    subset, labels = examples.labelled()
+    return inputs(subset, device), labels.to(device)
 
 
 def inputs(examples: Examples, device: torch.device) -> Tensor:
@@ -118,8 +118,8 @@ def inputs(examples: Examples, device: torch.device) -> Tensor:
     return torch.cat([examples.batch(rows).x.to(device) for rows in torch.arange(len(examples)).split(500)])
 
 
-def _over(draws: list[float], examples: int) -> FewLabels:
-    """The mean accuracy over draws of the labels; its error is that of new labels and of new test examples both."""
-    mean, between = mean_and_error(draws)
+def _over(accuracies: list[float], examples: int) -> FewLabels:
+    """The mean accuracy over draws of the labels; its error is over new labels and new test examples."""
+    mean, between = mean_and_error(accuracies)
     among = error_of_share(mean, examples)
-    return {"accuracy": mean, "se": math.hypot(between, among) if len(draws) > 1 else among, "draws": draws}
+    return {"accuracy": mean, "se": math.hypot(between, among) if len(accuracies) > 1 else among, "draws": accuracies}

@@ -1,4 +1,4 @@
-"""Codes of a split, kept beside a run so that they are made once."""
+"""Codes of a split, stored in the run's directory for reuse."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ def stored_codes(
     t: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """(N, d) mean codes of a split from folder/NAME-...npz, or made and put there, where they replace older weights'.
+    """(N, d) mean codes of a split from folder/NAME-...npz, or computed and written there in place of files of older
+    weights.
 
-    The file is the one of these weights, these examples and this t, and says so; one that is broken is made anew.
+    The name of the file depends on weights, examples and t, and its content states them; a broken file is replaced.
     """
     weights = weights_digest(model.state_dict())
     key = digest(PROTOCOL, weights, examples.fingerprint, t)
     path = folder / f"{name}-{weights[:8]}-{key}.npz"
-    known = _read(path, len(examples))
-    if known is not None:
+    stored = _read(path, len(examples))
+    if stored is not None:
         progress(len(examples))
-        return known
+        return stored
     made = codes(model, examples, t, progress=progress)
-    at, seen = np.array(np.nan if t is None else t), np.array(examples.fingerprint)
+    at, data = np.array(np.nan if t is None else t), np.array(examples.fingerprint)
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
-                np.savez(file, codes=made, protocol=np.array(PROTOCOL), weights=np.array(weights), data=seen, t=at)
+                np.savez(file, codes=made, protocol=np.array(PROTOCOL), weights=np.array(weights), data=data, t=at)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -57,7 +58,7 @@ def stored_codes(
 def _read(path: Path, count: int) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as content:
-            found = content["codes"]
+            content_codes = content["codes"]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
-    return found if len(found) == count else None
+    return content_codes if len(content_codes) == count else None

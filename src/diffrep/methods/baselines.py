@@ -1,4 +1,4 @@
-"""Methods without diffusion as compositions of the same parts."""
+"""Methods without diffusion, as recipes of the same parts."""
 
 from __future__ import annotations
 

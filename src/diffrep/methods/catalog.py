@@ -1,4 +1,4 @@
-"""The catalogue: every method by name, read without torch, and the model that settings make of it."""
+"""The catalogue: every method by name, importable without torch, and the model that settings describe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUILDING = ("decoder", "encoder", "code", "prior", "anneal", "views", "noise", "
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe, what it does in one line, where it was published, and what its models can do.
+    """A recipe, a summary in one line, its paper, and the abilities of its models.
 
     noise: the process of the paper, which noise.kind=auto stands for; None for a method that removes no noise.
     has_code: it encodes. decodes: it makes examples. has_bound: it bounds -log p(x). twin: the method that is the same
@@ -38,8 +38,8 @@ class Method:
     has_bound: bool = False
     twin: str | None = None
 
-    def facts(self) -> dict[str, str | bool | None]:
-        """All but the recipe, by name."""
+    def as_dict(self) -> dict[str, str | bool | None]:
+        """All fields but the recipe, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "recipe"}
 
     @property
@@ -78,14 +78,14 @@ METHODS: dict[str, Method] = {
     ),
     "drl": Method(
         "recipes.drl",
-        "deterministic code of x for a score model; detail sets what it holds",
+        "deterministic code of x for a score model; detail sets which features it holds",
         "Abstreiter et al. 2021, 2105.14257",
         noise="ve",
         twin="dsm",
     ),
     "vdrl": Method(
         "recipes.vdrl",
-        "Gaussian code of x for a score model, priced by its rate",
+        "Gaussian code of x for a score model, with a penalty on its rate",
         "Abstreiter et al. 2021, 2105.14257",
         noise="ve",
         has_bound=True,
@@ -153,7 +153,7 @@ METHODS: dict[str, Method] = {
     ),
     "pdae": Method(
         "recipes.pdae",
-        "code that fills what a diffusion decoder without a code leaves open",
+        "code that corrects the posterior mean of a diffusion decoder without a code",
         "Zhang et al. 2022, 2212.12990",
         noise="vp",
         twin="ddpm",
@@ -166,7 +166,9 @@ METHODS: dict[str, Method] = {
     ),
     "ae": Method("baselines.ae", "autoencoder with the same encoder, no diffusion", "Hinton and Salakhutdinov 2006"),
     "dae": Method("baselines.dae", "denoising autoencoder with the same encoder, no diffusion", "Vincent et al. 2008"),
-    "mae": Method("baselines.mae", "masked autoencoder: guesses the hidden patches of x", "He et al. 2022, 2111.06377"),
+    "mae": Method(
+        "baselines.mae", "masked autoencoder: predicts the hidden patches of x", "He et al. 2022, 2111.06377"
+    ),
     "vae": Method(
         "baselines.vae",
         "variational autoencoder with the same encoder, no diffusion",
@@ -175,19 +177,19 @@ METHODS: dict[str, Method] = {
     ),
     "beta-vae": Method(
         "baselines.beta_vae",
-        "vae whose rate is charged fourfold",
+        "vae whose rate has weight 4",
         "Higgins et al. 2017",
         has_bound=True,
     ),
     "simclr": Method(
         "baselines.simclr",
-        "contrast of two views within the batch, no decoder",
+        "contrastive loss on two views within the batch, no decoder",
         "Chen et al. 2020, 2002.05709",
         decodes=False,
     ),
     "vicreg": Method(
         "baselines.vicreg",
-        "two views alike, features spread and decorrelated, no decoder",
+        "two views alike, features of unit variance and decorrelated, no decoder",
         "Bardes et al. 2022, 2105.04906",
         decodes=False,
     ),
@@ -199,13 +201,13 @@ METHODS: dict[str, Method] = {
     ),
     "classifier": Method(
         "baselines.classifier",
-        "the same encoder trained on the labels: the ceiling",
+        "the same encoder trained on the labels: an upper reference",
         "Bridle 1990",
         decodes=False,
     ),
     "random-encoder": Method(
         "baselines.random_encoder",
-        "the same encoder, not trained: the floor",
+        "the same encoder, not trained: a lower reference",
         "Saxe et al. 2011",
         decodes=False,
     ),
@@ -213,14 +215,14 @@ METHODS: dict[str, Method] = {
 
 
 def method(name: str) -> Method:
-    """The method of that name: of diffrep, handed over in this process, or offered by an installed package.
+    """The method of that name: of diffrep, registered in this process, or offered by an installed package.
 
-    UserError with the nearest name where there is none. Nothing is imported but what an installed package offers.
+    UserError with the nearest name where there is none. Only the method of an installed package is imported.
     """
     if name in METHODS:
         return METHODS[name]
-    if (found := foreign.found(name)) is not None:
-        return found if isinstance(found, Method) else of_recipe(found)
+    if (registered := foreign.lookup(name)) is not None:
+        return registered if isinstance(registered, Method) else of_recipe(registered)
     if ":" in name:
         raise UserError(
             f"the method {name} is not here: install the package {name.split(':')[0].split('.')[0]!r}, which must offer"
@@ -230,28 +232,28 @@ def method(name: str) -> Method:
 
 
 def of_recipe(recipe: Recipe) -> Method:
-    """A method of a function alone: its summary is the first line of what it says of itself."""
+    """A method from a function: its summary is the first line of the docstring."""
     return Method(recipe, (recipe.__doc__ or "a method of one's own").strip().splitlines()[0], "")
 
 
 def name_of(chosen: str | Method | Recipe) -> str:
-    """The name by which settings know a method: of a function handed over, or a `Method` with one, package:function.
+    """The name of a method in settings; for a function, or a `Method` with one, package:function.
 
-    It is known in this process from now on.
+    A function is registered in this process from now on.
     """
     if isinstance(chosen, str):
         return chosen
     recipe = chosen.recipe if isinstance(chosen, Method) else chosen
     if isinstance(recipe, str):
-        return next(name for name, known in METHODS.items() if known == chosen)
+        return next(name for name, own in METHODS.items() if own == chosen)
     return foreign.hand_over(recipe, chosen)
 
 
 def build(settings: Settings, facts: Facts, warn: bool = True) -> Model:
-    """The model that the settings describe, for such data; its weights are drawn from the settings' seed.
+    """The model that the settings describe, for data with these facts; its initial weights depend on the seed.
 
-    warn: name the settings that have no effect here in a UserWarning. UserError: an unknown method, settings that make
-    no model.
+    warn: a UserWarning names the settings that have no effect. UserError: an unknown method, settings that do not make
+    a model.
     """
     import torch
 

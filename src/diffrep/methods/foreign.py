@@ -1,4 +1,4 @@
-"""Methods from outside: handed over as functions, or offered by installed packages."""
+"""Methods from outside: functions registered in this process, or entry points of installed packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from diffrep.errors import UserError
 
 GROUP = "diffrep.methods"  # of entry points: name = "package.module:function", a recipe or a Method
-_handed: dict[str, Any] = {}  # package:function -> what was handed over in this process
+_handed: dict[str, Any] = {}  # package:function -> recipe or Method registered in this process
 
 
 def reference(recipe: Callable) -> str:
@@ -21,14 +21,14 @@ def reference(recipe: Callable) -> str:
 
 
 def hand_over(recipe: Callable, whole: Any) -> str:
-    """Know a recipe, or the `Method` around it, by its reference, which is returned."""
+    """Register a recipe, or the `Method` around it, by its reference, which is returned."""
     name = reference(recipe)
     _handed[name] = whole
     return name
 
 
-def found(name: str) -> Any:
-    """What was handed over by that reference, or what an installed package offers by that name; None: nothing."""
+def lookup(name: str) -> Any:
+    """The recipe or Method registered by that reference, or offered by an installed package; None: neither."""
     if name in _handed:
         return _handed[name]
     offered = _offered(name)
@@ -36,7 +36,7 @@ def found(name: str) -> Any:
 
 
 def origin(name: str) -> dict[str, str | None] | None:
-    """What a run records of a method from outside: package:function, and the package's version; None for our own."""
+    """The record of a method from outside: package:function, and the package's version; None for our own."""
     offered = _offered(name)
     if offered is None and name not in _handed:
         return None

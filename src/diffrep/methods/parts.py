@@ -1,4 +1,4 @@
-"""The parts that recipes choose from: what the folders build of their settings, for the data at hand."""
+"""The parts that recipes choose from, built from their sections of the settings for the given data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diffrep.nets.encoders import Encoder
 from diffrep.nets.gap import Filled
 from diffrep.shapes import Facts
 
-HELD = 12.0  # nats: the rate that methods with a Gaussian code hold where no price is given
+HELD = 12.0  # nats: the target rate of methods with a Gaussian code, where the settings give no weight
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Parts:
     facts: Facts
 
     def denoiser(self, noise: str, code: bool = False) -> Denoiser:
-        """noise: the process that the method's paper uses, where the settings leave it open. code: it knows one."""
+        """noise: the process of the method's paper, used for "auto". code: whether it gets a code."""
         observed = code and self.settings.decoder.observe_code is not False
         parameterisation = self._parameterisation(observed)
         observation = None
@@ -50,7 +50,7 @@ class Parts:
         return Denoiser(network, self._noise(noise), parameterisation, observation)
 
     def filled(self, noise: str) -> Denoiser:
-        """A decoder without a code, and a second one that adds what the code knows more."""
+        """A decoder without a code, and a second one that adds the correction from the code."""
         parameterisation = self._parameterisation()
         plain, gap = (self._network(parameterisation, code) for code in (False, True))
         return Denoiser(Filled(plain, gap), self._noise(noise), parameterisation)
@@ -60,7 +60,7 @@ class Parts:
         return denoising.start(self.settings.decoder, self.facts.shape, self._code_dim(code))
 
     def begin(self) -> Start | None:
-        """What sampling starts from: the data at t = 1, where their mean and variance are known."""
+        """The distribution of x_1 in sampling: the moments of the data at t = 1, where they are counted."""
         return denoising.matched(self.facts.moments, self.facts.shape)
 
     def encoder(self, time: bool = False) -> Encoder:
@@ -82,18 +82,18 @@ class Parts:
         return Deterministic(self.encoder(time), self.settings.code.dim, time)
 
     def prior(self, own: str = "normal") -> Prior:
-        """p(z) of a random code, trained with it; own: where the settings leave it open."""
+        """p(z) of a random code, trained with it; own: the method's prior, used for "auto"."""
         return codes.prior(self.settings.prior, self.settings.code, own, self._density)
 
     def prior_after(self, own: str = "normal") -> Prior:
-        """p(z) of a deterministic code, fitted after training; own: that of the paper, if settings leave it open."""
+        """p(z) of a deterministic code, fitted after training; own: the prior of the paper, used for "auto"."""
         return codes.prior_after(self.settings.prior, self.settings.code.dim, own, self._density)
 
     def generator(self) -> nn.Module:
         return nets.generator(self.settings.decoder, self.facts.shape, self.settings.code.dim)
 
     def head(self, inputs: int | None = None) -> nn.Module:
-        """What a loss between views reads of a code, or of `inputs` numbers."""
+        """The projection of a code, or of `inputs` numbers, for a loss that compares views."""
         return nets.head(self.settings.code.dim if inputs is None else inputs)
 
     def critic(self) -> nn.Module:
@@ -112,26 +112,26 @@ class Parts:
         return partial(hidden, share=self.settings.views.mask, side=max(1, min(spatial) // 4) if spatial else 1)
 
     def levels(self, own: Density, name: str | None = None) -> Levels:
-        """The level of detail that the settings name, or `name`; the method's own where they leave it open."""
+        """The level of detail that the settings name, or `name`; the method's own for "auto"."""
         return weights.levels(name or self.settings.detail, self.settings.anneal, own, self.facts.shape)
 
     def coarse_levels(self) -> Levels:
-        """What shows first of an example, where the settings leave it open: it teaches a code its class."""
+        """The level of detail of the settings; for "auto" coarse, so that a code holds the class."""
         return self.levels(uniform, chosen(self.settings.detail, "coarse"))
 
-    def gate(self, looks: Density, own: str = "decoder") -> Density | None:
-        """The share of the decoder's loss, of measure `looks`, that teaches the code; None: all of it.
+    def gate(self, measure: Density, own: str = "decoder") -> Density | None:
+        """The share of the decoder's loss, of weight `measure`, that trains the encoder; None: all of it.
 
-        own: the level of detail that teaches it where the settings leave it open.
+        own: the level of detail that trains the encoder, used for "auto".
         """
         name = chosen(self.settings.code.detail, own)
-        return None if name == "decoder" else share(denoising.density(name, self.facts.shape), looks)
+        return None if name == "decoder" else share(denoising.density(name, self.facts.shape), measure)
 
     def decoder_weight(self) -> Weight | None:
         return weights.decoder_weight(self.settings.anneal)
 
     def rate_weight(self, rate: float | None = None, beta: float = 1.0) -> Weight:
-        """The price of the rate; where the settings leave it open, the method's own target rate or beta."""
+        """The weight of the rate; by default the method's own target rate or beta."""
         return weights.rate_weight(self.settings.code, rate, beta)
 
     def lag(self, rate: Weight) -> Lag | None:

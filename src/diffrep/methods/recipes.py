@@ -1,4 +1,4 @@
-"""Methods with diffusion as compositions of parts."""
+"""Methods with diffusion, as recipes of parts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def tdrl(parts: Parts) -> Model:
 
 
 def vdrl(parts: Parts, time: bool = False) -> Model:
-    price = parts.rate_weight(HELD)
+    rate_weight = parts.rate_weight(HELD)
     return _diffusion(
         parts,
         parts.denoiser("ve", code=True),
@@ -61,9 +61,9 @@ def vdrl(parts: Parts, time: bool = False) -> Model:
             parts.random(time),
             parts.prior("normal" if time else "afterwards"),
             parts.settings.code.drop,
-            lag=parts.lag(price),
+            lag=parts.lag(rate_weight),
         ),
-        weights={"rate": price, **_code_weights(parts)},
+        weights={"rate": rate_weight, **_code_weights(parts)},
     )
 
 
@@ -78,7 +78,7 @@ def vdm(parts: Parts) -> Model:
 
 def vae_vdm(parts: Parts) -> Model:
     denoiser, start = parts.denoiser(_bound_noise(parts), code=True), parts.start(code=True)
-    price = parts.rate_weight(HELD)
+    rate_weight = parts.rate_weight(HELD)
     return _diffusion(
         parts,
         denoiser,
@@ -89,9 +89,9 @@ def vae_vdm(parts: Parts) -> Model:
             parts.prior("afterwards"),
             parts.settings.code.drop,
             gate=parts.gate(likelihood, "coarse" if parts.settings.detail == "auto" else parts.settings.detail),
-            lag=parts.lag(price),
+            lag=parts.lag(rate_weight),
         ),
-        weights={"rate": price, **_code_weights(parts)},
+        weights={"rate": rate_weight, **_code_weights(parts)},
         start=start,
     )
 
@@ -176,7 +176,8 @@ def _diffusion(
 
 
 def _bound_terms(parts: Parts, denoiser: Denoiser, start: Start) -> Mapping[str, Term]:
-    """The bound; its ends enter the loss only where they are learned, since otherwise they are constants."""
+    """The terms of the bound; prior and reconstruction only where they are learned, since otherwise they are
+    constant."""
     steps = parts.settings.noise.steps
     diffusion: dict[str, Term] = {"diffusion": denoise if steps is None else in_steps(steps)}
     ends: dict[str, tuple[Term, bool]] = {
@@ -187,7 +188,7 @@ def _bound_terms(parts: Parts, denoiser: Denoiser, start: Start) -> Mapping[str,
 
 
 def _bound_noise(parts: Parts) -> str:
-    """Learned inside; linear for a finite chain, whose bound depends on the inside, not its variance alone."""
+    """learned; linear for a finite chain, whose bound itself depends on gamma between its ends."""
     noise = parts.settings.noise
     if noise.steps is not None and noise.kind == "learned":
         raise UserError("noise.kind=learned is for continuous time; with noise.steps use linear or learned-ends")
@@ -195,9 +196,9 @@ def _bound_noise(parts: Parts) -> str:
 
 
 def _bound_levels(parts: Parts, alone: bool = False) -> Levels:
-    """Likelihood weights at any t; on the grid of a finite chain its term carries them.
+    """The weight of the likelihood; for a finite chain it is inside the term, and times lie on a grid.
 
-    alone: also where the settings name a level of detail, which is then that of the code alone.
+    alone: ignore the level of detail of the settings, which is then that of the code alone.
     """
     steps = parts.settings.noise.steps
     return parts.levels(likelihood, "auto" if alone else None) if steps is None else Levels(uniform, steps=steps)

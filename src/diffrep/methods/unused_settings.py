@@ -1,4 +1,4 @@
-"""Settings that a method never reads: named to the user, who asked for something that has no effect."""
+"""Settings that a method never reads, so that a warning can name them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Section = TypeVar("Section", bound=BaseModel)
 
 
 def recorded(section: Section, read: set[str], prefix: str = "") -> Section:
-    """The same values in an object of the same type that adds to `read` the dotted name of each value it is asked for.
+    """The same values in an object of the same type that adds the dotted name of each value to `read` when the value is
+    read.
 
     Sections inside of a section are recorded too.
     """

@@ -1,4 +1,4 @@
-"""Autoencoders behind the same seam: what a code is worth without diffusion."""
+"""Autoencoders with the interface of all models: codes without diffusion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffrep.data.views import Hide, View
 from diffrep.denoising.samplers import USUAL, Sampling
 from diffrep.errors import UserError
 from diffrep.models.base import Model
-from diffrep.models.code_use import LOOKED, code_health
+from diffrep.models.code_use import MOST, code_health
 from diffrep.models.generative import Generative, Given
 from diffrep.models.loss_weights import Weight, rate_target, weighted
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, sum_features
@@ -23,13 +23,13 @@ from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Te
 class Autoencoder(Model):
     """Encoder, generator, squared error: AE with a deterministic code, VAE with a Gaussian one.
 
-    p(x | z) is a Gaussian around the generator's output with one learned spread for each channel; for grey levels its
-    mass on each level's cell (the outer cells reach to infinity), so that the VAE's bound is in bits per dimension
-    like every other (Kingma and Welling 2014; Salimans et al. 2017 for the cells).
+    p(x | z) is a Gaussian around the generator's output with one learned spread for each channel. For grey levels it is
+    the mass of that Gaussian on the interval of each grey level (the outer intervals are infinite), so that the bound
+    of a VAE is in bits per dimension (Kingma and Welling 2014; Salimans et al. 2017 for the intervals).
 
-    view: what the encoder is shown in training (a denoising autoencoder: x with noise). hide: which numbers it is then
-    shown as zero; the loss is that of the hidden ones alone. This is a masked autoencoder for any encoder: He et al.
-    2022 leave hidden patches out of a transformer, which a convolution cannot, and here all must pass the code.
+    view: changes x for the encoder in training (a denoising autoencoder: adds noise). hide: the numbers that the
+    encoder then gets as zero; the loss is that of the hidden numbers alone. This is a masked autoencoder for any
+    encoder: He et al. 2022 remove hidden patches from the input of a transformer, which a convolution cannot.
     """
 
     posterior: Posterior
@@ -59,7 +59,7 @@ class Autoencoder(Model):
                 "prior": [prior],
             }
         }
-        self.seen: tuple[Data, CodeVector] | None = None
+        self.last: tuple[Data, CodeVector] | None = None
 
     @property
     def generative(self) -> GeneratorDecoder:
@@ -67,14 +67,14 @@ class Autoencoder(Model):
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
         x, draws = batch.x, batch.random
-        seen = x if self.view is None else self.view(x, draws)
+        view = x if self.view is None else self.view(x, draws)
         hidden = None if self.hide is None else self.hide(x, draws)
-        code = self.posterior(seen if hidden is None else seen.masked_fill(hidden, 0.0))
+        code = self.posterior(view if hidden is None else view.masked_fill(hidden, 0.0))
         z = code.sample(draws.normal(*code.mean.shape))
         values = {"reconstruction": self.surprise(x, self.generator(z), hidden)}
         if code.spread is not None:
             values["rate"] = self.prior.rate(code, z)
-        self.health, self.seen = code_health(code.mean), (x, z.detach())
+        self.health, self.last = code_health(code.mean), (x, z.detach())
         self.drawn = None if code.spread is None else (code.detached(), z.detach())
         if "rate" in values:
             self.health["rate_nats"] = values["rate"].detach().mean()
@@ -82,22 +82,22 @@ class Autoencoder(Model):
 
     @torch.no_grad()
     def shuffled(self) -> dict[str, Tensor]:
-        if self.seen is None:
+        if self.last is None:
             return {}
-        x, z = (part[:LOOKED] for part in self.seen)
+        x, z = (values[:MOST] for values in self.last)
         with torch.compiler.set_stance("force_eager"):
             mean = self.generator(torch.cat([z, z.roll(1, 0)]))
         own, other = self.surprise(torch.cat([x, x]), mean.float()).chunk(2)
         return {"gap_nats": (other - own).mean()}
 
     def surprise(self, x: Data, mean: Data, counted: Tensor | None = None) -> PerExample:
-        """-log p(x | z), nats for each example, where the generator says `mean`; as `GeneratorDecoder.surprise`."""
+        """-log p(x | z), nats for each example, with `mean` the generator's output; see `GeneratorDecoder.surprise`."""
         return self.generative.surprise(x, mean, counted)
 
 
 @dataclass(frozen=True)
 class GeneratorDecoder(Generative):
-    """p(x | z) of a generator, which decodes at once: a Gaussian around its output, log_spread for each channel."""
+    """p(x | z) of a generator, which decodes in one pass: a Gaussian around its output, log_spread for each channel."""
 
     bins: int | None
     posterior: Posterior
@@ -110,17 +110,17 @@ class GeneratorDecoder(Generative):
         return "a deterministic code has no finite rate, so there is no bound" if self.posterior.deterministic else None
 
     def surprise(self, x: Data, mean: Data, counted: Tensor | None = None) -> PerExample:
-        """-log p(x | z), nats for each example; of the numbers that are `counted` (like x), where it is given."""
+        """-log p(x | z), nats for each example. counted: mask like x of the numbers to sum over, None for all."""
         nats = self._surprises(x, mean)
         return sum_features(nats if counted is None else nats * counted)
 
     def _surprises(self, x: Data, mean: Data) -> Data:
-        spread = self.log_spread.clamp(-7, 3).exp().expand_as(x)
-        gaussian = torch.distributions.Normal(mean.float(), spread)
+        std = self.log_spread.clamp(-7, 3).exp().expand_as(x)
+        gaussian = torch.distributions.Normal(mean.float(), std)
         if self.bins is None:
             return -gaussian.log_prob(x)
         half = 1 / self.bins
-        low, high = (x - half - mean) / spread, (x + half - mean) / spread
+        low, high = (x - half - mean) / std, (x + half - mean) / std
         low = low.masked_fill(x - half < -1 + half / 2, -torch.inf)
         high = high.masked_fill(x + half > 1 - half / 2, torch.inf)
         return -_log_mass(low, high)

@@ -1,4 +1,4 @@
-"""A model: what is trained and encodes. What decodes is its `generative` half."""
+"""A model is trained and encodes. Its `generative` half decodes."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Te
 
 
 class Model(nn.Module, ABC):
-    """A method at work: a loss to train, and an encoder where `posterior`, q(z | x, t), is not None.
+    """A model with a loss, and an encoder where `posterior`, q(z | x, t), is not None.
 
-    `generative` is what makes examples, None for a model that only encodes; `diffusion` is the same where it removes
-    noise, else None. prior: p(z), None where there is no code to draw.
+    `generative` makes examples, None for a model that only encodes; `diffusion` is the same object where it removes
+    noise, else None. prior: p(z), None where no code can be drawn.
     """
 
-    networks: list[nn.Module]  # what is compiled
-    target: float | None = None  # nats that training holds the rate at
+    networks: list[nn.Module]  # the modules to compile
+    target: float | None = None  # nats at which training holds the rate
     parts: dict[str, dict[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
-    changing: tuple[Changing, ...] = ()  # what moves on from step to step
-    lag: Lag | None = None  # when the encoder takes turns of its own
+    changing: tuple[Changing, ...] = ()  # weights and densities that change from step to step
+    lag: Lag | None = None  # states the extra turns of the encoder
 
     def __init__(self, shape: Shape, bins: int | None, posterior: Posterior | None, prior: Prior | None = None):
         super().__init__()
         self.shape, self.bins, self.posterior, self.prior = shape, bins, posterior, prior
         self.health: dict[str, Tensor] = {}  # of the last training step
-        self.drawn: tuple[Code, CodeVector] | None = None  # z of that step and its codes, where they are uncertain
+        self.drawn: tuple[Code, CodeVector] | None = None  # z of that step and its codes, where codes are random
 
     @abstractmethod
     def loss(self, batch: Batch, player: str = "model") -> Terms:
-        """Named terms (B,), nats; what `player` minimises is the mean of their sum."""
+        """Named terms (B,), nats; `player` minimises the mean of their sum."""
 
     @property
     def generative(self) -> Generative | None:
@@ -61,14 +61,14 @@ class Model(nn.Module, ABC):
 
     @property
     def by_steps(self) -> bool:
-        """Whether it decodes by the steps of a sampler, not at once."""
+        """Whether it decodes with a sampler, not in one pass."""
         return self.diffusion is not None
 
     @property
     def no_bound(self) -> str | None:
         """Why there is no bound on -log p(x), in one sentence; None where there is one."""
         if self.generative is None:
-            return "a code without a decoder says nothing of p(x), so there is no bound; probe the codes"
+            return "this method has no decoder, so it has no p(x) and no bound; probe the codes"
         return self.generative.no_bound
 
     def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
@@ -78,13 +78,14 @@ class Model(nn.Module, ABC):
         return self.generative.bound(batch, levels, code)
 
     def ends(self, batch: Batch, code: Code | None = None) -> Terms:
-        """The terms of the bound that see no noise level, as in `Generative.ends`; UserError as for `bound`."""
+        """The terms of the bound that do not depend on a noise level, as in `Generative.ends`; UserError as for
+        `bound`."""
         if self.generative is None:
             raise UserError(f"{self.no_bound}")
         return self.generative.ends(batch, code)
 
     def needs_diffusion(self, lack: str) -> DiffusionDecoder:
-        """`diffusion`; a UserError where it is None, which says what this method lacks."""
+        """`diffusion`; UserError where it is None. lack: the consequence, for the message."""
         if self.diffusion is None:
             raise UserError(
                 f"this method decodes without noise, or not at all, so {lack}; train a diffusion model, such as vae-vdm"
@@ -101,7 +102,7 @@ class Model(nn.Module, ABC):
 
     @torch.no_grad()
     def encode(self, x: Data, t: float | Time | None = None) -> Code:
-        """x (B, *shape) -> its code; t in [0, 1], one or (B,), for a time-conditioned code (1/2 if left out).
+        """x (B, *shape) -> its code; t in [0, 1], a number or (B,), for a time-conditioned code (1/2 if left out).
 
         UserError where there is no code, or where the code does not depend on t.
         """
@@ -116,7 +117,7 @@ class Model(nn.Module, ABC):
         return self.posterior
 
     def code_log_snr(self, t: float | Time | None, n: int, device: torch.device) -> Time | None:
-        """The log-SNRs (n,) at which a time-conditioned encoder reads n examples; None where it reads no time."""
+        """The log-SNRs (n,) for a time-conditioned encoder and n examples; None for other encoders."""
         if not self.timed or self.diffusion is None:
             return None
         at = torch.as_tensor(0.5 if t is None else t, dtype=torch.float32, device=device).expand(n)
@@ -131,26 +132,27 @@ class Model(nn.Module, ABC):
 
     @torch.no_grad()
     def invert(self, x: Data, steps: int = 100) -> Data:
-        """x -> the standard normal x_1 that its own code decodes back to x; UserError where no noise enters."""
-        diffusion = self.needs_diffusion("there is no noise to find")
+        """x -> the standard normal x_1 from which its own code decodes x; UserError for a model without diffusion."""
+        diffusion = self.needs_diffusion("there is no x_1 to invert to")
         return diffusion.invert(x, self.code_path(x) if self.has_code else None, steps)
 
     def watch(self) -> dict[str, float]:
         """Health of the last training step, for the log; costs a pass of the decoder where there is a code."""
-        told = {} if self.drawn is None else {"information_nats": told_apart(*self.drawn)}
-        return {name: float(value) for name, value in (self.health | told | self.shuffled()).items()}
+        information = {} if self.drawn is None else {"information_nats": told_apart(*self.drawn)}
+        return {name: float(value) for name, value in (self.health | information | self.shuffled()).items()}
 
     def shuffled(self) -> dict[str, Tensor]:
-        """gap_nats, nats that the examples of the last step lose by each other's codes; empty where nothing decodes."""
+        """gap_nats: rise of the loss of the last step with shuffled codes, nats; empty for a model without a
+        decoder."""
         return {}
 
     def forward(self, batch: Batch, player: str = "model") -> Terms:
         return self.loss(batch, player)
 
     def advance(self) -> None:
-        """A training step is done, of all players and on all processes: weights that change move on."""
-        for part in self.changing:
-            part.advance()
+        """A training step is done, of all players and on all processes: weights that change take their step."""
+        for changing in self.changing:
+            changing.advance()
 
     def order(self, step: int) -> list[str]:
         """The players of a step, in turn."""
@@ -158,12 +160,12 @@ class Model(nn.Module, ABC):
         return [*(player for player in self.parts if player != "encoder"), *["encoder"] * extra]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the networks alone: the slope of a noise process differentiates, which cannot be compiled."""
+        """Compile the networks only: the slope of a noise process calls autograd, which cannot be compiled."""
         for network in self.networks:
             network.compile(*args, **kwargs)
 
     def players(self) -> dict[str, dict[str, list[nn.Parameter]]]:
-        """Who minimises what: player -> group -> parameters; the gradient of each group is clipped on its own."""
+        """player -> group -> the parameters that it trains; gradients are clipped for each group separately."""
         return {
             player: {
                 group: [p for module in modules for p in module.parameters() if p.requires_grad]
@@ -184,8 +186,8 @@ class Model(nn.Module, ABC):
     ) -> Data:
         """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder.
 
-        The same call gives the same examples: their random numbers are `draws`, or made from `seed`. A time-conditioned
-        code has no prior over its whole path, so its decoder goes without one (the null code).
+        The same call gives the same examples: their random numbers come from `draws`, or else from `seed`. A
+        time-conditioned code has no prior over all times, so its decoder gets the null code.
         """
         draws = self._draws(draws, seed)
         z = None if self.prior is None or self.timed else self.prior.sample(n, draws)
@@ -210,7 +212,7 @@ class Model(nn.Module, ABC):
 
     @torch.no_grad()
     def reconstruct_exactly(self, x: Data, steps: int = 100) -> Data:
-        """Like x: decoded from its code, if it has one, and its own noise; off by the error of the steps alone."""
+        """Like x: decoded from its code, if it has one, and its own noise; exact but for the error of the steps."""
         path = self.code_path(x) if self.has_code else None
         return self.decode(path, len(x), self._draws(None, 0), Sampling("heun", steps), self.invert(x, steps))
 

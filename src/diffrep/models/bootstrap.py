@@ -1,4 +1,4 @@
-"""Encoders that predict the code that a slow copy of themselves gives another view."""
+"""Encoders that predict the code that a slowly moving copy gives to another view."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from diffrep.shapes import Batch, Shape, Terms
 
 
 class Follower(nn.Module):
-    """A copy of a network whose weights come closer to the network's by 1 - decay after each step."""
+    """A copy of a network whose weights are the moving average of the network's, with this decay."""
 
     def __init__(self, network: nn.Module, decay: float):
         super().__init__()
         self.copy, self.decay = copy.deepcopy(network).requires_grad_(False), decay
-        self.leads = [network]  # in a list: it is another's part
+        self.leads = [network]  # in a list, so that it is not registered as a submodule
 
     def forward(self, x: Tensor) -> Any:
         return self.copy(x)
@@ -34,9 +34,9 @@ class Follower(nn.Module):
 
 
 class Bootstrap(EncoderOnly):
-    """BYOL (Grill et al. 2020): no others to tell apart; a predictor and a slow target keep the code alive.
+    """BYOL (Grill et al. 2020): no negative examples; a predictor and a slow target prevent collapse.
 
-    The loss is of each example alone, so that processes and micro-batches together are one batch.
+    The loss of an example does not depend on others, so processes and micro-batches together equal one batch.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Bootstrap(EncoderOnly):
         a, b = (self.view(batch.x, batch.random) for _ in range(2))
         code = self.posterior(torch.cat([a, b])).mean
         self.observe(code)
-        said = self.predictor(self.head(code)).float()
+        prediction = self.predictor(self.head(code)).float()
         with torch.no_grad():
             target = self.slow_head(self.slow_posterior(torch.cat([b, a])).mean).float()
-        return {"bootstrap": (2 - 2 * F.cosine_similarity(said, target)).unflatten(0, (2, -1)).sum(0)}
+        return {"bootstrap": (2 - 2 * F.cosine_similarity(prediction, target)).unflatten(0, (2, -1)).sum(0)}

@@ -1,4 +1,4 @@
-"""Weights of the loss from their sections of the settings: what they cost, and how they change in training."""
+"""Weights of loss terms from their sections of the settings, and their changes in training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from diffrep.shapes import Shape
 
 
 def levels(detail: str, anneal: AnnealSettings, own: Density, shape: Shape) -> Levels:
-    """The level of detail that the settings name; the method's own where they leave it open."""
-    looks = own if detail == "auto" else density(detail, shape)
+    """The level of detail that the settings name; the method's own for "auto"."""
+    measure = own if detail == "auto" else density(detail, shape)
     if anneal.detail is not None:
-        return Levels(Fading(density(anneal.detail, shape), looks, anneal.steps))
-    return Levels(looks) if detail == "auto" else Levels(looks, draws=looks)
+        return Levels(Fading(density(anneal.detail, shape), measure, anneal.steps))
+    return Levels(measure) if detail == "auto" else Levels(measure, proposal=measure)
 
 
 def decoder_weight(anneal: AnnealSettings) -> Weight | None:
@@ -26,7 +26,8 @@ def decoder_weight(anneal: AnnealSettings) -> Weight | None:
 
 
 def rate_weight(code: CodeSettings, rate: float | None = None, beta: float = 1.0) -> Weight:
-    """How the rate is priced: as the settings say, else a target rate in nats, else at the method's own beta."""
+    """The weight of the rate: that of the settings, else one that holds a target in nats, else the method's own
+    beta."""
     if code.kind == "fixed-rate":
         return Constant(1.0)
     target = target_rate(code, rate)
@@ -41,9 +42,9 @@ def rate_weight(code: CodeSettings, rate: float | None = None, beta: float = 1.0
 
 
 def target_rate(code: CodeSettings, own: float | None) -> float | None:
-    """Nats that training holds the rate at; None where the settings price it in another way.
+    """Nats at which training holds the rate; None where the settings weight it in another way.
 
-    own: the method's own target, which gives way to a code that holds less. UserError: code.rate is out of reach.
+    own: the method's own target, lowered for a code that cannot hold as much. UserError: code.rate is out of reach.
     """
     free = code.beta is None and not (code.warmup or code.cycle or code.free_bits)
     target = own if code.rate is None and free else code.rate
@@ -64,7 +65,7 @@ def lag(code: CodeSettings, weight: Weight) -> Lag | None:
         return None
     if not code.extra_until and weight.target is None:
         raise UserError(
-            f"code.extra_steps={code.extra_steps} needs a target rate to lag behind and the rate is priced without"
-            " one; set code.rate, or say for how many steps with code.extra_until"
+            f"code.extra_steps={code.extra_steps} needs a target rate, and these settings have none; set code.rate, or"
+            " set the number of steps with code.extra_until"
         )
     return Lag(code.extra_steps, code.extra_until, weight)

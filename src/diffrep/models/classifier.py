@@ -1,4 +1,4 @@
-"""An encoder that learns from labels: the ceiling for codes that do not, and a feature network."""
+"""An encoder that learns from labels: an upper reference for other codes, and a feature network."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Classifier(EncoderOnly):
         self.parts = {"model": {"encoder": [posterior], "head": [self.scores]}}
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
-        """Cross entropy, nats; an example without a label (-1) costs nothing."""
+        """Cross entropy, nats; 0 for an example without a label (-1)."""
         if batch.label is None:
-            raise UserError("a classifier learns from labels and this data has none; train a method without them")
+            raise UserError("a classifier learns from labels and this data has none; train a method that needs none")
         code = self.posterior(batch.x).mean
         self.observe(code)
         return {"label": F.cross_entropy(self.scores(code), batch.label, ignore_index=-1, reduction="none")}

@@ -1,4 +1,4 @@
-"""What a code tells apart, and how much a decoder depends on it: what it loses by the code of another example."""
+"""The information in a code, and the dependence of a decoder on it: its loss with the code of another example."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffrep.shapes import CodeVector, Data, Time
 
 ACTIVE = 0.01  # variance of a number's mean over examples above which it is active (Burda et al. 2016)
 BANDS = ("coarse", "middle", "fine")  # thirds of the noise axis in log-SNR, from noise to data
-LOOKED = 32  # examples at most, each seen twice
+MOST = 32  # examples at most, each denoised twice
 
 
 class Health(TypedDict, total=False):
@@ -35,8 +35,8 @@ class Health(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the decoder was shown at one step, without its graph: x, eps, x_t (B, *shape), scales, log_snr, z (B, d)."""
+class DecoderStep:
+    """The input of the decoder at one training step, detached: x, eps, x_t (B, *shape), scales, log_snr, z (B, d)."""
 
     x: Data
     eps: Data
@@ -56,36 +56,36 @@ def code_health(means: CodeVector) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def told_apart(code: Code, z: CodeVector) -> Tensor:
-    """Nats by which z (B, d), drawn from the codes of B examples, tells these apart; a lower bound of I(x; z), ().
+    """Nats by which z (B, d), drawn from the codes of B examples, tells them apart; a lower bound of I(x; z), ().
 
-    The mean of log q(z_i | x_i) - log mean_j q(z_i | x_j) (Poole et al. 2019, Eq. 12), which never exceeds log B: near
-    that, the code may say more.
+    It is the mean of log q(z_i | x_i) - log mean_j q(z_i | x_j) (Poole et al. 2019, Eq. 12) and never exceeds log B;
+    near log B, the code may hold more.
     """
     log_q = code.log_prob(z[:, None])  # (B, B): of z_i under the code of x_j
     return (log_q.diagonal() - torch.logsumexp(log_q, 1)).mean() + math.log(len(z))
 
 
 @torch.no_grad()
-def shuffle_gap(denoiser: Denoiser, start: Start, seen: Seen, most: int = LOOKED) -> dict[str, Tensor]:
+def shuffle_gap(denoiser: Denoiser, start: Start, last: DecoderStep, most: int = MOST) -> dict[str, Tensor]:
     """gap_nats, and its share from each of `BANDS`: the diffusion loss at weight one with codes rolled by one example,
-    minus that with their own; nats, on `most` examples spread over the batch, in one pass without gradients. The share
-    of a start that is learned, the prior loss in place of the diffusion loss, is gap_nats_start.
+    minus that with their own; nats, on `most` examples spaced over the batch, in one pass without gradients. For a
+    learned start, gap_nats_start is the same difference of the prior loss.
 
-    Both see the same x_t. 0 in expectation where the decoder ignores the code. A band is its mean over the examples
-    times the part of it that lies between the extreme log-SNRs of the step, so that a level of detail answers for what
-    it looks at; one that no example fell into is left out. The times of a batch lie on a grid, so that neighbours have
-    almost the same time. The first and the last example have not, and their pair is left out: the code of another
-    noise level would be wrong for its level and not for its example.
+    Both losses have the same x_t. The gap is 0 in expectation where the decoder ignores the code. The value of a band
+    is the mean over its examples times the width of its overlap with the range of log-SNRs of the step, so that only
+    noise levels of the level of detail count; a band without examples is left out. The times of a batch lie on a grid,
+    so neighbours have almost the same time. The first and the last example have not, so their pair is left out: a code
+    of another time would be wrong for its noise level, not for its example.
     """
-    some = slice(None, None, -(-len(seen.z) // most))
+    some = slice(None, None, -(-len(last.z) // most))
     x, eps, x_t, alpha, sigma, log_snr, z = (
-        part[some] for part in (seen.x, seen.eps, seen.x_t, seen.alpha, seen.sigma, seen.log_snr, seen.z)
+        value[some] for value in (last.x, last.eps, last.x_t, last.alpha, last.sigma, last.log_snr, last.z)
     )
     network, training = denoiser.network, denoiser.network.training
     network.eval()
     try:
-        with torch.compiler.set_stance("force_eager"):  # another batch size must not make the compiled graph anew
-            said = denoiser.at(
+        with torch.compiler.set_stance("force_eager"):  # another batch size must not trigger a new compilation
+            prediction = denoiser.at(
                 torch.cat([x_t, x_t]),
                 (torch.cat([alpha, alpha]), torch.cat([sigma, sigma])),
                 torch.cat([log_snr, log_snr]),
@@ -93,7 +93,7 @@ def shuffle_gap(denoiser: Denoiser, start: Start, seen: Seen, most: int = LOOKED
             )
     finally:
         network.train(training)
-    own, other = terms.denoising(torch.cat([eps, eps]), said, torch.ones_like(said.alpha)).chunk(2)
+    own, other = terms.denoising(torch.cat([eps, eps]), prediction, torch.ones_like(prediction.alpha)).chunk(2)
     high, low = denoiser.noise.log_snr(torch.tensor([0.0, 1.0], device=z.device))
     band = ((log_snr - low) / (high - low) * len(BANDS)).long().clamp(0, len(BANDS) - 1)
     near = (log_snr - log_snr.roll(1, 0)).abs() < (high - low) / 2

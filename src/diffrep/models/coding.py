@@ -1,4 +1,4 @@
-"""A code at work in training: what makes it, what draws it, and how it learns."""
+"""The code of a diffusion model in training: posterior, prior, and how it is trained."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from diffrep.models.loss_weights import Lag
 
 @dataclass(frozen=True)
 class Coding:
-    """The code of a diffusion model, and how it learns.
+    """The code of a diffusion model, and how it is trained.
 
-    posterior: q(z | x, t). prior: p(z), None where no code is drawn. drop: share of examples whose code is withheld in
-    training, so that one network is the conditional and the unconditional denoiser. view: what the encoder is shown of
-    x in training; None: x itself. gate: at each level, the factor on the gradient that the denoiser sends to the code;
-    None: one. lag: when the encoder takes turns of its own; None: never.
+    posterior: q(z | x, t). prior: p(z), None where no code can be drawn. drop: share of examples whose code is dropped
+    in training, so that one network is the conditional and the unconditional denoiser. view: changes x for the encoder
+    in training; None: no change. gate: factor at each noise level on the gradient that the denoiser sends to the code;
+    None: 1. lag: extra updates of the encoder; None: none.
     """
 
     posterior: Posterior

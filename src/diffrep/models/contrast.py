@@ -12,7 +12,8 @@ from diffrep.shapes import CodeVector, Terms
 def nt_xent(a: CodeVector, b: CodeVector, temperature: float) -> Terms:
     """Normalised temperature-scaled cross entropy (SimCLR, Eq. 1), nats for each example (its two views' mean).
 
-    a, b (B, d): projections of two views. Each of the 2 B names its partner among the 2 B - 1 others, by cosine.
+    a, b (B, d): projections of two views. Each of the 2 B is classified among the 2 B - 1 others by cosine; the other
+    view is its class.
     """
     both = F.normalize(torch.cat([a, b]), dim=1)
     scores = (both @ both.T / temperature).fill_diagonal_(-torch.inf)

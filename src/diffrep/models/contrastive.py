@@ -1,4 +1,4 @@
-"""Encoders that learn to see two views of one example as one."""
+"""Encoders that learn to give two views of an example the same code."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ Compare = Callable[[CodeVector, CodeVector], Terms]  # projections of two views 
 
 
 class Contrastive(EncoderOnly):
-    """Two views of each example, one encoder, a head that is thrown away, and a loss that compares what it says.
+    """Two views of each example, one encoder, a head that is used in training only, and a loss on its outputs.
 
-    The code is what the head reads, as in SimCLR and VICReg. The loss couples the examples of a batch: each process,
-    and each micro-batch, compares its own part alone, so that two processes of 32 are not one of 64.
+    The code is the input of the head, as in SimCLR and VICReg. The loss couples the examples of a batch, and each
+    process and each micro-batch compares its own shard alone. So two processes with 32 examples do not equal one with
+    64.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from diffrep.denoising.detail import Levels
 from diffrep.denoising.noise import Noise, variance_gradient
 from diffrep.denoising.start import StandardStart, Start
 from diffrep.models.base import Model
-from diffrep.models.code_use import Seen, code_health, shuffle_gap
+from diffrep.models.code_use import DecoderStep, code_health, shuffle_gap
 from diffrep.models.coding import Coding
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.models.loss_weights import Weight, rate_target, weighted
@@ -25,7 +25,7 @@ from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Te
 
 @dataclass(frozen=True)
 class Noised:
-    """One step of training, all that a term may look at. weight (B,): looks / draws of the level of detail."""
+    """One step of training, the input of all terms. weight (B,): measure / proposal of the level of detail."""
 
     x: Data
     t: Time
@@ -35,7 +35,7 @@ class Noised:
     weight: Tensor
     code: Code | None
     z: CodeVector | None
-    kept: Tensor  # (B,) 1 where the decoder sees the code, 0 where it is dropped
+    kept: Tensor  # (B,) 1 where the decoder gets the code, 0 where it is dropped
     prediction: Prediction
     model: DiffusionModel
     draws: Draws
@@ -50,17 +50,17 @@ class Noised:
 Term = Callable[[Noised], PerExample]
 
 
-def taught(z: CodeVector, gate: Tensor) -> CodeVector:
-    """z itself, but what it is used for sends back `gate` (B,) times its gradient: the code learns at some levels,
-    the decoder at all."""
+def gated(z: CodeVector, gate: Tensor) -> CodeVector:
+    """z with its gradient multiplied by `gate` (B,): the encoder learns at some noise levels, the decoder at all."""
     return z.detach() + gate[:, None] * (z - z.detach())
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What training minimises: named terms, where on the noise axis they look, and the weight of each.
+    """The loss of training: named terms, the level of detail, and the weight of each term.
 
-    terms: name -> function of a `Noised` step. weights: name -> `Weight` of that term; one where missing.
+    terms: name -> function of a `Noised` step. levels: the level of detail. weights: name -> `Weight` of that term, 1
+    if missing.
     """
 
     terms: Mapping[str, Term]
@@ -69,12 +69,11 @@ class Objective:
 
 
 class DiffusionModel(Model):
-    """A diffusion decoder, what it learns by, and a code or none.
+    """A diffusion decoder with its objective, with a code or without one.
 
-    denoiser: network, noise and parameterisation. objective: terms, levels of detail and weights. coding: the code;
-    None: the model has none. start: p(x_1 | z), N(0, start_scale^2) where left out. begin: what sampling starts from
-    where `start` is not learned; `start` itself where left out. critic: a second player, for adversarial score
-    matching.
+    denoiser: network, noise and parameterisation. objective: terms, level of detail and weights. coding: the code;
+    None: there is none. start: p(x_1 | z); None: N(0, start_scale^2). begin: the distribution of x_1 in sampling where
+    `start` is not learned; None: `start`. critic: a second player, for adversarial score matching.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class DiffusionModel(Model):
         self.parts = {"model": groups} if critic is None else {"model": groups, "critic": {"critic": [critic]}}
         if coding is not None and coding.lag is not None:
             self.lag, self.parts["encoder"] = coding.lag, {"encoder": [coding.posterior]}
-        self.seen: Seen | None = None
+        self.last: DecoderStep | None = None
 
     @property
     def noise(self) -> Noise:
@@ -118,8 +117,8 @@ class DiffusionModel(Model):
 
     @property
     def diffusion(self) -> DiffusionDecoder:
-        parts = self.denoiser, self.start, self.posterior, self.prior
-        return DiffusionDecoder(self.shape, self.bins, *parts, self.drop, self.begin)
+        modules = self.denoiser, self.start, self.posterior, self.prior
+        return DiffusionDecoder(self.shape, self.bins, *modules, self.drop, self.begin)
 
     @property
     def generative(self) -> DiffusionDecoder:
@@ -135,7 +134,7 @@ class DiffusionModel(Model):
         return weighted(self.weights, values)
 
     def noised(self, batch: Batch) -> Noised:
-        """Draws t, eps, z and which codes are dropped, and denoises once."""
+        """Draw t, eps, z and a mask of dropped codes, and denoise once."""
         x, draws = batch.x, batch.random
         t = self.levels.draw(self.noise, draws, len(x))
         eps = draws.normal(*x.shape)
@@ -145,7 +144,7 @@ class DiffusionModel(Model):
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
         code, z = self.diffusion.code(x if self.view is None else self.view(x, draws), log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
-        shown = z if z is None or self.gate is None else taught(z, self.gate(self.noise, t))
+        shown = z if z is None or self.gate is None else gated(z, self.gate(self.noise, t))
         prediction = self.denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)
         if self.noise.free_inside:
             settle(terms.denoising(eps, prediction, weight).detach())
@@ -153,18 +152,18 @@ class DiffusionModel(Model):
         return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws)
 
     def shuffled(self) -> dict[str, Tensor]:
-        return {} if self.seen is None else shuffle_gap(self.denoiser, self.start, self.seen)
+        return {} if self.last is None else shuffle_gap(self.denoiser, self.start, self.last)
 
     @torch.no_grad()
     def _observe(self, step: Noised, values: Terms) -> None:
-        self.health, self.seen, self.drawn = {}, None, None
+        self.health, self.last, self.drawn = {}, None, None
         lost = ~torch.stack([*values.values()]).isfinite().all(0)
         if lost.any():
             self.health["log_snr_not_finite"] = step.log_snr[lost][0]
         if step.code is not None and step.z is not None:
             scales = step.prediction.alpha, step.prediction.sigma
-            shown = (step.x, step.eps, step.x_t, *scales, step.log_snr, step.z)
-            self.seen = None if lost.any() else Seen(*(part.detach() for part in shown))
+            inputs = (step.x, step.eps, step.x_t, *scales, step.log_snr, step.z)
+            self.last = None if lost.any() else DecoderStep(*(value.detach() for value in inputs))
             self.health |= code_health(step.code.mean)
             if "rate" in values:
                 self.health["rate_nats"] = values["rate"].mean()

@@ -25,10 +25,10 @@ from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Te
 @dataclass(frozen=True)
 class DiffusionDecoder(Generative):
     """p(x | z) of a denoiser. posterior, prior: q(z | x, t) and p(z), None without a code. start: p(x_1 | z) of
-    the bound, begin: what sampling starts from.
+    the bound, begin: the distribution of x_1 in sampling.
 
-    drop: the share of examples that were denoised without their code in training. At 0 the decoder never learned to
-    work without one.
+    drop: the share of examples that were denoised without their code in training. At 0 the decoder cannot denoise
+    without a code.
     """
 
     shape: Shape
@@ -68,10 +68,10 @@ class DiffusionDecoder(Generative):
         alpha, sigma = self.noise.scales(zero)
         end = terms.data_end(x, self.noise.add(x, draws.normal(*x.shape), zero), alpha, sigma, self.bins)
         code, z = self.code(x, zero, draws, code)
-        found = {"prior": self.noise.prior_loss(x, self.start(self.noise, z)), "reconstruction": end}
+        nats = {"prior": self.noise.prior_loss(x, self.start(self.noise, z)), "reconstruction": end}
         if code is not None and z is not None and self.prior is not None:
-            found["rate"] = self.prior.rate(code, z)
-        return found
+            nats["rate"] = self.prior.rate(code, z)
+        return nats
 
     def flow_bound(self, batch: Batch, steps: int = 50) -> PerExample:
         """-log p(x) by the probability flow, (B,) nats; UserError for a model with a code.
@@ -79,7 +79,9 @@ class DiffusionDecoder(Generative):
         Grey levels are dequantised uniformly, which makes it a bound; continuous data give the density itself.
         """
         if self.posterior is not None:
-            raise UserError("the flow's likelihood is for models without a code; a code has a bound with its rate")
+            raise UserError(
+                "the likelihood of the flow is for models without a code, and this one has a code; use its bound"
+            )
         denoise, draws, end = self.conditioned(None, len(batch)), batch.random, self.start(self.noise)
         if self.bins is not None:
             return -dequantised_log_likelihood(denoise, self.noise, batch.x, steps, draws, end=end, bins=self.bins)
@@ -93,15 +95,15 @@ class DiffusionDecoder(Generative):
     ) -> Tensor:
         """(B, levels) 1/2 |eps - eps_hat|^2 (log_snr_0 - log_snr_1), nats, at stratified log-SNRs, noisy levels last.
 
-        Its mean over levels is the diffusion loss at weight one. with_code: False denoises without the code (the null
-        code). code: takes the place of the encoder's.
+        Its mean over levels is the diffusion loss at weight one. with_code: False denoises with the null code. code:
+        used in place of the encoder's.
         """
         if self.posterior is not None and not self.posterior.timed and code is None:
             code = self.posterior(batch.x)
-        places = ((k + batch.random.stratified(len(batch))) / levels for k in range(levels))
-        return torch.stack([self.look(batch, place, with_code, code)[0] for place in places], 1)
+        positions = ((k + batch.random.stratified(len(batch))) / levels for k in range(levels))
+        return torch.stack([self.loss_at(batch, position, with_code, code)[0] for position in positions], 1)
 
-    def look(
+    def loss_at(
         self, batch: Batch, position: Time, with_code: bool = True, code: Code | None = None
     ) -> tuple[PerExample, Data, Time]:
         """The diffusion loss at one log-SNR for each example, x_t / alpha there, and that log-SNR.
@@ -126,22 +128,22 @@ class DiffusionDecoder(Generative):
     def decode(self, z: Given, n: int, draws: Draws, sampling: Sampling = USUAL, x_1: Data | None = None) -> Data:
         if z is None and self.posterior is not None and not self.drop:
             raise UserError("this model was trained with code.drop=0, so it cannot decode without a code; give it one")
-        mean, spread = self._start(z, n)
-        x_1 = mean + spread * (draws.normal(n, *self.shape) if x_1 is None else x_1)
+        mean, std = self._start(z, n)
+        x_1 = mean + std * (draws.normal(n, *self.shape) if x_1 is None else x_1)
         step, walk = step_named(sampling.sampler), times(self.noise, sampling.steps)
         x = sample(self.conditioned(z, n), self.noise, x_1, step, walk, draws)
         return x.clamp(-1, 1) if self.bins is not None else x
 
     @torch.no_grad()
     def invert(self, x: Data, z: CodePath | None, steps: int = 100) -> Data:
-        """x (B, *shape) -> the standard normal x_1 that decodes back to x with this code."""
+        """x (B, *shape) -> the standard normal x_1 from which this code decodes x."""
         alpha, _ = self.noise.scales(torch.zeros(len(x), device=x.device))
         x_0 = expand(alpha, x) * x
-        mean, spread = self._start(z, len(x))
-        return (invert(self.conditioned(z, len(x)), self.noise, x_0, steps) - mean) / spread
+        mean, std = self._start(z, len(x))
+        return (invert(self.conditioned(z, len(x)), self.noise, x_0, steps) - mean) / std
 
     def conditioned(self, z: Given, n: int) -> Callable[[Data, Time], Prediction]:
-        """The denoiser of n examples with its code filled in; UserError for codes of the wrong size."""
+        """The denoiser of n examples with its code bound; UserError for codes of the wrong size."""
         if z is None or callable(z):
             return lambda x_t, t: self.denoiser(x_t, t, None if z is None else z(t))
         dim = 0 if self.posterior is None else self.posterior.dim
@@ -150,12 +152,13 @@ class DiffusionDecoder(Generative):
         return lambda x_t, t: self.denoiser(x_t, t, z)
 
     def code(
-        self, x: Data, log_snr: Time, draws: Draws, known: Code | None = None
+        self, x: Data, log_snr: Time, draws: Draws, given: Code | None = None
     ) -> tuple[Code | None, CodeVector | None]:
-        """q(z | x) at a noise level and a draw of z; `known` takes its place. (None, None) for a model without."""
+        """q(z | x) at a noise level, or `given` in its place, and a draw of z; (None, None) for a model without a
+        code."""
         if self.posterior is None:
             return None, None
-        code = self.posterior(x, log_snr) if known is None else known
+        code = self.posterior(x, log_snr) if given is None else given
         return code, code.sample(draws.normal(*code.mean.shape))
 
     def _start(self, z: Given, n: int) -> tuple[Tensor, Tensor]:

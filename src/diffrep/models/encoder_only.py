@@ -1,4 +1,4 @@
-"""Models that encode and do nothing else."""
+"""Models that only encode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffrep.shapes import Batch, CodeVector, Shape, Terms
 
 
 class EncoderOnly(Model, ABC):
-    """A code of x without a decoder. Such a model states `loss`."""
+    """A model with a code and without a decoder. A subclass defines `loss`."""
 
     posterior: Posterior
 
@@ -22,16 +22,16 @@ class EncoderOnly(Model, ABC):
         self.networks, self.parts = [posterior.encoder], {"model": {"encoder": [posterior]}}
 
     def observe(self, code: CodeVector) -> None:
-        """Note how alive the codes (B, d) of this step are."""
+        """Record the active units and the variance of the codes (B, d) of this step."""
         self.health = code_health(code)
 
 
 class Untrained(EncoderOnly):
-    """The encoder as it was drawn: what a code is worth before anything is learned."""
+    """The encoder with its initial weights: a reference for learned codes."""
 
     def __init__(self, shape: Shape, bins: int | None, posterior: Posterior):
         super().__init__(shape, bins, posterior.requires_grad_(False))
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
-        """Nothing to lower."""
+        """0: nothing is trained."""
         return {"nothing": torch.zeros(len(batch), device=batch.x.device)}

@@ -1,4 +1,4 @@
-"""p(x | z): what makes examples from codes, from noise or from both, and bounds -log p(x)."""
+"""p(x | z): makes examples from codes, from noise or from both, and bounds -log p(x)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Generative(ABC):
         """
 
     def ends(self, batch: Batch, code: Code | None = None) -> Terms:
-        """The terms of the bound that see no noise level, (B,) nats each: all of them where no noise is removed."""
+        """The terms of the bound that do not depend on a noise level, (B,) nats each: all where there is no
+        diffusion."""
         return self.bound(batch, 1, code)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""A prior that is itself a variational diffusion model, over codes."""
+"""A prior that is a variational diffusion model of codes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from diffrep.shapes import Batch, CodeVector, Draws, PerExample
 class LatentDiffusion(Prior):
     """p(z) of a variational diffusion model (Kingma et al. 2021; Vahdat et al. 2021).
 
-    Its log p is its own lower bound, so the rate is bounded from above and the whole stays a bound. Untrained it is
-    N(0, I): the denoiser's output starts near zero, on top of the ideal denoiser of N(0, I). levels: noise levels
-    at which each code is priced in training; eight times as many in evaluation.
+    `log_prob` is a lower bound, so the rate is an upper bound and the whole stays a bound. Before training it is N(0,
+    I): the network's output is near zero, and the parameterisation adds it to the ideal denoiser of N(0, I). levels:
+    noise levels for each code in training; eight times as many in evaluation.
 
-    Times and noise of a price depend on the codes alone: the same codes cost the same.
+    The random numbers of an estimate depend on the codes alone, so the same codes have the same log_prob.
     """
 
     def __init__(

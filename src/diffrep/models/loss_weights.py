@@ -1,4 +1,4 @@
-"""Weights of loss terms that change in training: warm-up, cycles, free bits, a held target rate; a fading density."""
+"""Weights of loss terms that change in training: warm-up, cycles, free bits, a target rate; a changing density."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from diffrep.shapes import PerExample, Terms, Time
 
 
 class Changing(Protocol):
-    """What moves on from step to step."""
+    """An object that changes from step to step."""
 
     def advance(self) -> None:
         """A training step is done, on all processes."""
 
 
 class Weight(nn.Module, ABC):
-    """A term (B,) in nats -> what the loss adds in its place (B,).
+    """A term (B,) in nats -> the weighted term (B,).
 
-    State lives in buffers, so that it is resumed, and moves by `advance` alone: a training step moves it once, however
+    Its state is in buffers, so that checkpoints hold it, and changes in `advance` alone: once a training step, however
     many passes the step takes.
     """
 
-    target: float | None = None  # nats that it holds the term at
+    target: float | None = None  # nats at which it holds the term
 
     @property
     def below(self) -> bool:
@@ -66,7 +66,7 @@ class Constant(Weight):
         return self.weight * term
 
     def advance(self) -> None:
-        """It stays."""
+        """Does nothing: the weight is constant."""
 
 
 class WarmUp(Weight):
@@ -107,7 +107,7 @@ class Cyclic(Weight):
 class Annealed(Weight):
     """factor * term, the factor going linearly from `start` to 1 over the first `steps` steps of training.
 
-    On the decoder's loss, a start above one makes a code worth more than it costs until the decoder is good.
+    On the decoder's loss, a start above 1 gives the code more weight than its rate while the decoder is poor.
     """
 
     step: Tensor
@@ -126,10 +126,10 @@ class Annealed(Weight):
 
 
 class Fading(nn.Module):
-    """A level of detail that begins as `extra` and ends as `base`: the loss first looks where a code is of most use.
+    """A level of detail that goes from `extra` to `base`: the loss begins at the noise levels where a code helps most.
 
-    Over the first `steps` steps of training the share of `extra` falls linearly from 1 to 0. The two are mixed at
-    equal mass, that of `base`, so that the size of the loss does not depend on their units.
+    Over the first `steps` steps of training the share of `extra` falls linearly from 1 to 0. `extra` is scaled to the
+    integral of `base`, so that the size of the loss does not depend on their units.
     """
 
     cells = 512
@@ -154,9 +154,9 @@ class Fading(nn.Module):
 
 
 class FreeBits(Weight):
-    """The gradient of weight * max(mean, nats): the first `nats` cost nothing (Kingma et al. 2016, Eq. 15).
+    """The gradient of weight * max(mean, nats): the first `nats` have no penalty (Kingma et al. 2016, Eq. 15).
 
-    Below that the term counts 0, above it whole; the mean is over the micro-batch at hand.
+    Below that the term has weight 0, above it full weight; the mean is over the micro-batch.
     """
 
     def __init__(self, nats: float, weight: float = 1.0):
@@ -167,15 +167,16 @@ class FreeBits(Weight):
         return self.weight * term * (term.detach().mean() > self.nats)
 
     def advance(self) -> None:
-        """It stays."""
+        """Does nothing: the weight is constant."""
 
 
 class TargetRate(Weight):
     """Holds the mean of a term at `nats`: the weight follows a proportional-integral controller (Shao et al. 2020).
 
     weight = exp(integral + gain * excess), excess = mean / nats - 1 within [-1, 1], where the mean is that of the last
-    step, over all of its examples; each step adds speed * excess to the integral. It starts low, so that the code is
-    cheap until the decoder has learned to use it: a code that is priced before it is of use dies, and seldom returns.
+    step, over all of its examples; each step adds speed * excess to the integral. The weight is low at first,
+    until the decoder has learned to use the code: a code whose rate has full weight before it is used collapses, and
+    seldom recovers.
     """
 
     integral: Tensor
@@ -205,7 +206,7 @@ class TargetRate(Weight):
         return bool(self.excess < 0)
 
     def advance(self) -> None:
-        """Where processes share a batch their totals have been averaged, so that total / count is the mean of all."""
+        """Update the weight from the mean of the step; the engine has averaged total and count over processes."""
         excess = (self.total / self.count / self.nats - 1).clamp(-1, 1)
         self.excess.copy_(torch.where(self.count > 0, excess, self.excess))
         self.integral += self.speed * self.excess
@@ -215,10 +216,10 @@ class TargetRate(Weight):
 
 @dataclass(frozen=True)
 class Lag:
-    """Turns of the encoder alone at each step while it lags behind its decoder (He et al. 2019, Alg. 1).
+    """Extra updates of the encoder alone while it lags behind its decoder (He et al. 2019, Alg. 1).
 
-    `extra` turns over the first `until` steps; 0: at each step after one whose rate was below its target. rate: its
-    weight.
+    Each of the first `until` steps has `extra` updates; with until = 0, each step after one whose rate was below its
+    target. rate: the weight of the rate.
     """
 
     extra: int

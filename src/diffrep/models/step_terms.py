@@ -1,4 +1,4 @@
-"""Terms as a model's step sees them: each takes what it needs of a `Noised` step."""
+"""Loss terms as functions of a `Noised` step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def l1(step: Noised) -> PerExample:
 
 
 def mmd(step: Noised) -> PerExample:
-    """The codes of the batch against N(0, I) (Zhao et al. 2019; Tolstikhin et al. 2018)."""
+    """MMD between the codes of the batch and N(0, I) (Zhao et al. 2019; Tolstikhin et al. 2018)."""
     _, z = step.coded()
     return terms.mmd(z, step.draws.normal(*z.shape))
 
@@ -38,7 +38,7 @@ def mmd(step: Noised) -> PerExample:
 def slice_score(step: Noised) -> PerExample:
     """Sliced score matching at noise level t, in units of the noise: sigma^2 (v' grad s v + 1/2 |s|^2)."""
     v = step.draws.normal(*step.x.shape)
-    with sdpa_kernel(SDPBackend.MATH):  # the one form of attention that can be differentiated twice
+    with sdpa_kernel(SDPBackend.MATH):  # the only implementation that can be differentiated twice
         nats = terms.sliced_score(lambda x_t: step.model.denoiser(x_t, step.t, step.z).score, step.x_t, v)
     return step.weight * step.prediction.sigma**2 * nats
 

@@ -1,4 +1,4 @@
-"""Guesses of clean data, fitted to training examples, from whose noised form sampling can begin below t = 1."""
+"""Simple distributions of clean data, fitted to training examples: sampling can start from them at t < 1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 10_000  # training examples that a guess is fitted to
 
 
 class Guess(ABC):
-    """A simple distribution over clean data: at a high noise level it is as good as the data's own."""
+    """A simple distribution of clean data: at a high noise level its noised form is close to that of the data."""
 
     @abstractmethod
     def draw(self, n: int, draws: Draws) -> Data:
@@ -56,7 +56,7 @@ class Uniform(Guess):
 class Gaussian(Guess):
     """N(mean, F' F): mean (*shape) and F (N, *shape), whose rows are deviations over sqrt(N - 1).
 
-    A standard normal combination of the rows has exactly the covariance of the examples, which so is never formed.
+    A standard normal combination of the rows has exactly the covariance of the examples, so the matrix is never formed.
     """
 
     mean: Tensor
@@ -80,7 +80,7 @@ GUESSES: dict[str, Callable[[Data], Guess]] = {
 
 
 def fitted(name: str, examples: Examples, device: torch.device | str = "cpu") -> Guess:
-    """The guess of that name for a split, from at most 10,000 evenly spread examples; UserError where there is none."""
+    """The guess of that name for a split, from at most 10,000 evenly chosen examples; UserError where there is none."""
     if name not in GUESSES:
         raise unknown("start", name, GUESSES)
     return GUESSES[name](examples.batch(examples.evenly(MOST)).x.to(device))
@@ -99,7 +99,8 @@ def sample_from(guess: Guess, model: Model, t: float, n: int, draws: Draws, samp
         )
     if model.timed and not decoder.drop:
         raise UserError(
-            "a time-conditioned code has no prior, and with code.drop=0 its decoder never went without one."
+            "a time-conditioned code has no prior, and with code.drop=0 its decoder cannot work without one; train"
+            " with code.drop above 0."
         )
     z = None if model.prior is None or model.timed else model.prior.sample(n, draws)
     walk = times(decoder.noise, sampling.steps, start=t)

@@ -1,4 +1,4 @@
-"""The bricks of all networks: convolution in 1-3 dimensions, residual block, attention, modulation, padding."""
+"""The blocks of all networks: convolution in 1-3 dimensions, residual block, attention, modulation, padding."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def halvings(spatial: tuple[int, ...], most: int = 4) -> int:
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
     """GroupNorm of at most 8 groups, each of at least 4 channels where there are as many.
 
-    It sees one example at a time: the result does not depend on the batch, unlike BatchNorm's.
+    It normalises each example by itself: unlike BatchNorm, its result does not depend on the batch.
     """
     groups = next((g for g in (8, 4, 2) if channels % g == 0 and channels // g >= 4), 1)
     return nn.GroupNorm(groups, channels, affine=affine)
 
 
 def thinned(h: FeatureMap, stride: int) -> FeatureMap:
-    """Every stride-th position of each spatial axis: what a 1x1 convolution with that stride looks at.
+    """Every stride-th position of each spatial axis: those that a 1x1 convolution with that stride reads.
 
-    Apart from it, because PyTorch 2.13 on the CPU writes outside of its memory in the backward pass of a strided 1x1
-    convolution in channels_last layout (seen with 8 channels at 64x64; it ends the process).
+    The convolution itself has stride 1, because PyTorch 2.13 on the CPU writes outside of its memory in the backward
+    pass of a strided 1x1 convolution in channels_last layout (with 8 channels at 64x64; it ends the process).
     """
     spaced = (slice(None), slice(None), *[slice(None, None, stride)] * (h.ndim - 2))
     return h if stride == 1 else h[spaced]
 
 
 def damped(layer: nn.Linear | Convolution, scale: float = 0.1) -> nn.Module:
-    """The layer with its first weights scaled down and no bias: a quiet start, yet not zero, so that gradients pass."""
+    """The layer with its initial weights scaled down and bias 0: small outputs at first, but not zero gradients."""
     with torch.no_grad():
         layer.weight.mul_(scale)
         if layer.bias is not None:
@@ -69,8 +69,8 @@ def damped(layer: nn.Linear | Convolution, scale: float = 0.1) -> nn.Module:
 class Modulation(nn.Module):
     """FiLM: h -> (1 + scale) h + shift; scale and shift are the sum of one linear projection for each condition.
 
-    Projections start as any linear layer does (never at zero): a loss on the output has a gradient to the code from
-    the first step on. Without conditions it returns h. axis: where h (B, ...) has its channels.
+    Projections are initialised like any linear layer, not at zero: a loss on the output has a gradient to the code at
+    the first step. Without conditions it returns h. axis: where h (B, ...) has its channels.
     """
 
     def __init__(self, channels: int, sources: int, width: int, axis: int = 1):
@@ -84,16 +84,16 @@ class Modulation(nn.Module):
         both = sum(project(c) for project, c in zip(self.projections, conditions, strict=True))
         where = [1] * h.ndim
         where[0], where[self.axis] = h.shape[0], -1  # len() would fix the batch of an export
-        scale, shift = (part.reshape(where) for part in both.chunk(2, dim=1))
+        scale, shift = (factor.reshape(where) for factor in both.chunk(2, dim=1))
         return torch.addcmul(shift, h, 1 + scale)
 
 
 class ResidualBlock(nn.Module):
     """skip(h) + conv(silu(FiLM(norm(conv(silu(h)))))): (B, inputs, *spatial) -> (B, outputs, *spatial / stride).
 
-    One normalisation, after the first convolution, makes the branch blind to the scale of h; a second one before it
-    would cost up to a tenth of a step on a CPU.
-    sources, width: how many conditions modulate it, and their width. dropout: before the second convolution.
+    One normalisation, after the first convolution, makes the branch independent of the scale of h; a second one before
+    it would take up to a tenth of the time of a step on a CPU. sources, width: how many conditions modulate it, and
+    their width. dropout: before the second convolution.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ def upsampled(h: FeatureMap) -> FeatureMap:
 
 
 class Padding:
-    """Grows each spatial axis to a multiple of `multiple` by repeating the border, and cuts it off again."""
+    """Pads each spatial axis to a multiple of `multiple` by repeating the border, and crops it again."""
 
     def __init__(self, spatial: tuple[int, ...], multiple: int):
         missing = [-n % multiple for n in spatial]

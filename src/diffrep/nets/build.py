@@ -11,7 +11,7 @@ from diffrep.nets.decoders import Decoder, Generator, MLPDecoder, MLPGenerator, 
 from diffrep.nets.encoders import Critic, Encoder
 from diffrep.shapes import Shape
 
-UNITS = 8  # units of a perceptron's layer for one of `width`: a layer of vectors is as wide as this many channels
+UNITS = 8  # units of a layer of a perceptron for each channel of `width`
 WIDER = {"mlp": UNITS, "vit": 4}  # units of a layer, or numbers of a token, for one of `encoder.width`
 
 
@@ -29,7 +29,7 @@ def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channe
     conditioning = Conditioning(code_dim, until, d.fourier, extra_channels, d.condition_width)
     if chosen(d.kind, "mlp" if len(shape) == 1 else "unet") == "mlp":
         return MLPDecoder(shape, UNITS * d.width, d.blocks + 1, d.dropout, conditioning)
-    attention = tuple(level for level, attends in enumerate(d.attention) if attends)
+    attention = tuple(stage for stage, attends in enumerate(d.attention) if attends)
     drawn = code_dim > 0 and d.draw_code
     return UNet(shape, d.width, d.multipliers, d.blocks, attention, drawn, d.dropout, conditioning)
 
@@ -42,10 +42,10 @@ def generator(settings: DecoderSettings, shape: Shape, code_dim: int) -> nn.Modu
 
 
 def critic(settings: DecoderSettings, shape: Shape) -> nn.Module:
-    """The network that tells examples from denoised ones."""
+    """The network that distinguishes examples from denoised ones."""
     return Critic(shape, width=settings.width)
 
 
 def head(inputs: int, outputs: int = 64) -> nn.Module:
-    """The perceptron between a code and a loss between views; it is thrown away after training."""
+    """The perceptron between the code and a loss that compares views; it is not used after training."""
     return nn.Sequential(nn.Linear(inputs, 2 * outputs), nn.SiLU(), nn.Linear(2 * outputs, outputs))

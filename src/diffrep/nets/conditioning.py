@@ -1,4 +1,4 @@
-"""What a decoder knows beside x_t."""
+"""The inputs of a decoder besides x_t."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a decoder knows beside x_t: the noise level always, and what is named here.
+    """The inputs of a decoder besides x_t: always the noise level, and those named here.
 
-    code_dim: numbers of a code z, 0 for a decoder without a code. code_until: the log-SNR from which on, towards the
-    data, a learned null code stands in for every code; over the unit of log-SNR below it the code fades. None: the
-    code is seen everywhere. fourier: exponents n of the sines and cosines of 2^n pi x_t that the network sees beside
-    x_t. extra_channels: of an additional input that is concatenated to x_t. width: numbers of each of the two vectors,
-    of the noise level and of the code, that modulate every block; None: by the width of the network.
+    code_dim: numbers of a code z, 0 for a decoder without a code. code_until: a learned null code replaces every code
+    above this log-SNR; over the unit of log-SNR below it the input goes linearly from the code to the null code. None:
+    the code is used at every log-SNR. fourier: exponents n of the sines and cosines of 2^n pi x_t that are added to the
+    input. extra_channels: of an additional input that is concatenated to x_t. width: of each of the two vectors, for
+    the noise level and for the code, that modulate every block; None: it follows from the width of the network.
     """
 
     code_dim: int = 0

@@ -32,9 +32,9 @@ from diffrep.shapes import CodeVector, Data, FeatureMap, Shape, Time
 class Decoder(nn.Module, ABC):
     """A network that denoises: x_t (B, *shape), its log-SNR (B,) and a code z (B, code_dim) -> like x_t.
 
-    A decoder states `body`; this class turns noise level and code into two vectors of `width` that modulate every block
-    of the body, and owns the learned null code that stands in for a code that is missing. width: None in
-    `conditioning` stands for this one.
+    A decoder defines `body`; this class turns noise level and code into two vectors that modulate every block of the
+    body, and owns the learned null code that replaces a missing code. width: of these vectors where
+    `conditioning.width` is None.
     """
 
     def __init__(self, shape: Shape, width: int, conditioning: Conditioning):
@@ -71,14 +71,14 @@ class Decoder(nn.Module, ABC):
         h = self.fourier(x_t)
         if extra is not None:
             h = torch.cat([h, extra], dim=1)
-        level = self.level(log_snr)
+        noise = self.level(log_snr)
         if not self.code_dim:
-            return self.body(h, (level,), None)
+            return self.body(h, (noise,), None)
         z = self.null.expand(len(x_t), -1) if z is None else z
         z = z if drop is None else torch.where(drop[:, None], self.null, z)
         if self.code_until is not None:
             z = torch.lerp(self.null.expand_as(z), z, (self.code_until - log_snr).clamp(0, 1).to(z)[:, None])
-        return self.body(h, (level, self.code(z)), z)
+        return self.body(h, (noise, self.code(z)), z)
 
     def _check(self, x_t: Data, z: CodeVector | None, extra: FeatureMap | None, drop: Tensor | None) -> None:
         if x_t.shape[1:] != self.shape:
@@ -98,15 +98,15 @@ class Decoder(nn.Module, ABC):
 class UNet(Decoder):
     """U-Net (Ronneberger et al. 2015; Ho et al. 2020) for (C, L), (C, H, W) and (C, D, H, W) of any size.
 
-    Level l works at 1 / 2^l of the resolution with width * multipliers[l] channels and has `blocks` residual blocks
+    Stage l works at 1 / 2^l of the resolution with width * multipliers[l] channels and has `blocks` residual blocks
     on the way down and as many on the way up; two more stand in the middle. multipliers = (1,) keeps the full
     resolution throughout (VDM, Appendix B). Skip connections are sums: concatenation took 15 to 40 % longer.
 
-    attention: levels (0 is the finest) with one self-attention after their blocks on the way down; sliced score
-    matching differentiates twice, which fused attention cannot. draw_code: the code is also drawn as a picture of
-    features (a `Generator` of half the width) and added to what the blocks see first: where in the picture a code
-    means something is then said, and need not be worked out from modulations. dropout: in each block. conditioning:
-    its width is 4 width where it leaves that open.
+    attention: stages (0 is the finest) with one self-attention after their blocks on the way down; sliced score
+    matching differentiates twice, which fused attention cannot. draw_code: a `Generator` of half the width also turns
+    the code into feature maps, which are added to the output of the first convolution: modulation alone is the same at
+    every position. dropout: in each block. conditioning:
+    a width of None is 4 width.
     """
 
     def __init__(
@@ -121,36 +121,36 @@ class UNet(Decoder):
         conditioning: Conditioning = NOISE_LEVEL,
     ):
         super().__init__(shape, 4 * width, conditioning)
-        dims, levels = dimensions(shape), len(multipliers)
+        dims, stages = dimensions(shape), len(multipliers)
         if blocks < 1:
-            raise UserError(f"expected at least one block a level, got {blocks}")
+            raise UserError(f"expected at least one block a stage, got {blocks}")
         if draw_code and not self.code_dim:
             raise UserError("expected a code for draw_code = True, got code_dim = 0; set code_dim")
-        if not set(attention) <= set(range(levels)):
-            raise UserError(f"expected attention at levels among 0 to {levels - 1}, got {attention}")
+        if not set(attention) <= set(range(stages)):
+            raise UserError(f"expected attention at stages among 0 to {stages - 1}, got {attention}")
         channels = [width * m for m in multipliers]
-        self.padding = Padding(shape[1:], 2 ** (levels - 1))
+        self.padding = Padding(shape[1:], 2 ** (stages - 1))
 
         def block(inputs: int, outputs: int, stride: int = 1) -> ResidualBlock:
             return ResidualBlock(
                 dims, inputs, outputs, self.sources, self.condition_width, stride=stride, dropout=dropout
             )
 
-        def attend(level: int) -> nn.Module:
-            return SpatialAttention(channels[level]) if level in attention else nn.Identity()
+        def attend(stage: int) -> nn.Module:
+            return SpatialAttention(channels[stage]) if stage in attention else nn.Identity()
 
-        def fall(level: int) -> nn.ModuleList:
-            first = block(channels[level - 1], channels[level], stride=2) if level else block(channels[0], channels[0])
-            return nn.ModuleList([first, *(block(channels[level], channels[level]) for _ in range(blocks - 1))])
+        def fall(stage: int) -> nn.ModuleList:
+            first = block(channels[stage - 1], channels[stage], stride=2) if stage else block(channels[0], channels[0])
+            return nn.ModuleList([first, *(block(channels[stage], channels[stage]) for _ in range(blocks - 1))])
 
-        def rise(level: int) -> nn.ModuleList:
-            return nn.ModuleList(block(channels[level], channels[level]) for _ in range(blocks))
+        def rise(stage: int) -> nn.ModuleList:
+            return nn.ModuleList(block(channels[stage], channels[stage]) for _ in range(blocks))
 
         self.stem = convolution(dims, self.inputs, channels[0])
-        self.down = nn.ModuleList(fall(level) for level in range(levels))
-        self.attend = nn.ModuleList(attend(level) for level in range(levels))
+        self.down = nn.ModuleList(fall(stage) for stage in range(stages))
+        self.attend = nn.ModuleList(attend(stage) for stage in range(stages))
         self.middle = nn.ModuleList(block(channels[-1], channels[-1]) for _ in range(2))
-        self.up = nn.ModuleList(rise(level) for level in reversed(range(levels)))
+        self.up = nn.ModuleList(rise(stage) for stage in reversed(range(stages)))
         self.narrow = nn.ModuleList(convolution(dims, low, high, kernel=1) for high, low in pairwise(channels))[::-1]
         self.norm = group_norm(channels[0])
         self.out = damped(convolution(dims, channels[0], shape[0]))

@@ -1,4 +1,4 @@
-"""What the blocks of a network are told: the noise level as a vector, the data at several scales."""
+"""Embeddings: the noise level as a vector, the data as sines and cosines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from diffrep.shapes import Data, FeatureMap, Time
 class NoiseLevel(nn.Module):
     """(B,) log-SNR -> (B, width): sines and cosines of `waves` frequencies, then a two-layer perceptron.
 
-    Frequencies rise geometrically from half a turn over the range [-20, 20] (every level differs from every other) to
-    a turn in two units of log-SNR (the finest change that a network has use for).
+    Frequencies rise geometrically from half a turn over the range [-20, 20] (so all noise levels differ) to a turn in
+    two units of log-SNR (finer changes make no difference to a network).
     """
 
     def __init__(self, width: int, waves: int = 16):
@@ -39,7 +39,7 @@ class Fourier(nn.Module):
         self.exponents = exponents
 
     def channels(self, channels: int) -> int:
-        """How many channels come out when `channels` go in."""
+        """The number of output channels for `channels` input channels."""
         return channels * (1 + 2 * len(self.exponents))
 
     def forward(self, x: Data) -> FeatureMap:

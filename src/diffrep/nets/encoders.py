@@ -1,4 +1,4 @@
-"""Encoders: x -> features, from which a code or a critic reads."""
+"""Encoders: x -> features, the input of a code or a critic."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from diffrep.shapes import CodeVector, Data, PerExample, Shape, Time
 class Encoder(nn.Module, ABC):
     """A network x (B, *shape) -> features (B, features); with time = True it also reads the log-SNR (B,) of x.
 
-    An encoder states `body`. Normalisation is per example (GroupNorm, LayerNorm), so an example's features do not
-    depend on the batch that it came with.
+    An encoder defines `body`. Normalisation is per example (GroupNorm, LayerNorm), so the features of an example do not
+    depend on its batch.
     """
 
     def __init__(self, shape: Shape, features: int, condition_width: int, time: bool):
@@ -45,7 +45,7 @@ class Encoder(nn.Module, ABC):
         """x and the vectors that modulate the blocks (one of the noise level, or none) -> (B, features)."""
 
     def forward(self, x: Data, log_snr: Time | None = None) -> CodeVector:
-        """(B, *shape) -> (B, features). ValueError for another shape, or for a log_snr missing or unasked for."""
+        """(B, *shape) -> (B, features). UserError for another shape, for a missing log_snr, or for one without time."""
         if x.shape[1:] != self.shape:
             raise UserError(f"expected data of shape (B, *{self.shape}), got {tuple(x.shape)}")
         if (log_snr is not None) != self.time:
@@ -60,8 +60,8 @@ class Encoder(nn.Module, ABC):
 class ConvEncoder(Encoder):
     """A small convolutional network for 1-3 spatial axes: strided residual blocks down to at most 4 positions an axis.
 
-    The channels double from `width` to 4 width. The features are the last map, flattened: where something is counts
-    as much as what it is.
+    The channels double from `width` to 4 width. The features are the last map, flattened, so they keep
+    positions.
     """
 
     def __init__(self, shape: Shape, width: int = 32, time: bool = False, dropout: float = 0.0):
@@ -88,8 +88,8 @@ class WideResNet(Encoder):
     """WideResNet-depth-widen (Zagoruyko & Komodakis 2016) for (C, H, W); 28-2 is the encoder of DRL.
 
     Three stages of (depth - 4) / 6 blocks with 16, 32, 64 times `widen` channels, the mean over positions at the end.
-    Differs from the paper in SiLU for ReLU and in GroupNorm for BatchNorm: a batch of one, two processes and a
-    continued run then give the same numbers.
+    Unlike the paper it has SiLU for ReLU and GroupNorm for BatchNorm, so that results depend neither on the batch size
+    nor on the number of processes.
     """
 
     def __init__(self, shape: Shape, depth: int = 28, widen: int = 2, time: bool = False, dropout: float = 0.0):
@@ -188,7 +188,7 @@ class MLPEncoder(Encoder):
 
 
 class Critic(nn.Module):
-    """x (B, *shape) -> (B,): how real each example looks (adversarial score matching); images, signals or vectors."""
+    """x (B, *shape) -> (B,) score, high for real examples (adversarial score matching); images, signals or vectors."""
 
     def __init__(self, shape: Shape, width: int = 32):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A decoder without a code, and a second one that adds what a code knows more."""
+"""A decoder without a code, and a second one that adds the correction from the code."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from diffrep.shapes import CodeVector, Data, FeatureMap, Time
 class Filled(nn.Module):
     """plain(x_t), and where there is a code plain(x_t) + gap(x_t, z): PDAE's posterior mean gap (Zhang et al. 2022).
 
-    plain: built without a code; it learns from the examples whose code is dropped, and no gradient reaches it through
-    the others. gap: built with one; its null code is never asked for. The paper trains the plain decoder first and
-    then freezes it; here both learn side by side, and `gap` fills what the plain decoder of the moment leaves open.
+    plain: a decoder without a code; it learns from the examples whose code is dropped, and no gradient reaches it from
+    the others. gap: a decoder with a code; its null code is never used. The paper trains the plain decoder first and
+    then freezes it; here both are trained at the same time.
     """
 
     def __init__(self, plain: Decoder, gap: Decoder):

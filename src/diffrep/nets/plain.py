@@ -1,4 +1,4 @@
-"""Networks of one's own: any nn.Module as encoder or decoder."""
+"""Your own networks: any nn.Module as encoder or decoder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PlainDecoder(nn.Module):
     """module(x_t, log_snr, z) -> like x_t as a decoder; module(x_t, log_snr) where code_dim is 0.
 
     x_t (B, *shape) of variance near one, followed by the channels that a parameterisation adds, log_snr (B,),
-    z (B, code_dim). Where the code is dropped or missing a learned null code stands in its place.
+    z (B, code_dim). A learned null code replaces a code that is dropped or missing.
     """
 
     def __init__(self, module: nn.Module, shape: Shape, code_dim: int = 0):
@@ -57,5 +57,5 @@ class PlainDecoder(nn.Module):
         if self.null is None:
             return self.module(h, log_snr)
         null = self.null.expand(len(x_t), -1)
-        seen = null if z is None else z if drop is None else torch.where(drop[:, None], null, z)
-        return self.module(h, log_snr, seen)
+        code = null if z is None else z if drop is None else torch.where(drop[:, None], null, z)
+        return self.module(h, log_snr, code)

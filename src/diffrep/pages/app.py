@@ -1,4 +1,4 @@
-"""The explorer in the browser: tabs and sliders around `Explorer`, for this machine alone by default."""
+"""The explorer in the browser: tabs and sliders for `Explorer`, by default for this machine alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STYLE = """
 .gradio-container .min_value, .gradio-container .max_value { color: var(--quiet) !important; }
 .gradio-container button[role=tab].selected { color: var(--accent) !important; }
 .gradio-container figure { margin: .4rem 0; } footer { display: none !important; }
-.gradio-container .said { color: var(--quiet); margin: .2rem 0 .6rem; }
+.gradio-container .note { color: var(--quiet); margin: .2rem 0 .6rem; }
 """
 
 
@@ -99,12 +99,12 @@ def layout(explorer: Explorer):
     card, model = explorer.run.card, explorer.model
     title = f"{explorer.run.directory.resolve().name}: {explorer.run.settings.method} on {card.source.split('/')[-1]}"
     with gr.Blocks(title=title, analytics_enabled=False) as page:
-        gr.Markdown(f"# {title}\nAll pictures are made here and now, with few steps, so that they come at once.")
-        chosen = gr.State(None)  # what was handed in, in place of a test example; of each visitor their own
+        gr.Markdown(f"# {title}\nAll pictures are made on request, with few sampler steps, to be quick.")
+        chosen = gr.State(None)  # the uploaded example of each visitor, in place of a test example
         with gr.Row():
             number = gr.Slider(0, len(explorer.test) - 1, 0, step=1, label="Test example, by its number")
             other = gr.Button("Another one", scale=0)
-        _handing_in(gr, explorer, chosen)
+        _upload(gr, explorer, chosen)
         shown = gr.HTML(label="The example")
         with gr.Tabs():
             if model.has_code:
@@ -142,13 +142,13 @@ def layout(explorer: Explorer):
     return page
 
 
-def _handing_in(gr, explorer: Explorer, chosen) -> None:
-    """A place for an example of one's own: a picture, or a row of numbers."""
+def _upload(gr, explorer: Explorer, chosen) -> None:
+    """An upload of your own example: a picture, or a row of numbers."""
     shape = explorer.run.card.shape
     if explorer.pictured:
         with gr.Accordion("Your own picture", open=False):
             file = gr.File(label="A picture: PNG, JPEG, WebP, GIF, BMP or TIFF", type="filepath", height=120)
-            file.upload(_plainly(gr)(lambda path: explorer.handed_in(path)), file, chosen)
+            file.upload(_plainly(gr)(lambda path: explorer.uploaded(path)), file, chosen)
             file.clear(lambda: None, None, chosen)
     elif len(shape) == 1:
         with gr.Accordion("Your own row", open=False):
@@ -162,24 +162,24 @@ def _code_tab(gr, explorer: Explorer, page, number, chosen) -> None:
     @_plainly(gr)
     def look(position, own):
         x = _x(explorer, position, own)
-        found = explorer.look(x)
-        assert found.code is not None
+        inspected = explorer.inspect(x)
+        assert inspected.code is not None
         limits = tiles.limits_of(x)
-        parts: list[tuple[str, object]] = [("example", _small(x[None], "the example", limits))]
-        if found.again is not None:
-            parts.append(
-                ("from its code", _small(found.again, "decoded from the code, each time from other noise", limits))
+        strips: list[tuple[str, object]] = [("example", _small(x[None], "the example", limits))]
+        if inspected.again is not None:
+            strips.append(
+                ("from its code", _small(inspected.again, "decoded from the code, each time from other noise", limits))
             )
-        if found.exact is not None:
-            parts.append(
-                ("from code and noise", _small(found.exact[None], "decoded from its code and its noise", limits))
+        if inspected.exact is not None:
+            strips.append(
+                ("from code and noise", _small(inspected.exact[None], "decoded from its code and its noise", limits))
             )
-        assert found.neighbours is not None
-        near = "nearest of the training examples" + (f": {', '.join(found.names)}" if any(found.names) else "")
-        parts.append((near, _small(found.neighbours, near, limits)))
-        order = np.argsort(-np.abs(found.code))
-        said = "The code of the example: " + ", ".join(f"number {i} is {found.code[i]:.2f}" for i in order[:5])
-        return joined(rows(parts), svg.signed(found.code.tolist(), "value", said))
+        assert inspected.neighbours is not None
+        near = "nearest of the training examples" + (f": {', '.join(inspected.names)}" if any(inspected.names) else "")
+        strips.append((near, _small(inspected.neighbours, near, limits)))
+        order = np.argsort(-np.abs(inspected.code))
+        text = "The code of the example: " + ", ".join(f"number {i} is {inspected.code[i]:.2f}" for i in order[:5])
+        return joined(rows(strips), svg.signed(inspected.code.tolist(), "value", text))
 
     for event in (page.load, number.change, chosen.change):
         event(look, [number, chosen], shown)
@@ -187,7 +187,7 @@ def _code_tab(gr, explorer: Explorer, page, number, chosen) -> None:
 
 def _noise_tab(gr, explorer: Explorer, tab, number, chosen) -> None:
     low, high = explorer.log_snr_ends
-    level = gr.Slider(
+    slider = gr.Slider(
         round(low, 1), round(high, 1), round((low + high) / 2, 1), step=0.1, label="log-SNR: noise on the left"
     )
     timed = explorer.model.timed
@@ -197,18 +197,22 @@ def _noise_tab(gr, explorer: Explorer, tab, number, chosen) -> None:
     @_plainly(gr)
     def look(position, own, log_snr, time):
         x = _x(explorer, position, own)
-        found = explorer.at_noise(x, log_snr, time if timed else None)
+        at_noise = explorer.at_noise(x, log_snr, time if timed else None)
         limits = tiles.limits_of(x)
-        named = {"noisy": found.x_t, "denoised without the code": found.without, "denoised with the code": found.given}
-        parts = [(name, _small(part[None], name, limits)) for name, part in named.items() if part is not None]
-        if found.nats is None:
-            return rows(parts)
-        said = f"Here the code saves {found.nats:.2f} ± {found.error:.2f} nats for each unit of log-SNR."
-        return joined(rows(parts), Markup('<p class="said">{}</p>').format(said))
+        named = {
+            "noisy": at_noise.x_t,
+            "denoised without the code": at_noise.without,
+            "denoised with the code": at_noise.given,
+        }
+        strips = [(name, _small(picture[None], name, limits)) for name, picture in named.items() if picture is not None]
+        if at_noise.nats is None:
+            return rows(strips)
+        text = f"The code lowers the loss here by {at_noise.nats:.2f} ± {at_noise.error:.2f} nats a unit of log-SNR."
+        return joined(rows(strips), Markup('<p class="note">{}</p>').format(text))
 
-    for event in (level.change, t.change, number.change, chosen.change):
-        event(look, [number, chosen, level, t], shown, show_progress="minimal", trigger_mode="always_last")
-    tab.select(look, [number, chosen, level, t], shown)
+    for event in (slider.change, t.change, number.change, chosen.change):
+        event(look, [number, chosen, slider, t], shown, show_progress="minimal", trigger_mode="always_last")
+    tab.select(look, [number, chosen, slider, t], shown)
 
 
 def _between_tab(gr, explorer: Explorer, tab, number, chosen) -> None:
@@ -273,8 +277,8 @@ def _map_tab(gr, explorer: Explorer, number, chosen) -> None:
         gr.HTML(_key(names[:20]))
 
     def point(event: gr.SelectData):
-        found = explorer.pointed_at(*event.index)
-        return found, None, explorer.map(found)
+        position = explorer.pointed_at(*event.index)
+        return position, None, explorer.map(position)
 
     point.__annotations__ = {"event": gr.SelectData}
     picture.select(point, None, [number, chosen, picture], show_progress="hidden")
@@ -297,7 +301,7 @@ def _x(explorer: Explorer, position: float, own: Tensor | None) -> Tensor:
 
 
 def _small(x: Tensor, label: str, limits=None) -> Markup:
-    """A strip whose tiles keep one size however many there are."""
+    """A strip of tiles of fixed size."""
     shown = tiles.sheet(x, len(x), label, limits)
     return Markup('<div class="drawn" style="max-width: {}rem">{}</div>').format(4.5 * len(x), shown)
 
@@ -307,7 +311,7 @@ def _wide(x: Tensor, label: str, limits=None) -> Markup:
 
 
 def _plainly(gr) -> Callable:
-    """A mistake becomes a sentence on the page, and nothing else of this machine is shown."""
+    """A UserError becomes a message on the page, without details of this machine."""
 
     def wrap(function: Callable) -> Callable:
         @wraps(function)
@@ -323,7 +327,7 @@ def _plainly(gr) -> Callable:
 
 
 def _alone():
-    """Middleware: the page asks no other machine for anything, and shows in no frame of another page."""
+    """Middleware: the page loads nothing from other machines and cannot be a frame in another page."""
     from starlette.middleware import Middleware
 
     policy = (

@@ -1,4 +1,4 @@
-"""What an explorer of a run answers, without a browser: an example's code, its neighbours, noise, ways and walks."""
+"""The explorer of a run, without a browser: codes, neighbours, denoising, interpolations and walks."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from diffrep.evaluation.information import profiled
 from diffrep.measures.evaluate import codes
 from diffrep.models.base import Model
 from diffrep.models.diffusion_decoder import DiffusionDecoder
-from diffrep.pages.shown import MAPPED, SEARCHED, class_name, flat, names_of, nearest, principal
+from diffrep.pages.run_pictures import MAPPED, SEARCHED, class_name, flat, names_of, nearest, principal
 from diffrep.runs.run import Run
 from diffrep.shapes import Draws, sum_features
 
-STEPS, EXACT_STEPS = 8, 10  # of a sampler: few, so that an answer comes at once
-MOST_BYTES, MOST_PIXELS = 10_000_000, 25_000_000  # of a picture that is handed in
+STEPS, EXACT_STEPS = 8, 10  # of a sampler: few, for a quick answer
+MOST_BYTES, MOST_PIXELS = 10_000_000, 25_000_000  # of an uploaded picture
 SIDE = (720, 560)  # pixels of the map
 COLOURS = ("3778bf", "e08214", "2e9a5e", "cf3a3a", "8559b5", "946043", "d964ab", "6f7780", "a8a312", "12a5b8")
-NOISES = 32  # draws of noise over which nats at a level are averaged
-DIRECTIONS = 8  # principal directions that can be walked along
+NOISES = 32  # draws of noise over which nats at a noise level are averaged
+DIRECTIONS = 8  # principal directions for walks
 
 
 @dataclass(frozen=True)
-class Looked:
+class Inspection:
     """An example with its code (d,), reconstructions (R, *shape), the exact one, neighbours and their classes."""
 
     x: Tensor
@@ -49,7 +49,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class AtNoise:
-    """x_t, what is made of it without and with the code, and nats for a unit of log-SNR that the code saves."""
+    """x_t, its estimates without and with the code, and the gain of the code in nats for a unit of log-SNR."""
 
     x_t: Tensor
     without: Tensor | None
@@ -60,7 +60,7 @@ class AtNoise:
 
 @dataclass(frozen=True)
 class Explorer:
-    """A run with its data. All answers depend on their arguments alone, so several people may ask at once."""
+    """A run with its data. Results depend on arguments alone, so several people may use it at once."""
 
     run: Run
     splits: Splits
@@ -102,7 +102,7 @@ class Explorer:
 
     @property
     def pictured(self) -> bool:
-        """Are examples pictures that somebody could hand in?"""
+        """Are examples pictures that a user could upload?"""
         return len(self.run.card.shape) == 3 and self.run.card.shape[0] in (1, 3, 4)
 
     def example(self, number: float) -> Tensor:
@@ -113,11 +113,12 @@ class Explorer:
         return self.test.batch(torch.tensor([position])).x[0].to(self.run.device)
 
     def called(self, number: float) -> str:
-        """What a test example is called."""
+        """The name of a test example."""
         return names_of(self.test, torch.tensor([int(number)]))[0]
 
-    def handed_in(self, path: str | Path) -> Tensor:
-        """A picture file, brought to the run's size and levels: *shape. UserError: too large, broken, or no picture."""
+    def uploaded(self, path: str | Path) -> Tensor:
+        """A picture file, resized and rounded to the run's data: *shape. UserError: too large, broken, or no
+        picture."""
         size = os.path.getsize(path)
         if size > MOST_BYTES:
             raise UserError(f"the file has {size:,} bytes, expected at most {MOST_BYTES:,}: make it smaller.")
@@ -130,8 +131,8 @@ class Explorer:
             wanted = "I;16" if mode == "I;16" and channels == 1 else {1: "L", 3: "RGB", 4: "RGBA"}[channels]
             pixels = decode(encoded, "the file", "L" if mode == "F" else wanted)
         except UserError as reason:
-            said = re.sub(r"\. Remove it, or pass .*", ".", str(reason))
-            raise UserError(said) from reason
+            text = re.sub(r"\. Remove it, or pass .*", ".", str(reason))
+            raise UserError(text) from reason
         except (ValueError, MemoryError, Image.DecompressionBombError) as reason:
             raise UserError(f"the file cannot be read as a picture ({type(reason).__name__}).") from reason
         return self._fitted(pixels.astype(np.float32) / (65535 if pixels.dtype == np.uint16 else 255))
@@ -150,24 +151,24 @@ class Explorer:
         return (values if scaling is None else (values - scaling[0]) / scaling[1]).float().to(self.run.device)
 
     @torch.no_grad()
-    def look(self, x: Tensor, seed: int = 0, count: int = 4, exactly: bool = True) -> Looked:
-        """Everything about one example (*shape)."""
+    def inspect(self, x: Tensor, seed: int = 0, count: int = 4, exactly: bool = True) -> Inspection:
+        """Code, reconstructions and neighbours of one example (*shape)."""
         if not self.model.has_code:
-            return Looked(x, exact=self._exact(x) if exactly else None)
+            return Inspection(x, exact=self._exact(x) if exactly else None)
         code = self.model.encode(x[None]).mean[0].cpu().numpy()
         again = None
         if self.decodes:
             times = count if self.denoises else 1
             again = self.model.reconstruct(x[None], self._draws(seed), steps=STEPS, per_code=times)
-        near = nearest(code[None], self.known, 6)[0]
+        near = nearest(code[None], self.train_codes, 6)[0]
         index = self.searched[torch.from_numpy(near)]
         train = self.splits.train
         names = [class_name(train, -1 if train.labels is None else int(train.labels[i])) for i in index.tolist()]
-        return Looked(x, code, again, self._exact(x) if exactly else None, train.batch(index).x, names)
+        return Inspection(x, code, again, self._exact(x) if exactly else None, train.batch(index).x, names)
 
     @torch.no_grad()
     def at_noise(self, x: Tensor, log_snr: float, t: float | None = None, seed: int = 0) -> AtNoise:
-        """One example at a noise level; t: of a code that has a time, that of the level where left out."""
+        """One example at a noise level; t: of a time-conditioned code, None for that of the noise level."""
         model = self.model
         noise, denoiser = self.diffusion.noise, self.diffusion.denoiser
         many = x.expand(NOISES, *x.shape)
@@ -175,18 +176,18 @@ class Explorer:
         eps = self._draws(seed).normal(*many.shape)
         x_t = noise.add(many, eps, at)
         alpha, sigma = (float(scale[0]) for scale in noise.scales(at))
-        seen = x_t[0] / (alpha**2 + sigma**2) ** 0.5
+        scaled = x_t[0] / (alpha**2 + sigma**2) ** 0.5
         if not model.has_code:
-            return AtNoise(seen, denoiser(x_t[:1], at[:1]).x[0], None, None, None)
+            return AtNoise(scaled, denoiser(x_t[:1], at[:1]).x[0], None, None, None)
         z = model.encode(x[None], (at[:1] if t is None else t) if model.timed else None).mean.expand(NOISES, -1)
         given = denoiser(x_t, at, z)
         try:
             profiled(model)
         except UserError:
-            return AtNoise(seen, None, given.x[0], None, None)
+            return AtNoise(scaled, None, given.x[0], None, None)
         without = denoiser(x_t, at, None)
         gain = 0.5 * (sum_features((eps - without.eps) ** 2) - sum_features((eps - given.eps) ** 2))
-        return AtNoise(seen, without.x[0], given.x[0], float(gain.mean()), float(gain.std() / NOISES**0.5))
+        return AtNoise(scaled, without.x[0], given.x[0], float(gain.mean()), float(gain.std() / NOISES**0.5))
 
     @torch.no_grad()
     def between(self, a: Tensor, b: Tensor, points: int = 8, seed: int = 0) -> Tensor:
@@ -209,19 +210,19 @@ class Explorer:
             raise UserError(f"there is no {kind} {which!r}.")
         place = self.directions(kind).index(which)
         if kind == "number":
-            line = np.eye(self.known.shape[1])[place]
+            line = np.eye(self.train_codes.shape[1])[place]
         elif kind == "principal direction":
-            line = principal(self.known, DIRECTIONS)[place]
+            line = principal(self.train_codes, DIRECTIONS)[place]
         else:
             line = self.towards[place]
-        return (line * float((self.known @ line).std())).astype(np.float32)
+        return (line * float((self.train_codes @ line).std())).astype(np.float32)
 
     def directions(self, kind: str) -> list[str]:
-        """The names of what can be walked along: number, principal direction, class."""
+        """The names of the directions of a kind: number, principal direction, class."""
         if kind == "class":
             return list(self.splits.train.label_names or []) if len(self.towards) else []
-        dim = self.known.shape[1]
-        return [str(i) for i in range(dim if kind == "number" else min(DIRECTIONS, dim, len(self.known)))]
+        dim = self.train_codes.shape[1]
+        return [str(i) for i in range(dim if kind == "number" else min(DIRECTIONS, dim, len(self.train_codes)))]
 
     @torch.no_grad()
     def samples(self, seed: float, count: int = 16) -> Tensor:
@@ -230,11 +231,11 @@ class Explorer:
 
     @cached_property
     def searched(self) -> Tensor:
-        """Positions of the training examples among which neighbours are looked for."""
+        """Positions of the training examples among which neighbours are searched."""
         return self.splits.train.evenly(SEARCHED)
 
     @cached_property
-    def known(self) -> np.ndarray:
+    def train_codes(self) -> np.ndarray:
         """Their codes (N, d)."""
         return codes(self.model, self.splits.train.subset(self.searched))
 
@@ -242,7 +243,7 @@ class Explorer:
     def towards(self) -> np.ndarray:
         """(K, d) of length one: towards each class, the weights of a linear probe on the codes; none without labels."""
         train = self.splits.train
-        none = np.zeros((0, self.known.shape[1]))
+        none = np.zeros((0, self.train_codes.shape[1]))
         if train.labels is None or not train.label_names:
             return none
         y = train.labels[self.searched].cpu().numpy()
@@ -251,9 +252,9 @@ class Explorer:
             return none
         from sklearn.linear_model import LogisticRegression
 
-        fit = LogisticRegression(C=0.1, max_iter=300).fit(self.known[kept], y[kept])
+        fit = LogisticRegression(C=0.1, max_iter=300).fit(self.train_codes[kept], y[kept])
         weights = np.concatenate([-fit.coef_, fit.coef_]) if len(fit.classes_) == 2 else fit.coef_
-        lines = np.zeros((len(train.label_names), self.known.shape[1]))
+        lines = np.zeros((len(train.label_names), self.train_codes.shape[1]))
         lines[fit.classes_] = weights
         return lines / np.maximum(np.linalg.norm(lines, axis=1, keepdims=True), 1e-12)
 
@@ -298,7 +299,7 @@ class Explorer:
         return Draws.of(seed, self.run.device)
 
     def _fitted(self, pixels: np.ndarray) -> Tensor:
-        """Pixels (C, H, W) in [0, 1], their middle cut out and resized to the run's shape, on its levels."""
+        """Pixels (C, H, W) in [0, 1], centre-cropped, resized to the run's shape and rounded to its grey levels."""
         _, height, width = self.run.card.shape
         x = torch.from_numpy(pixels)[None]
         share = min(x.shape[2] / height, x.shape[3] / width)

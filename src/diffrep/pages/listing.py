@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from diffrep.errors import UserError
-from diffrep.pages.known import Known
+from diffrep.pages.run_files import RunFiles
 from diffrep.runs.directory import DATA, SETTINGS
 
 SHOWN = ("run", "method", "data", "age", "bits/dim", "nats", "linear")
@@ -28,21 +28,21 @@ def listing(folder: str | Path) -> list[dict]:
     return sorted((_row(place, folder) for place in places), key=lambda row: row["age"])
 
 
-def rows_of(found: Sequence[dict]) -> list[list[str]]:
-    """The rows that the command line shows, the head first."""
+def rows_of(runs: Sequence[dict]) -> list[list[str]]:
+    """The rows that the command prints, the head first."""
     rows = [list(SHOWN)]
-    for row in found:
-        known = [row["run"], row.get("method", "-"), row.get("data", "-"), age(row["age"])]
+    for row in runs:
+        cells = [row["run"], row.get("method", "-"), row.get("data", "-"), age(row["age"])]
         if "error" in row:
-            rows.append([*known, "broken", "", ""])
+            rows.append([*cells, "broken", "", ""])
             continue
         forms = (("bits_per_dim", ".3f"), ("rate_nats", ".1f"), ("probe_linear", ".3f"))
-        rows.append([*known, *("-" if row[key] is None else f"{row[key]:{form}}" for key, form in forms)])
+        rows.append([*cells, *("-" if row[key] is None else f"{row[key]:{form}}" for key, form in forms)])
     return rows
 
 
 def age(seconds: float) -> str:
-    """A time that has passed, in its largest unit: "3 min", "2 h", "5 d"."""
+    """A duration in its largest unit: "3 min", "2 h", "5 d"."""
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
@@ -53,7 +53,7 @@ def _row(place: Path, folder: Path) -> dict:
     newest = max(path.stat().st_mtime for path in place.iterdir() if path.is_file())
     row: dict = {"run": str(place.relative_to(folder)), "age": max(0.0, time.time() - newest)}
     try:
-        known = Known.of(place)
-        return row | {"method": known.settings.method, "data": known.data, **asdict(known.numbers)}
+        files = RunFiles.of(place)
+        return row | {"method": files.settings.method, "data": files.data, **asdict(files.numbers)}
     except UserError as broken:
         return row | {"error": str(broken)}

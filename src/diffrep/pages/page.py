@@ -1,4 +1,4 @@
-"""A page: one HTML file with its style and its script inside, that asks nobody for anything."""
+"""A page: one HTML file with its style and its script inside; it loads nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page. lead: one or two sentences on what is seen; command: what would measure what is missing."""
+    """A section of a page. lead: one or two sentences about it; command: the one that measures missing numbers."""
 
     title: str
     lead: str = ""
@@ -25,14 +25,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What stands at the top of a page, and its sections."""
+    """The top of a page, and its sections."""
 
     title: str
     subtitle: str
     sections: Sequence[Section]
     sentences: Sequence[tuple[str, str]] = ()  # a word in the margin, and the sentence
     mood: str = ""  # "good", "bad" or nothing: the colour of the first sentence
-    facts: Sequence[tuple[str, str]] = field(default=())
+    definitions: Sequence[tuple[str, str]] = field(default=())
 
     def html(self) -> str:
         return _environment().get_template("page.html").render(page=self)
@@ -55,20 +55,20 @@ def _environment():
     )
 
 
-def joined(*parts: object) -> Markup:
+def joined(*pieces: object) -> Markup:
     """Pieces of HTML side by side."""
-    return Markup("").join(part if hasattr(part, "__html__") else escape(part) for part in parts)
+    return Markup("").join(piece if hasattr(piece, "__html__") else escape(piece) for piece in pieces)
 
 
 def code(*lines: str) -> Markup:
-    """Commands as a shell takes them, which can be copied."""
+    """Commands for a shell, to be copied."""
     return Markup('<pre tabindex="0"><code>{}</code></pre>').format("\n".join(lines))
 
 
 def figure(content: object, caption: str = "", style: str = "") -> Markup:
-    """A picture and what it shows."""
-    said = Markup("<figcaption>{}</figcaption>").format(caption) if caption else Markup("")
-    return Markup('<figure class="{}">{}{}</figure>').format(style, content, said)
+    """A picture with its caption."""
+    below = Markup("<figcaption>{}</figcaption>").format(caption) if caption else Markup("")
+    return Markup('<figure class="{}">{}{}</figure>').format(style, content, below)
 
 
 def rows(named: Sequence[tuple[str, object]]) -> Markup:
@@ -81,8 +81,8 @@ def rows(named: Sequence[tuple[str, object]]) -> Markup:
     )
 
 
-def facts(pairs: Sequence[tuple[str, object]]) -> Markup:
-    """Names and values."""
+def definitions(pairs: Sequence[tuple[str, object]]) -> Markup:
+    """Names and values as a list of definitions."""
     inside = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in pairs)
     return Markup("<dl>{}</dl>").format(inside)
 
@@ -110,5 +110,5 @@ def table(head: Sequence[str], lines: Sequence[Sequence[object]], caption: str, 
 
 
 def details(summary: str, content: object) -> Markup:
-    """Something that is folded away until it is asked for."""
+    """Content that is folded until it is opened."""
     return Markup("<details><summary>{}</summary>{}</details>").format(summary, content)

@@ -12,13 +12,13 @@ from diffrep.errors import UserError
 from diffrep.files import write_bytes
 from diffrep.pages import sections
 from diffrep.pages.judgement import verdict
-from diffrep.pages.known import Known
 from diffrep.pages.page import Page
-from diffrep.pages.shown import LEVELS, Shown, shown
+from diffrep.pages.run_files import RunFiles
+from diffrep.pages.run_pictures import LEVELS, RunPictures, draw_all
 from diffrep.progress import Progress, silent
 from diffrep.runs.records import REPORT
 
-SHARE = 0.01  # of what a code carries that lies outside of the noise levels shown, on each side
+SHARE = 0.01  # of the nats of a code that lie outside of the noise levels shown, on each side
 
 
 def report(
@@ -28,53 +28,53 @@ def report(
     device: str = "auto",
     progress: Progress = silent,
 ) -> Path:
-    """Write all that is known of a run, and pictures of what it makes, as one HTML file -> its path.
+    """Write the report of a run, with its numbers and pictures, as one HTML file -> its path.
 
-    output: RUN/report.html where left out. splits: the run's data, where it was trained on an array in memory. Nothing
-    is measured anew: what is missing stands there with its command. UserError where there is no run, or its data have
+    output: by default RUN/report.html. splits: the run's data, where it was trained on an array in memory. Nothing is
+    measured: for missing numbers the page states the command. UserError where there is no run, or its data have
     changed.
     """
-    known = Known.of(directory)
-    seen, why = None, ""
+    files = RunFiles.of(directory)
+    pictures, why = None, ""
     try:
         run = runs.load(directory, device)
-        seen = shown(run.model, splits or run.splits(), levels_of(known), progress)
+        pictures = draw_all(run.model, splits or run.splits(), log_snrs_of(files), progress)
     except UserError as reason:
         why = f"There are no pictures: {str(reason).rstrip('.')}."
-    path = Path(output) if output is not None else known.directory / REPORT
-    write_bytes(path, page(known, seen, why).html().encode())
+    path = Path(output) if output is not None else files.directory / REPORT
+    write_bytes(path, page(files, pictures, why).html().encode())
     return path
 
 
-def page(known: Known, seen: Shown | None, why: str = "") -> Page:
-    """The page of a run, with its pictures where there are any (why: not)."""
-    said = verdict(known)
-    parts = [
-        sections.what(known),
-        *sections.pictures(known, seen, why),
-        sections.information(known, seen),
-        sections.code_map(known, seen),
-        sections.probes(known),
-        sections.bound(known),
-        sections.units(known, seen),
-        sections.training(known),
-        sections.again(known),
+def page(files: RunFiles, pictures: RunPictures | None, why: str = "") -> Page:
+    """The page of a run, with its pictures; why: the reason where there are none."""
+    judged = verdict(files)
+    content = [
+        sections.what(files),
+        *sections.pictures(files, pictures, why),
+        sections.information(files, pictures),
+        sections.code_map(files, pictures),
+        sections.probes(files),
+        sections.bound(files),
+        sections.units(files, pictures),
+        sections.training(files),
+        sections.again(files),
     ]
     return Page(
-        title=known.directory.resolve().name,
-        subtitle=f"{known.settings.method} on {known.data}",
-        sections=parts,
-        sentences=[("Alive?", said.alive), ("Knows", said.knows), ("Costs", said.costs)],
-        mood={True: "good", False: "bad", None: ""}[said.good],
-        facts=_headline(known),
+        title=files.directory.resolve().name,
+        subtitle=f"{files.settings.method} on {files.data}",
+        sections=content,
+        sentences=[("Alive?", judged.alive), ("Knows", judged.knows), ("Costs", judged.costs)],
+        mood={True: "good", False: "bad", None: ""}[judged.good],
+        definitions=_headline(files),
     )
 
 
-def levels_of(known: Known) -> torch.Tensor | None:
-    """Log-SNRs (LEVELS,) between which the code carries all but its outer hundredths; None without a profile."""
-    if not known.profile:
+def log_snrs_of(files: RunFiles) -> torch.Tensor | None:
+    """Log-SNRs (LEVELS,) between the first and the last hundredth of the nats of the code; None without a profile."""
+    if not files.profile:
         return None
-    at, nats = torch.tensor(known.profile["log_snr"]), torch.tensor(known.profile["nats_per_log_snr"])
+    at, nats = torch.tensor(files.profile["log_snr"]), torch.tensor(files.profile["nats_per_log_snr"])
     mass = nats.clamp(min=0).cumsum(0)
     low, high = at[0], at[-1]
     if float(mass[-1]) > 0:
@@ -82,7 +82,7 @@ def levels_of(known: Known) -> torch.Tensor | None:
     return torch.linspace(float(low), float(high), LEVELS)
 
 
-def _headline(known: Known) -> list[tuple[str, str]]:
+def _headline(files: RunFiles) -> list[tuple[str, str]]:
     form = {
         "bits_per_dim": ("bits/dim", "{:.3f}"),
         "rate_nats": ("rate, nats", "{:.1f}"),
@@ -94,5 +94,5 @@ def _headline(known: Known) -> list[tuple[str, str]]:
     return [
         (name, shape.format(value))
         for key, (name, shape) in form.items()
-        if (value := known.numbers.value(key)) is not None
+        if (value := files.numbers.value(key)) is not None
     ]

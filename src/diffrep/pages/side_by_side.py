@@ -1,4 +1,4 @@
-"""Many runs as one page: their table, what they cost and what simple models read from them."""
+"""Several runs as one page: their table, bounds and probes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from diffrep.files import write_bytes
 from diffrep.pages import svg
-from diffrep.pages.page import Page, Section, code, details, facts, figure, joined, table
+from diffrep.pages.page import Page, Section, code, definitions, details, figure, joined, table
 from diffrep.runs.summary import Numbers
 from diffrep.studies.aggregate import groups as groups_of
 from diffrep.studies.aggregate import mean_and_error
@@ -36,12 +36,12 @@ def comparison(
 ) -> Path:
     """Write a page about several runs to `path`, and return it.
 
-    shown: their table. groups: the numbers of the charts. commands: what makes the page again. made_with: settings,
-    commit, hardware.
+    shown: their table. groups: the numbers of the charts. commands: those that make the page again. made_with:
+    settings, commit, hardware.
     """
-    parts = [_numbers(shown), _cost(groups), _read(groups), _again(commands, made_with or {})]
-    found = Page(title, about, [part for part in parts if part is not None])
-    write_bytes(Path(path), found.html().encode())
+    sections = [_numbers(shown), _cost(groups), _read(groups), _again(commands, made_with or {})]
+    page = Page(title, about, [section for section in sections if section is not None])
+    write_bytes(Path(path), page.html().encode())
     return Path(path)
 
 
@@ -68,31 +68,31 @@ def _cell(cell: str | Number) -> object:
 
 def _cost(groups: Groups) -> Section | None:
     """bits/dim of each run with two standard errors; and against its rate where several have one."""
-    known = {name: {"bits/dim": value} for name, group in groups.items() if (value := _of(group, "bits_per_dim"))}
-    if not known:
+    bounds = {name: {"bits/dim": value} for name, group in groups.items() if (value := _of(group, "bits_per_dim"))}
+    if not bounds:
         return None
-    label = "bits/dim: " + ", ".join(f"{name} {row['bits/dim'][0]:.3f}" for name, row in known.items())
-    drawn = [figure(svg.intervals(known, "bits/dim on the test split (less is better)", label))]
-    points = {name: (rate[0], *known[name]["bits/dim"]) for name in known if (rate := _of(groups[name], "rate_nats"))}
+    label = "bits/dim: " + ", ".join(f"{name} {row['bits/dim'][0]:.3f}" for name, row in bounds.items())
+    drawn = [figure(svg.intervals(bounds, "bits/dim on the test split (less is better)", label))]
+    points = {name: (rate[0], *bounds[name]["bits/dim"]) for name in bounds if (rate := _of(groups[name], "rate_nats"))}
     if len(points) > 1:
-        said = "bits/dim against rate: " + ", ".join(f"{n} {r:.1f} nats {b:.3f}" for n, (r, b, _) in points.items())
-        drawn.append(figure(svg.plane(points, "rate of the code, nats", "bits/dim", said), "Cost against rate."))
-    return Section("What an example costs", "The bound, with two standard errors to each side.", joined(*drawn))
+        text = "bits/dim against rate: " + ", ".join(f"{n} {r:.1f} nats {b:.3f}" for n, (r, b, _) in points.items())
+        drawn.append(figure(svg.plane(points, "rate of the code, nats", "bits/dim", text), "Cost against rate."))
+    return Section("The bound on -log p(x)", "The bound, with two standard errors to each side.", joined(*drawn))
 
 
 def _read(groups: Groups) -> Section | None:
-    known = {
+    scores = {
         run: row
         for run, group in groups.items()
         if (row := {name: value for key, name in PROBES.items() if (value := _of(group, key))})
     }
-    if not known:
+    if not scores:
         return None
     label = "Accuracy: " + "; ".join(
-        f"{run}: " + ", ".join(f"{name} {value:.3f}" for name, (value, _) in row.items()) for run, row in known.items()
+        f"{run}: " + ", ".join(f"{name} {value:.3f}" for name, (value, _) in row.items()) for run, row in scores.items()
     )
     lead = "Accuracy on the test split, with two standard errors to each side."
-    return Section("What simple models read", lead, figure(svg.intervals(known, "accuracy on the test split", label)))
+    return Section("What simple models read", lead, figure(svg.intervals(scores, "accuracy on the test split", label)))
 
 
 def _again(commands: Sequence[str], made_with: Mapping[str, object]) -> Section | None:
@@ -100,14 +100,14 @@ def _again(commands: Sequence[str], made_with: Mapping[str, object]) -> Section 
         (name, _words(value)) for name, value in made_with.items() if value and not isinstance(value, (dict, list))
     ]
     more = [
-        details(name.capitalize(), facts([(key, _words(v)) for key, v in value.items()]))
+        details(name.capitalize(), definitions([(key, _words(v)) for key, v in value.items()]))
         for name, value in made_with.items()
         if isinstance(value, dict) and value
     ]
     if not commands and not pairs and not more:
         return None
     return Section(
-        "Make it again", body=joined(code(*commands) if commands else "", facts(pairs) if pairs else "", *more)
+        "Make it again", body=joined(code(*commands) if commands else "", definitions(pairs) if pairs else "", *more)
     )
 
 

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, which take their colours from the page: right in the light, in the dark and in print."""
+"""Charts as inline SVG, whose colours come from the page, for a light, a dark and a printed one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass
 class Axes:
-    """A frame with scales and ticks; what is drawn on it is collected as SVG.
+    """A frame with scales and ticks; drawings on it are collected as SVG.
 
     x, y: (low, high) of each axis. The plot lies between `left` and `right`, `top` and `bottom` units from the edges.
     """
@@ -40,7 +40,7 @@ class Axes:
         return self.left + across * wide, self.height - self.bottom - up * high
 
     def frame(self, x_label: str, y_label: str, x_text: Callable[[float], str] | None = None) -> None:
-        """Lines of a quiet grid with their numbers, and what the axes are."""
+        """Grid lines with their numbers, and the labels of the axes."""
         x_steps, y_steps = ticks(*self.x, 6), ticks(*self.y, 4)
         for y in y_steps:
             _, up = self.at(self.x[0], y)
@@ -85,36 +85,36 @@ def drawing(width: float, height: float, content: str, label: str, style: str = 
     )
 
 
-def stacked(parts: Mapping[str, float], unit: str, label: str) -> Markup:
-    """A bar of parts that add up, their names and sizes under it; parts below zero (of a density) are only named."""
-    whole = sum(max(value, 0.0) for value in parts.values()) or 1.0
+def stacked(terms: Mapping[str, float], unit: str, label: str) -> Markup:
+    """A bar of terms that add up, with their names and sizes below; negative terms (of a density) are only named."""
+    whole = sum(max(value, 0.0) for value in terms.values()) or 1.0
     drawn, left = [], 0.0
-    for i, (name, value) in enumerate(parts.items()):
+    for i, (name, value) in enumerate(terms.items()):
         wide = WIDTH * max(value, 0.0) / whole
-        said = f"{name} {value:.4f} {unit} ({_share(max(value, 0.0) / whole)})"
+        text = f"{name} {value:.4f} {unit} ({_share(max(value, 0.0) / whole)})"
         drawn.append(
             f'<rect class="fill c{i + 1}" x="{left:.1f}" y="0" width="{max(wide, 1.5):.1f}" height="34">'
-            f"<title>{escape(said)}</title></rect>"
+            f"<title>{escape(text)}</title></rect>"
         )
         row, column = divmod(i, 2)
         x, y = 4 + column * WIDTH / 2, 60 + 24 * row
         drawn.append(f'<rect class="fill c{i + 1}" x="{x}" y="{y - 11}" width="12" height="12" rx="2"/>')
-        drawn.append(f'<text class="tick" x="{x + 19}" y="{y}">{escape(said)}</text>')
+        drawn.append(f'<text class="tick" x="{x + 19}" y="{y}">{escape(text)}</text>')
         left += wide
-    return drawing(WIDTH, 56 + 24 * -(-len(parts) // 2), "".join(drawn), label)
+    return drawing(WIDTH, 56 + 24 * -(-len(terms) // 2), "".join(drawn), label)
 
 
 def curves(series: Mapping[str, Points], x_label: str, y_label: str, label: str, zero: bool = False) -> Markup:
-    """Lines with their names at a legend above; the scale leaves out what the start alone would need."""
-    known = {name: points for name, points in series.items() if points}
-    xs = [x for points in known.values() for x, _ in points]
-    settled = [y for points in known.values() for _, y in points[len(points) // 20 :]]
+    """Lines with a legend above; the scale ignores the first twentieth of each line."""
+    drawn = {name: points for name, points in series.items() if points}
+    xs = [x for points in drawn.values() for x, _ in points]
+    settled = [y for points in drawn.values() for _, y in points[len(points) // 20 :]]
     low, high = padded(min(settled), max(settled))
     axes = Axes((min(xs), max(xs)), (min(low, 0.0) if zero else low, high), top=34)
     axes.frame(x_label, y_label, short)
-    for i, points in enumerate(known.values()):
+    for i, points in enumerate(drawn.values()):
         axes.line([(x, min(max(y, axes.y[0]), axes.y[1])) for x, y in points], f"line c{i % SERIES + 1}")
-    _legend(axes, list(known))
+    _legend(axes, list(drawn))
     return axes.svg(label)
 
 
@@ -151,9 +151,9 @@ def intervals(rows: Mapping[str, Mapping[str, tuple[float, float]]], x_label: st
             k = kinds.index(kind)
             y = top + 14 + 15 * k
             (a, _), (b, _), (at, _) = (axes.at(v, 0) for v in (value - 2 * error, value + 2 * error, value))
-            said = f"{name}, {kind}: {value:.4f} ± {error:.4f}"
+            text = f"{name}, {kind}: {value:.4f} ± {error:.4f}"
             axes.drawn.append(
-                f"<g><title>{escape(said)}</title>"
+                f"<g><title>{escape(text)}</title>"
                 f'<line class="line c{k + 1}" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/>'
                 f'<circle class="fill c{k + 1}" cx="{at:.1f}" cy="{y}" r="4.5"/></g>'
             )
@@ -205,13 +205,13 @@ def signed(values: Sequence[float], y_label: str, label: str) -> Markup:
     return axes.svg(label)
 
 
-def scatter(points: Points, classes: Sequence[int], said: Sequence[str], label: str, key: str) -> Markup:
+def scatter(points: Points, classes: Sequence[int], names: Sequence[str], label: str, key: str) -> Markup:
     """A map: a dot for each point, coloured by class (-1: none); the page's script names the one pointed at."""
     xs, ys = zip(*points, strict=True)
     axes = Axes(
         padded(min(xs), max(xs)), padded(min(ys), max(ys)), height=WIDTH * 0.78, left=4, right=4, top=4, bottom=4
     )
-    for i, ((x, y), k, words) in enumerate(zip(points, classes, said, strict=True)):
+    for i, ((x, y), k, words) in enumerate(zip(points, classes, names, strict=True)):
         across, up = axes.at(x, y)
         style = "none" if k < 0 else f"k{k % CLASSES}"
         axes.drawn.append(
@@ -232,7 +232,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def number(value: float, beside: Sequence[float] = ()) -> str:
-    """A number of an axis, with as many digits as tell it from its neighbours."""
+    """A number of an axis, with enough digits to distinguish it from its neighbours."""
     step = min((abs(b - a) for a, b in pairwise(beside)), default=abs(value)) or 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     shown = f"{value:,.{digits}f}"
@@ -253,8 +253,8 @@ def padded(low: float, high: float, share: float = 0.05) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _share(part: float) -> str:
-    return "under 1%" if 0 < part < 0.005 else f"{part:.0%}"
+def _share(share: float) -> str:
+    return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def _legend(axes: Axes, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Examples as a page shows them: images by their pixels, signals as lines, tables as bars."""
+"""Examples on a page: images as pixels, signals as lines, tables as bars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffrep.pages.svg import drawing
 from diffrep.shapes import Shape
 
 SIDE = 96  # pixels of the largest tile; larger pictures are made smaller
-SOFT = 40  # pixels from which on a colour picture is stored with losses that nobody sees
+SOFT = 40  # pixels from which on a colour picture is stored with invisible losses
 BARS = 48  # numbers of a vector that are still drawn as bars
 
 
@@ -62,21 +62,21 @@ def tiles(x: Tensor) -> np.ndarray:
     if largest > SIDE:
         size = [max(1, round(side * SIDE / largest)) for side in x.shape[2:]]
         x = torch.nn.functional.interpolate(x, size=size, mode="area")
-    levels = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
-    if levels.shape[-1] == 1:
-        levels = levels.repeat(3, -1)
-    if levels.shape[-1] == 3:
-        levels = np.concatenate([levels, np.full_like(levels[..., :1], 255)], -1)
-    return levels
+    pixels = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
+    if pixels.shape[-1] == 1:
+        pixels = pixels.repeat(3, -1)
+    if pixels.shape[-1] == 3:
+        pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], -1)
+    return pixels
 
 
-def grid(levels: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """(N, H, W, 4) -> one picture with nothing between its tiles but what the page is like there."""
-    n, height, width, _ = levels.shape
+def grid(cells: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
+    """(N, H, W, 4) -> one picture with transparent gaps between its tiles."""
+    n, height, width, _ = cells.shape
     rows = -(-n // columns)
     gap = max(gap, round(max(height, width) / 16))
     whole = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
-    for i, tile in enumerate(levels):
+    for i, tile in enumerate(cells):
         top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
         whole[top : top + height, left : left + width] = tile
     return whole
@@ -95,20 +95,21 @@ def uri(pixels: np.ndarray) -> str:
 
 
 def sprites(x: Tensor, side: int = 32) -> tuple[np.ndarray, int, int]:
-    """A small picture of each example, in columns of 25 -> (picture, width, height of one); lines as ink on nothing."""
+    """A small picture of each example, in columns of 25 -> (picture, width, height of one); lines on a transparent
+    ground."""
     x = x.detach().float().cpu()
     if pictured(tuple(x.shape[1:])):
-        levels = tiles(x)
-        if max(levels.shape[1:3]) > side:
-            scale = side / max(levels.shape[1:3])
-            size = (max(1, round(levels.shape[2] * scale)), max(1, round(levels.shape[1] * scale)))
-            levels = np.stack([np.asarray(Image.fromarray(tile).resize(size, Image.Resampling.BOX)) for tile in levels])
+        cells = tiles(x)
+        if max(cells.shape[1:3]) > side:
+            scale = side / max(cells.shape[1:3])
+            size = (max(1, round(cells.shape[2] * scale)), max(1, round(cells.shape[1] * scale)))
+            cells = np.stack([np.asarray(Image.fromarray(tile).resize(size, Image.Resampling.BOX)) for tile in cells])
     else:
-        levels = _inked(x, limits_of(x), 2 * side, side)
-    n, height, width, _ = levels.shape
+        cells = _inked(x, limits_of(x), 2 * side, side)
+    n, height, width, _ = cells.shape
     rows = -(-n // 25)
     whole = np.zeros((rows * height, 25 * width, 4), np.uint8)
-    for i, tile in enumerate(levels):
+    for i, tile in enumerate(cells):
         top, left = (i // 25) * height, (i % 25) * width
         whole[top : top + height, left : left + width] = tile
     return whole, width, height
@@ -119,18 +120,18 @@ def _grey(pixels: np.ndarray) -> bool:
 
 
 def _inked(x: Tensor, limits: tuple[float, float], width: int, height: int) -> np.ndarray:
-    """Signals or vectors (N, ...) as white lines (N, height, width, 4) on nothing, which a page may tint."""
+    """Signals or vectors (N, ...) as lines (N, height, width, 4) on a transparent ground."""
     low, high = limits
-    levels = np.zeros((len(x), height, width, 4), np.uint8)
-    levels[..., :3] = 128
-    for tile, example in zip(levels, x, strict=True):
+    cells = np.zeros((len(x), height, width, 4), np.uint8)
+    cells[..., :3] = 128
+    for tile, example in zip(cells, x, strict=True):
         for line in _lines(example):
             at = np.linspace(0, len(line) - 1, width)
             y = np.interp(at, np.arange(len(line)), line)
             rows = ((1 - (y - low) / (high - low)) * (height - 1)).clip(0, height - 1).round().astype(int)
             for column, (a, b) in enumerate(zip(rows, np.append(rows[1:], rows[-1]), strict=True)):
                 tile[min(a, b) : max(a, b) + 1, column, 3] = 255
-    return levels
+    return cells
 
 
 def _drawn(x: Tensor, columns: int, label: str, limits: tuple[float, float]) -> Markup:

@@ -1,9 +1,9 @@
-"""How far single numbers of a code stand for single known factors: DCI, MIG, SAP, TAD. Arrays in, numbers out.
+"""How far single numbers of a code correspond to single factors: DCI, MIG, SAP, TAD. Arrays in, numbers out.
 
-Everywhere: codes (N, d); factors (N, k) numbers, a class as its index. A factor with at most 20 different whole numbers
-is discrete and any other continuous, unless `discrete` (k,) says which is which. Every result names its protocol.
-UserError: shapes that do not fit, numbers that are not finite, a factor that never changes, a code of one number where
-two are compared.
+For all of them: codes (N, d); factors (N, k) numbers, a class as its index. A factor with at most 20 different whole
+numbers is discrete and any other continuous, unless `discrete` (k,) states it. Every result names its protocol.
+UserError: shapes that do not fit, numbers that are not finite, a constant factor, a code of one number where two are
+compared.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Discrete = Sequence[bool] | None
 
 
 class Dci(TypedDict):
-    """Disentanglement, completeness and informativeness, with what they are made of."""
+    """Disentanglement, completeness and informativeness, with the importances they follow from."""
 
     disentanglement: float
     completeness: float
@@ -41,7 +41,7 @@ class Dci(TypedDict):
 
 
 class Gap(TypedDict):
-    """By how much the best number is ahead of the next: mean over factors, and of each."""
+    """Score of the best number minus that of the second best: mean over factors, and of each."""
 
     score: float
     by_factor: list[float]
@@ -103,10 +103,10 @@ def dci(
 def mig(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> Gap:
     """Mutual information gap: mean_j (I(z_a; v_j) - I(z_b; v_j)) / H(v_j) (Chen et al. 2018, Eq. 6), in [0, 1].
 
-    a and b are the two numbers that know most of factor j. Variant of Locatello et al. 2019: information between
-    histograms, each number (and each continuous factor) in 20 bins of equal width between its smallest and its largest
-    value; the paper integrates the true q(z|x). Histograms overrate independent pairs by about 361 / 2N nats. Invariant
-    to order and to linear maps of each number, not to other increasing ones.
+    a and b are the two numbers with the most information on factor j. Variant of Locatello et al. 2019: information
+    between histograms, each number (and each continuous factor) in 20 bins of equal width between its smallest and its
+    largest value; the paper integrates the true q(z|x). Histograms overrate independent pairs by about 361 / 2N nats.
+    Invariant to order and to linear maps of each number, not to other increasing ones.
     """
     from sklearn.metrics import mutual_info_score
 
@@ -139,8 +139,8 @@ def sap(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None, seed:
                 tree = DecisionTreeClassifier(
                     max_leaf_nodes=len(np.unique(v)), class_weight="balanced", random_state=seed
                 ).fit(z[fit, None], v[fit])
-                known = judge[np.isin(v[judge], v[fit])]
-                scores[i, j] = balanced_accuracy_score(v[known], tree.predict(z[known, None]))
+                judged = judge[np.isin(v[judge], v[fit])]
+                scores[i, j] = balanced_accuracy_score(v[judged], tree.predict(z[judged, None]))
             elif np.ptp(z) > 0:
                 scores[i, j] = np.corrcoef(z, v)[0, 1] ** 2
     return _gap(scores, SAP)
@@ -149,7 +149,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None, seed:
 def tad(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> Tad:
     """Total AUROC difference: sum over captured attributes of best AUROC - next best number's (Yeats et al. 2022).
 
-    An attribute is captured where some number tells it with an AUROC of 0.75 or more, either way round; those whose
+    An attribute is captured where some number predicts it with an AUROC of 0.75 or more, rising or falling; those whose
     entropy another factor's attribute reduces by more than a fifth are left out first. "captured" is how many remain.
     The paper's attributes are binary, as is a factor with two values; here a factor with more of them is one attribute
     for each value against the rest, a continuous one that of being above its median. Variant: the authors skip
@@ -185,12 +185,14 @@ def _checked(
             f"{factors.shape}; give a row for each example."
         )
     if codes.shape[1] < numbers:
-        raise UserError(f"expected a code of {numbers} numbers at least, of which the two best compare; got 1.")
+        raise UserError(
+            f"expected a code of at least {numbers} numbers, since the best two are compared, got 1; leave this out."
+        )
     if not (np.isfinite(codes).all() and np.isfinite(factors).all()):
         raise UserError("expected finite codes and factors, got NaN or infinity; leave those examples out.")
     still = np.flatnonzero(np.ptp(factors, 0) == 0)
     if len(still):
-        raise UserError(f"factor {still[0]} has one value in all examples, so nothing tells it; leave it out.")
+        raise UserError(f"factor {still[0]} has one value in all examples, so nothing can predict it; leave it out.")
     return codes, factors, [is_discrete(v) for v in factors.T] if discrete is None else list(discrete)
 
 
@@ -225,7 +227,7 @@ def _one_sidedness(weights: np.ndarray) -> np.ndarray:
 
 
 def _gap(scores: np.ndarray, protocol: str) -> Gap:
-    """(d, k) -> the mean over factors of what the best number has over the next, and by factor."""
+    """(d, k) -> the mean over factors of best score minus second best, and by factor."""
     ordered = np.sort(scores, 0)
     gaps = ordered[-1] - ordered[-2]
     return {"score": float(gaps.mean()), "by_factor": gaps.tolist(), "protocol": protocol}

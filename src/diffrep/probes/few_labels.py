@@ -1,4 +1,4 @@
-"""Few labels: how well a classifier does that saw a few of each class, over many draws of them."""
+"""Few labels: the accuracy of a classifier with a few labels of each class, over many draws of them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 
 from diffrep.errors import UserError
 from diffrep.probes.linear import with_target
-from diffrep.probes.result import Part, Result
+from diffrep.probes.result import Result, Split
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 FEW = "few-labels-1"  # centred, one scale for all features, by all of train; logistic regression at C = 1; no choices
-STRENGTH = 1.0  # fixed, since a validation split would hold more labels than there are to learn from
+STRENGTH = 1.0  # fixed: to choose it would take more labels than there are for training
 
 
-def few_labels(train: Part, test: Part, per_class: int, draws: int = 20, seed: int = 0) -> Result:
-    """Logistic regression on `per_class` training examples of each class, drawn `draws` times; see `over_draws`.
+def few_labels(train: Split, test: Split, per_class: int, repeats: int = 20, seed: int = 0) -> Result:
+    """Logistic regression on `per_class` training examples of each class, drawn `repeats` times; see `over_draws`.
 
-    Nothing is chosen: the strength of the penalty is the same for all features and all numbers of labels, and stated.
-    Features are centred, and divided by one number so that their variance over train is 1 on average: a rotation
-    changes nothing, and features that hardly vary are not blown up. UserError where a class has fewer examples.
+    Nothing is chosen: the strength of the penalty is the same for all features and all numbers of labels. Features are
+    centred and divided by one number, so that their variance over train is 1 on average: the result does not change
+    under rotation, and features that hardly vary are not scaled up. UserError where a class has fewer examples.
     """
     y, (x_test, y_test) = train[1], with_target(test, test[1] >= 0)
     if not len(y_test):
@@ -33,7 +33,7 @@ def few_labels(train: Part, test: Part, per_class: int, draws: int = 20, seed: i
     centre, scale = scaling(train[0])
     x, x_test = (train[0] - centre) / scale, (x_test - centre) / scale
     right = []
-    for rows in drawn(y, per_class, draws, seed):
+    for rows in drawn(y, per_class, repeats, seed):
         right.append(regression(x[rows], y[rows]).predict(x_test) == y_test)
     return over_draws(
         np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, {"seed": seed, "strength": STRENGTH}
@@ -41,12 +41,12 @@ def few_labels(train: Part, test: Part, per_class: int, draws: int = 20, seed: i
 
 
 def drawn(
-    labels: np.ndarray, per_class: int, draws: int, seed: int, names: Sequence[str] | None = None
+    labels: np.ndarray, per_class: int, repeats: int, seed: int, names: Sequence[str] | None = None
 ) -> list[np.ndarray]:
     """For each draw, the positions of `per_class` examples of each class in `labels` (N,); -1 is no label.
 
-    They depend on labels and seed alone, so that other features meet the same ones. A larger `per_class` adds examples
-    to those of a smaller one. names: of the classes. UserError: a class with fewer examples, or one class.
+    They depend on labels and seed alone, so all features are compared on the same ones. A larger `per_class` adds
+    examples to those of a smaller one. names: of the classes. UserError: a class with fewer examples, or one class.
     """
     classes = np.unique(labels[labels >= 0])
     if len(classes) < 2:
@@ -59,7 +59,7 @@ def drawn(
             f"class {name} has {len(members[scarce])} labelled examples in the training split, expected {per_class}"
             " for each class; ask for fewer by --few, or --labels-per-class of `diffrep semi`"
         )
-    generators = [np.random.default_rng([seed, draw]) for draw in range(draws)]
+    generators = [np.random.default_rng([seed, draw]) for draw in range(repeats)]
     return [
         np.concatenate([generator.permutation(rows)[:per_class] for rows in members.values()])
         for generator in generators
@@ -67,27 +67,27 @@ def drawn(
 
 
 def over_draws(right: np.ndarray, train_examples: int, protocol: str, per_class: int, chosen: Result) -> Result:
-    """From right (draws, N), bool: the mean accuracy, and its 95 % interval over draws by Student's t.
+    """From right (repeats, N), bool: the mean accuracy, and its 95 % interval over draws by Student's t.
 
-    se: standard error of that mean over draws, on this test split. sd: of the draws. test_se: what another test split
-    of that size would move the mean by.
+    se: standard error of that mean over draws, on this test split. sd: of the draws. test_se: standard error of the
+    mean over test splits of that size.
     """
     from scipy.stats import t
 
-    draws, examples = right.shape
-    if draws < 2:
-        raise UserError(f"an interval over draws takes two draws at least, got {draws}; ask for more")
+    repeats, examples = right.shape
+    if repeats < 2:
+        raise UserError(f"an interval over draws needs two draws at least, got {repeats}; ask for more")
     each = right.mean(1)
     mean, sd = float(each.mean()), float(each.std(ddof=1))
-    half = float(t.ppf(0.975, draws - 1)) * sd / math.sqrt(draws)
+    half = float(t.ppf(0.975, repeats - 1)) * sd / math.sqrt(repeats)
     return {
         "accuracy": mean,
-        "se": sd / math.sqrt(draws),
+        "se": sd / math.sqrt(repeats),
         "low": mean - half,
         "high": mean + half,
         "sd": sd,
         "test_se": float(right.mean(0).std() / math.sqrt(examples)),
-        "draws": draws,
+        "draws": repeats,
         "per_class": per_class,
         "examples": examples,
         "train_examples": train_examples,
@@ -97,7 +97,7 @@ def over_draws(right: np.ndarray, train_examples: int, protocol: str, per_class:
 
 
 def scaling(features: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre (d,) and one scale: features (N, d), less the one and divided by the other, have mean variance 1."""
+    """Centre (d,) and one scale: features (N, d), centred and divided by the scale, have variance 1 on average."""
     features = np.asarray(features, dtype=np.float64)
     return features.mean(0), math.sqrt(features.var(0).mean()) or 1.0
 
@@ -113,7 +113,8 @@ def regression(x: np.ndarray, y: np.ndarray) -> LogisticRegression:
 
 
 def scores_of(fit: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (classes, d) and biases (classes,) of a regression; of two classes, for which it keeps one row, both."""
+    """Weights (classes, d) and biases (classes,) of a regression; for two classes, of which scikit-learn keeps one row,
+    both rows."""
     if len(fit.classes_) > 2:
         return fit.coef_, fit.intercept_
     return np.vstack([0 * fit.coef_, fit.coef_]), np.concatenate([0 * fit.intercept_, fit.intercept_])

@@ -1,4 +1,4 @@
-"""A classifier fitted by gradient steps: for so many of them, or until validation says stop."""
+"""A classifier fitted by gradient steps: for a number of steps, or until validation accuracy stops rising."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Labelled = tuple[Tensor, Tensor]  # examples (N, ...), and their classes (N,) in
 
 @dataclass(frozen=True)
 class Fitted:
-    """Where a fit stopped: the step (0: as it began) that was best on validation, and its accuracy there."""
+    """The step of a fit that was best on validation (0: before any step), and its accuracy there."""
 
     step: int
     valid_accuracy: float
@@ -46,11 +46,11 @@ def fit(
 ) -> Fitted:
     """Adam on `loss` in place; the classifier ends with the weights that were best at one of the checks.
 
-    A check measures the accuracy on `valid`; the first is before any step, and of equals the earliest stays. groups:
-    parameters and learning rates, as an optimiser takes them. seed: of what dropout draws. UserError: `valid` is empty.
+    A check measures the accuracy on `valid`; the first is before any step, and the earliest of equals is kept. groups:
+    parameters and learning rates, as an optimiser takes them. seed: of dropout. UserError: `valid` is empty.
     """
     if not len(valid[1]):
-        raise UserError("no labelled validation example is left to choose by; give the validation split a larger share")
+        raise UserError("the validation split has no labelled example to choose by; give it a larger share")
     steps, checks = stopping.steps, stopping.checks
     checked = {math.ceil(steps * (k + 1) / checks) for k in range(checks)}
     best, kept, in_vain = Fitted(0, accuracy(classifier, valid)), _copied(classifier), 0
@@ -80,8 +80,8 @@ def descend(
 ) -> None:
     """`steps` steps of Adam on `loss`, in place; the classifier ends in evaluation mode.
 
-    groups: parameters and learning rates, as an optimiser takes them. seed: of what dropout draws. enough: asked after
-    each step, whose number it is given; True ends the fit.
+    groups: parameters and learning rates, as an optimiser takes them. seed: of dropout. enough: called after
+    each step with its number; True ends the fit.
     """
     optimizer = torch.optim.Adam(list(groups))
     with torch.random.fork_rng():
@@ -98,7 +98,8 @@ def descend(
 
 
 def cross_entropy(classifier: nn.Module, train: Labelled, batch: int, seed: int) -> Callable[[], Tensor]:
-    """The mean cross-entropy, nats, of the next `batch` examples: all once in an order of the seed, then again."""
+    """The mean cross-entropy, nats, of the next `batch` examples, in passes over all in orders that depend on the
+    seed."""
     x, y = train
     order = shuffled(len(y), batch, torch.Generator().manual_seed(seed))
 
@@ -120,7 +121,7 @@ def predicted(classifier: nn.Module, x: Tensor, batch: int = 500) -> Tensor:
     """(N,) the class of each example, in evaluation mode."""
     was_training = classifier.training
     classifier.eval()
-    classes = torch.cat([classifier(part).argmax(1) for part in x.split(batch)])
+    classes = torch.cat([classifier(chunk).argmax(1) for chunk in x.split(batch)])
     classifier.train(was_training)
     return classes
 

@@ -22,10 +22,10 @@ def alignment(codes: np.ndarray, others: np.ndarray, alpha: float = 2.0) -> floa
 
 
 def uniformity(codes: np.ndarray, t: float = 2.0, chunk: int = 1000) -> float:
-    """log E exp(-t |f(x) - f(y)|^2) over all pairs of different rows (Eq. 5), nats; the lower, the more even.
+    """log E exp(-t |f(x) - f(y)|^2) over all pairs of different rows (Eq. 5), nats; lower is more even.
 
-    Evenly spread over the sphere in d dimensions it is log(Gamma(d/2) I_(d/2-1)(2t) / t^(d/2-1)) - 2t. Counted in
-    chunks of rows: memory O(chunk N).
+    For a uniform distribution on the sphere in d dimensions it is log(Gamma(d/2) I_(d/2-1)(2t) / t^(d/2-1)) - 2t.
+    Counted in chunks of rows: memory O(chunk N).
     """
     u = _on_sphere(codes)
     if len(u) < 2:

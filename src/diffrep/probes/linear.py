@@ -1,4 +1,4 @@
-"""Probes: what a simple model reads from features, chosen on validation. Arrays in, numbers out."""
+"""Probes: simple models of labels given features, chosen on validation. Arrays in, numbers out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from diffrep.data.examples import evenly
 from diffrep.errors import UserError
-from diffrep.probes.result import Part, Result, accuracy
+from diffrep.probes.result import Result, Split, accuracy
 
 LINEAR = "linear-1"  # standardised by train; C chosen on validation; refitted on train alone; full test split
 SVM = "svm-1"  # as linear-1, with a Gaussian kernel of width "scale" (one over the number of features)
@@ -21,7 +21,7 @@ SVM_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 
-def linear(train: Part, valid: Part, test: Part, most: int = 20_000) -> Result:
+def linear(train: Split, valid: Split, test: Split, most: int = 20_000) -> Result:
     """Multinomial logistic regression on features (N, d) with labels (N,); -1 is no label. Accuracy and its error.
 
     The strength of the L2 penalty is chosen on the validation split alone; the test split is used once, whole. At most
@@ -33,20 +33,20 @@ def linear(train: Part, valid: Part, test: Part, most: int = 20_000) -> Result:
     return accuracy(fit.predict(test[0]), test[1], len(train[1]), LINEAR, {"strength": STRENGTHS[place]})
 
 
-def logistic(train: Part, valid: Part) -> tuple[int, Any]:
+def logistic(train: Split, valid: Split) -> tuple[int, Any]:
     """(place in STRENGTHS, fit): the logistic regression on standardised features that is best on validation."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterate is a fit like any other, judged as such
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterate is a fit too; validation judges it
         return best((LogisticRegression(C=c, max_iter=1000).fit(*train) for c in STRENGTHS), valid)
 
 
-def svm(train: Part, valid: Part, test: Part, most: int = 10_000) -> Result:
+def svm(train: Split, valid: Split, test: Split, most: int = 10_000) -> Result:
     """Support vector machine with a Gaussian kernel (scikit-learn's SVC); C chosen on validation.
 
-    Of more training examples than `most`, which it takes the square of in time, evenly spread ones. As `linear`.
+    Its time grows with the square of the training examples, so at most `most` evenly chosen ones are used. As `linear`.
     """
     from sklearn.svm import SVC
 
@@ -55,15 +55,16 @@ def svm(train: Part, valid: Part, test: Part, most: int = 10_000) -> Result:
     return accuracy(fit.predict(test[0]), test[1], len(train[1]), SVM, {"strength": SVM_STRENGTHS[place]})
 
 
-def regression(train: Part, valid: Part, test: Part, most: int = 20_000) -> Result:
-    """Ridge regression of a continuous factor (N,) on features (N, d); NaN is no value. R^2 on test, and its error.
+def regression(train: Split, valid: Split, test: Split, most: int = 20_000) -> Result:
+    """Ridge regression of a continuous factor (N,) on features (N, d); NaN is a missing value. R^2 on test, and its
+    error.
 
     R^2 = 1 - sum (y - y_hat)^2 / sum (y - mean y)^2 over the test split. alpha is chosen on validation; at most `most`
-    training examples, evenly spread, are fitted. UserError where a split has fewer than two different values.
+    training examples, evenly chosen, are fitted. UserError where a split has fewer than two different values.
     """
     from sklearn.linear_model import Ridge
 
-    train, valid, test = (with_target(part, np.isfinite(part[1])) for part in (train, valid, test))
+    train, valid, test = (with_target(split, np.isfinite(split[1])) for split in (train, valid, test))
     train = thinned(train, most)
     for name, (_, y) in (("training", train), ("validation", valid), ("test", test)):
         if len(y) < 2 or np.ptp(y) == 0:
@@ -85,19 +86,19 @@ def regression(train: Part, valid: Part, test: Part, most: int = 20_000) -> Resu
 
 
 def explained(y: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
-    """R^2 of predictions (N,) and its standard error, from each example's influence on the two means it is made of."""
+    """R^2 of predictions (N,) and its standard error, from the influence of each example on its two means."""
     residual, total = (y - predicted) ** 2, (y - y.mean()) ** 2
     lost = residual.mean() / total.mean()
     influence = (residual - lost * total) / total.mean()
     return float(1 - lost), float(influence.std() / math.sqrt(len(y)))
 
 
-def labelled(train: Part, valid: Part, test: Part, most: int | None = None) -> tuple[Part, Part, Part]:
-    """The examples that have a label, of train at most `most` of them, evenly spread; features in float64.
+def labelled(train: Split, valid: Split, test: Split, most: int | None = None) -> tuple[Split, Split, Split]:
+    """The examples that have a label, of train at most `most` of them, evenly chosen; features in float64.
 
     UserError where a split has none, where train has one class, or where features are not finite.
     """
-    train, valid, test = (with_target(part, part[1] >= 0) for part in (train, valid, test))
+    train, valid, test = (with_target(split, split[1] >= 0) for split in (train, valid, test))
     train = train if most is None else thinned(train, most)
     if (classes := len(np.unique(train[1]))) < 2:
         raise UserError(f"a probe needs labels of two classes at least in the training split, got {classes}")
@@ -108,13 +109,13 @@ def labelled(train: Part, valid: Part, test: Part, most: int | None = None) -> t
     return train, valid, test
 
 
-def thinned(part: Part, most: int) -> Part:
+def thinned(split: Split, most: int) -> Split:
     """At most `most` examples, from the first to the last: a split may lie in the order of its classes."""
-    rows = evenly(np.arange(len(part[1])), most)
-    return part[0][rows], part[1][rows]
+    rows = evenly(np.arange(len(split[1])), most)
+    return split[0][rows], split[1][rows]
 
 
-def standardised(train: Part, *others: Part) -> tuple[Part, ...]:
+def standardised(train: Split, *others: Split) -> tuple[Split, ...]:
     """Each feature shifted and scaled to mean 0 and standard deviation 1 over train, in every split."""
     from sklearn.preprocessing import StandardScaler
 
@@ -122,7 +123,7 @@ def standardised(train: Part, *others: Part) -> tuple[Part, ...]:
     return tuple((scaler.transform(x), y) for x, y in (train, *others))
 
 
-def best(fits: Iterable, valid: Part) -> tuple[int, Any]:
+def best(fits: Iterable, valid: Split) -> tuple[int, Any]:
     """(place, fit): the fit with the highest score on validation, the first of equals; only one is held in memory."""
     chosen, highest = None, -math.inf
     for place, fit in enumerate(fits):
@@ -135,9 +136,9 @@ def best(fits: Iterable, valid: Part) -> tuple[int, Any]:
     return chosen
 
 
-def with_target(part: Part, has: np.ndarray) -> Part:
+def with_target(split: Split, has: np.ndarray) -> Split:
     """The examples (N,) that have a label or a value, features in float64; UserError where these are not finite."""
-    features = np.asarray(part[0], dtype=np.float64)[has]
+    features = np.asarray(split[0], dtype=np.float64)[has]
     if not np.isfinite(features).all():
         raise UserError("a probe needs finite features and these hold NaN or infinite numbers; remove those examples")
-    return features, part[1][has]
+    return features, split[1][has]

@@ -1,4 +1,4 @@
-"""Nearest neighbours: their vote, and labels that spread over their graph."""
+"""Nearest neighbours: their vote, and label spreading over their graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from diffrep.errors import UserError
 from diffrep.probes.few_labels import drawn, over_draws
 from diffrep.probes.linear import labelled
-from diffrep.probes.result import Part, Result, accuracy
+from diffrep.probes.result import Result, Split, accuracy
 
 KNN = "knn-1"  # features as they are; k and metric chosen on validation; each neighbour one vote; full test split
 SPREADING = "spreading-1"  # train and test in one graph of 10 neighbours by cosine; alpha = 0.99; no choices
@@ -18,11 +18,11 @@ NUMBERS = (1, 5, 10, 20, 50, 100)  # of neighbours
 DEGREE, ALPHA = 10, 0.99
 
 
-def knn(train: Part, valid: Part, test: Part, most: int = 1_000_000, chunk: int = 1000) -> Result:
+def knn(train: Split, valid: Split, test: Split, most: int = 1_000_000, chunk: int = 1000) -> Result:
     """The most frequent label among the k nearest training examples; of equally frequent ones the smallest.
 
     k and the metric are chosen on validation, of equally good ones the first of `METRICS`, then the smallest k. `chunk`
-    examples are compared at a time, so that memory stays small whatever the sizes. Otherwise as `linear`.
+    examples are compared at a time, to limit memory. Otherwise as `linear`.
     """
     train, valid, test = labelled(train, valid, test, most)
     numbers = [k for k in NUMBERS if k <= len(train[1])]
@@ -37,15 +37,17 @@ def knn(train: Part, valid: Part, test: Part, most: int = 1_000_000, chunk: int 
     return accuracy(vote(near), test[1], len(train[1]), KNN, {"k": k, "metric": metric})
 
 
-def nearest(known: np.ndarray, asked: np.ndarray, k: int, metric: str = "euclidean", chunk: int = 1000) -> np.ndarray:
-    """(n, k) positions in `known` (N, d) of the nearest to each of `asked` (n, d), nearest first."""
+def nearest(
+    members: np.ndarray, queries: np.ndarray, k: int, metric: str = "euclidean", chunk: int = 1000
+) -> np.ndarray:
+    """(n, k) positions in `members` (N, d) of the nearest to each of `queries` (n, d), nearest first."""
     from sklearn.neighbors import NearestNeighbors
 
     if metric == "cosine":  # |a - b|^2 = 2 - 2 cos(a, b) at length one: the same order
-        known, asked = _at_length_one(known), _at_length_one(asked)
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(known)
-    parts = [asked[start : start + chunk] for start in range(0, len(asked), chunk)]
-    return np.concatenate([search.kneighbors(part, return_distance=False) for part in parts])
+        members, queries = _at_length_one(members), _at_length_one(queries)
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(members)
+    chunks = [queries[start : start + chunk] for start in range(0, len(queries), chunk)]
+    return np.concatenate([search.kneighbors(some, return_distance=False) for some in chunks])
 
 
 def vote(near: np.ndarray) -> np.ndarray:
@@ -56,10 +58,10 @@ def vote(near: np.ndarray) -> np.ndarray:
     return classes[counts.reshape(len(near), -1).argmax(1)]
 
 
-def spreading(train: Part, test: Part, per_class: int, draws: int = 20, seed: int = 0) -> Result:
+def spreading(train: Split, test: Split, per_class: int, repeats: int = 20, seed: int = 0) -> Result:
     """A few labels of each class, spread over the graph of neighbours of train and test (Zhou et al. 2004).
 
-    Transductive: training examples without a label, and test examples, are nodes; no test label is seen. An example
+    Transductive: training examples without a label, and test examples, are nodes; no test label is used. An example
     that no label reaches counts as wrong. The draws are those of `few_labels`, and so are the numbers returned.
     """
     (x, y), (x_test, y_test) = train, test
@@ -67,7 +69,7 @@ def spreading(train: Part, test: Part, per_class: int, draws: int = 20, seed: in
     asked, right = np.flatnonzero(y_test >= 0), []
     if not len(asked):
         raise UserError("label spreading needs labelled examples in the test split; give it a larger share")
-    for rows in drawn(y, per_class, draws, seed):
+    for rows in drawn(y, per_class, repeats, seed):
         classes, places = np.unique(y[rows], return_inverse=True)
         seeds = np.zeros((len(x) + len(x_test), len(classes)))
         seeds[rows, places] = 1
@@ -83,7 +85,7 @@ def spreading(train: Part, test: Part, per_class: int, draws: int = 20, seed: in
 def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = False) -> Any:
     """W (N, N), sparse: 1 where one of two examples is among the other's nearest by cosine, or that cosine (`weighed`).
 
-    Cosines below 0 count as 0. Nothing is its own neighbour.
+    Cosines below 0 count as 0. No example is its own neighbour.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -94,9 +96,9 @@ def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = 
 
 
 def spread_labels(weights: Any, seeds: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
-    """F (N, classes) of (I - alpha S) F = Y, which spreading Y along S comes to (Zhou et al. 2004, Eq. 4).
+    """F (N, classes) with (I - alpha S) F = Y, the limit of spreading Y along S (Zhou et al. 2004, Eq. 4).
 
-    S = D^-1/2 W D^-1/2. What touches nothing keeps what it has.
+    S = D^-1/2 W D^-1/2. A node without neighbours keeps its row of Y.
     """
     from scipy.sparse import diags_array, eye_array
     from scipy.sparse.linalg import cg

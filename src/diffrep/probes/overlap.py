@@ -1,4 +1,4 @@
-"""Examples of the test split that occur in train too."""
+"""Examples of the test split that also occur in train."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 def overlap(train: np.ndarray, test: np.ndarray) -> int:
     """How many rows of test (n, w) are rows of train (N, w) too, byte for byte: `Examples.digests`, or features."""
-    known = {row.tobytes() for row in train}
-    return sum(row.tobytes() in known for row in test)
+    train_rows = {row.tobytes() for row in train}
+    return sum(row.tobytes() in train_rows for row in test)
 
 
 def sentence(shared: int, of: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Probes by name, as a command asks for them."""
+"""Probes by name, for the commands."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from diffrep.probes.few_labels import FEW, few_labels
 from diffrep.probes.linear import LINEAR, REGRESSION, SVM, linear, regression, svm
 from diffrep.probes.mlp import MLP, mlp
 from diffrep.probes.neighbours import KNN, SPREADING, knn, spreading
-from diffrep.probes.result import Part, Result
+from diffrep.probes.result import Result, Split
 
-ALL = 2**62  # training examples: who asks by name has cut them
-ONCE: dict[str, tuple[Callable[[Part, Part, Part], Result], str]] = {
+ALL = 2**62  # training examples: the caller has limited their number
+ONCE: dict[str, tuple[Callable[[Split, Split, Split], Result], str]] = {
     "linear": (partial(linear, most=ALL), LINEAR),
     "knn": (knn, KNN),
     "svm": (svm, SVM),
@@ -30,22 +30,22 @@ OF_CLASSES, OF_NUMBERS = ("linear", "knn"), ("regression",)  # where none is ask
 
 @dataclass(frozen=True)
 class Protocol:
-    """measure: (train, valid, test) -> result. facts: what a result says of itself when this protocol made it."""
+    """measure: (train, valid, test) -> result. stamp: entries of every result that this protocol made."""
 
-    measure: Callable[[Part, Part, Part], Result]
-    facts: Mapping[str, object]
+    measure: Callable[[Split, Split, Split], Result]
+    stamp: Mapping[str, object]
 
     def made(self, result: Result | None) -> bool:
-        """Is this a result of this very protocol?"""
-        return result is not None and all(result.get(name) == value for name, value in self.facts.items())
+        """Did this protocol make the result?"""
+        return result is not None and all(result.get(name) == value for name, value in self.stamp.items())
 
 
 def protocols(
-    names: Sequence[str] | None, few: Sequence[int] = (), draws: int = 20, seed: int = 0, numbers: bool = False
+    names: Sequence[str] | None, few: Sequence[int] = (), repeats: int = 20, seed: int = 0, numbers: bool = False
 ) -> dict[str, Protocol]:
     """The protocols of these names; None: linear and knn, or regression where the labels are `numbers`.
 
-    few: how many labels of each class the protocols of few labels see ("few-10"); with no such name given, it is "few".
+    few: numbers of labels of each class for the protocols of few labels ("few-10"); without such a name, that is "few".
     UserError: a name that does not exist, or that is not for such labels; few labels without their number.
     """
     asked = list(dict.fromkeys(names or (OF_NUMBERS if numbers else OF_CLASSES)))
@@ -60,20 +60,20 @@ def protocols(
         raise UserError(f"{drawn[0]} learns from a few labels of each class: say how many, such as --few 1,10.")
     if few and numbers:
         raise UserError("these labels are numbers, which have no classes to draw a few of: leave out --few.")
-    found = {name: Protocol(ONCE[name][0], {"protocol": ONCE[name][1]}) for name in asked if name in ONCE}
+    chosen = {name: Protocol(ONCE[name][0], {"protocol": ONCE[name][1]}) for name in asked if name in ONCE}
     for name in drawn or ["few"]:
-        found |= {f"{name}-{count}": _of_draws(name, count, draws, seed) for count in few}
-    return found
+        chosen |= {f"{name}-{count}": _of_draws(name, count, repeats, seed) for count in few}
+    return chosen
 
 
 def names_of(words: str | None) -> list[str] | None:
-    """ "linear,knn" -> its names; None for None. UserError where words name nothing: that is not all of them."""
+    """ "linear,knn" -> its names; None for None. UserError where the words name nothing."""
     if words is None:
         return None
-    found = [word.strip() for word in words.split(",") if word.strip()]
-    if not found:
+    names = [word.strip() for word in words.split(",") if word.strip()]
+    if not names:
         raise UserError(f"expected names with commas between, such as linear,knn, got {words!r}; leave it out for all.")
-    return found
+    return names
 
 
 def counts_of(words: str | None) -> list[int]:
@@ -84,11 +84,11 @@ def counts_of(words: str | None) -> list[int]:
     return [int(word) for word in counts]
 
 
-def _of_draws(name: str, count: int, draws: int, seed: int) -> Protocol:
+def _of_draws(name: str, count: int, repeats: int, seed: int) -> Protocol:
     many, version = DRAWN[name]
 
-    def measure(train: Part, valid: Part, test: Part) -> Result:
-        """Nothing is chosen, so the validation split has no part in it."""
-        return many(train, test, count, draws, seed)
+    def measure(train: Split, valid: Split, test: Split) -> Result:
+        """Nothing is chosen, so the validation split is not used."""
+        return many(train, test, count, repeats, seed)
 
-    return Protocol(measure, {"protocol": version, "per_class": count, "draws": draws, "seed": seed})
+    return Protocol(measure, {"protocol": version, "per_class": count, "draws": repeats, "seed": seed})

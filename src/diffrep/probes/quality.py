@@ -1,4 +1,4 @@
-"""How far two sets of examples are apart, from their features: Frechet and kernel distance, precision and recall.
+"""Distances of two sets of examples from their features: Frechet and kernel distance, precision and recall.
 
 Features are (N, d) tensors of any function; everything is computed in float64 on the CPU. All of these depend on the
 features and on N, so `compare` returns N with them, and its caller names the features.
@@ -22,7 +22,7 @@ NEIGHBOURS = 3  # Kynkaanniemi et al. 2019
 
 @dataclass(frozen=True)
 class Moments:
-    """Count N, mean (d,) and scatter (d, d), the sum of (x - mean)(x - mean)^T, of features seen once."""
+    """Count N, mean (d,) and scatter (d, d), the sum of (x - mean)(x - mean)^T, of features, in one pass."""
 
     count: int
     mean: Tensor
@@ -46,12 +46,12 @@ class Moments:
     def covariance(self) -> Tensor:
         """(d, d), unbiased."""
         if self.count < 2:
-            raise UserError(f"a covariance takes two examples at least, got {self.count}; give more.")
+            raise UserError(f"a covariance needs two examples at least, got {self.count}; give more.")
         return self.scatter / (self.count - 1)
 
 
 def moments(batches: Iterable[Tensor]) -> Moments:
-    """Of all batches (B, d) together, each seen once and then forgotten; they need not be of one size."""
+    """Of all batches (B, d) together, in one pass; they may differ in size."""
     total: Moments | None = None
     for batch in batches:
         total = Moments.of(batch) if total is None else total.merge(Moments.of(batch))
@@ -63,23 +63,23 @@ def moments(batches: Iterable[Tensor]) -> Moments:
 def frechet(a: Moments, b: Moments) -> float:
     """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), the Frechet distance of two Gaussians (Heusel et al. 2017).
 
-    The trace of the last root is the sum of the singular values of S_a^(1/2) S_b^(1/2): symmetric roots alone, so that
-    covariances without full rank (N <= d) do no harm. The squared Wasserstein-2 distance; "FID" where features are
+    The trace of the last root is the sum of the singular values of S_a^(1/2) S_b^(1/2): it needs symmetric roots only,
+    so covariances may lack full rank (N <= d). The squared Wasserstein-2 distance; "FID" where features are
     those of Inception. Biased upwards by an amount that falls as 1 / N.
     """
     if a.mean.shape != b.mean.shape:
         raise UserError(f"expected features of one size, got {len(a.mean)} and {len(b.mean)}; use one function.")
     cross = torch.linalg.svdvals(_root(a.covariance) @ _root(b.covariance)).sum()
-    spread = torch.trace(a.covariance) + torch.trace(b.covariance) - 2 * cross
-    return max(0.0, float((a.mean - b.mean).square().sum() + spread))
+    traces = torch.trace(a.covariance) + torch.trace(b.covariance) - 2 * cross
+    return max(0.0, float((a.mean - b.mean).square().sum() + traces))
 
 
 def kernel_distance(a: Tensor, b: Tensor, blocks: int = BLOCKS, seed: int = 0) -> tuple[float, float]:
     """Squared MMD under k(x, y) = (x . y / d + 1)^3 and its standard error (Binkowski et al. 2018, "KID").
 
     The mean of unbiased estimates, so negative by chance where both sets come from one distribution, over `blocks`
-    disjoint blocks of both sets (the paper draws 100 overlapping blocks of 1,000, whose spread is no standard error).
-    Examples are shuffled first by `seed`, since sets may come sorted.
+    disjoint blocks of both sets (the paper draws 100 overlapping blocks of 1,000, whose standard deviation is no
+    standard error). Examples are shuffled first by `seed`, since sets may come sorted.
     """
     a, b = _checked(a), _checked(b)
     if min(len(a), len(b)) < 2 * blocks or blocks < 2:
@@ -105,7 +105,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS, chunk: int
 
 
 class Distances(TypedDict):
-    """How far two sets of features are apart, and how many examples are in each."""
+    """Distances of two sets of features, and the number of examples in each."""
 
     frechet: float
     kid: float
@@ -141,7 +141,7 @@ def _checked(features: Tensor) -> Tensor:
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """The symmetric square root of a covariance; what rounding made negative is zero."""
+    """The symmetric square root of a covariance; eigenvalues that rounding made negative count as zero."""
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
@@ -161,5 +161,5 @@ def _covered(queries: Tensor, members: Tensor, k: int, chunk: int) -> float:
     rows = range(0, len(members), chunk)
     near = [torch.cdist(members[i : i + chunk], members).topk(k + 1, largest=False).values[:, -1] for i in rows]
     radius = torch.cat(near)  # the nearest of all is the member itself
-    inside = sum(int((torch.cdist(part, members) <= radius).any(1).sum()) for part in queries.split(chunk))
+    inside = sum(int((torch.cdist(some, members) <= radius).any(1).sum()) for some in queries.split(chunk))
     return inside / len(queries)

@@ -1,4 +1,4 @@
-"""Features that always stand beside a code: pixels, PCA, an encoder that was not trained."""
+"""Features to compare every code with: pixels, PCA, and an encoder that is not trained."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ SIDES = {1: 3072, 2: 32, 3: 16}  # longest side of signals, pictures, volumes; l
 Encode = Callable[[Examples], np.ndarray]  # a split -> its features (N, d), in order
 
 
-def references(parts: Sequence[Examples], dim: int, untrained: Encode) -> dict[str, list[np.ndarray]]:
-    """name -> features (N, d) of each of the parts, the first of which is train.
+def references(splits: Sequence[Examples], dim: int, untrained: Encode) -> dict[str, list[np.ndarray]]:
+    """name -> features (N, d) of each split; the first split is train.
 
     pixels: x as it is, averaged down to 32 x 32 where it is larger. pca: the first `dim` principal components of these
-    over train, not whitened. random-encoder: what `untrained` says, an encoder of the same architecture and code size.
+    over train, not whitened. random-encoder: the codes of `untrained`, an encoder of the same architecture and code
+    size.
     """
-    flat = [pixels(part) for part in parts]
-    return {PIXELS: flat, PCA: pca(flat, dim), RANDOM: [untrained(part) for part in parts]}
+    flat = [pixels(split) for split in splits]
+    return {PIXELS: flat, PCA: pca(flat, dim), RANDOM: [untrained(split) for split in splits]}
 
 
 def pixels(examples: Examples, chunk: int = 500) -> np.ndarray:
@@ -37,9 +38,9 @@ def pixels(examples: Examples, chunk: int = 500) -> np.ndarray:
     return torch.cat(rows).numpy()
 
 
-def pca(parts: Sequence[np.ndarray], dim: int) -> list[np.ndarray]:
-    """The first `dim` principal components over the first part, not whitened; all of them where there are fewer."""
+def pca(splits: Sequence[np.ndarray], dim: int) -> list[np.ndarray]:
+    """The first `dim` principal components over the first split, not whitened; all of them where there are fewer."""
     from sklearn.decomposition import PCA as Components
 
-    fitted = Components(min(dim, *parts[0].shape), random_state=0).fit(parts[0])
-    return [fitted.transform(part) for part in parts]
+    fitted = Components(min(dim, *splits[0].shape), random_state=0).fit(splits[0])
+    return [fitted.transform(split) for split in splits]

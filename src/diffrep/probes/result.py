@@ -1,4 +1,4 @@
-"""What a probe is given and what it returns."""
+"""The input and the result of a probe."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TypedDict
 
 import numpy as np
 
-Part = tuple[np.ndarray, np.ndarray]  # features (N, d) and labels (N,) of a split; -1 is no label
+Split = tuple[np.ndarray, np.ndarray]  # features (N, d) and labels (N,) of a split; -1 is no label
 
 
 class Result(TypedDict, total=False):
     """A score (`accuracy` or `r2`) on a test split, its standard error, on how many examples, and what was chosen.
 
     strength: of a penalty. k, metric, neighbours, alpha: of neighbours. epoch: at which training stopped. Over draws of
-    a few labels `per_class`: low and high end the 95 % interval, sd is of the draws, test_se of the test examples.
-    overlap: test examples that occur in training. no_probe: why there is no score; then nothing else stands here.
+    a few labels `per_class`: low and high are the ends of the 95 % interval, sd is of the draws, test_se of the test
+    examples. overlap: test examples that occur in training. no_probe: why there is no score; then there are no other
+    entries.
     """
 
     accuracy: float

@@ -2,8 +2,8 @@ from .card import DataCard as DataCard
 from .card import splits_of as splits_of
 from .directory import IN_MEMORY as IN_MEMORY
 from .directory import SETTINGS as SETTINGS
-from .directory import facts_of as facts_of
 from .directory import read_card as read_card
+from .directory import weights_metadata as weights_metadata
 from .run import Run as Run
 from .run import load as load
 from .run import train as train

@@ -1,4 +1,4 @@
-"""An encoder for other engines' batches: columns in, the same columns with `code` out."""
+"""An encoder for batches of other engines: columns in, the same columns with `code` out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from diffrep.errors import UserError
 class BatchEncoder:
     """A run as a function of batches, for `datasets.map(batched=True)`, Ray's `map_batches`, and `mapInPandas`.
 
-    A batch is a mapping of columns (lists or arrays), a pandas frame, or an iterator of frames; it comes back as what
-    it was, with a column `code` of lists. column: what holds the examples: pictures as bytes, {bytes, path} or PIL
-    images, or arrays. It can be pickled: a copy opens the run when it meets its first batch.
+    A batch is a mapping of columns (lists or arrays), a pandas frame, or an iterator of frames; the result has
+    the same type and a column `code` of lists. column: that of the examples: pictures as bytes, {bytes, path} or PIL
+    images, or arrays. It can be pickled: a copy opens the run at its first batch.
     """
 
     def __init__(self, run: str | Path, column: str = "image", device: str = "auto"):
@@ -35,9 +35,9 @@ class BatchEncoder:
             raise UserError(
                 f"the batch has no column {self.column!r} (it has {', '.join(batch)}): name it with column=."
             )
-        found = list(self._codes([_pixels(value) for value in batch[self.column]]))
+        codes = list(self._codes([_pixels(value) for value in batch[self.column]]))
         assign = getattr(batch, "assign", None)
-        return {**batch, "code": found} if assign is None else assign(code=found)
+        return {**batch, "code": codes} if assign is None else assign(code=codes)
 
     def _codes(self, values: list[np.ndarray]) -> np.ndarray:
         """(N, d) float32."""

@@ -1,4 +1,4 @@
-"""Who listens while a run is trained: on_log(line) at each logged step, on_end(run) once."""
+"""Callbacks of training: on_log(line) at each logged step, on_end(run) once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffrep.training.journal import Line
 if TYPE_CHECKING:
     from diffrep.runs.run import Run
 
-LOOKED = 256  # validation examples that patience looks at
+MOST = 256  # validation examples for patience
 
 
 class Listeners:
@@ -44,11 +44,11 @@ class Patience:
     """Ends training after so many logged lines without a better validation number, `valid` in the line's watch.
 
     The number is the bound of at most 256 validation examples, nats, or for a method without one its loss; each time
-    with the same noise. A run that is continued counts anew.
+    with the same noise. A continued run starts to count again.
     """
 
     def __init__(self, model: Model, examples: Examples, patience: int):
-        self.model, self.examples, self.patience = model, examples.subset(examples.evenly(LOOKED)), patience
+        self.model, self.examples, self.patience = model, examples.subset(examples.evenly(MOST)), patience
         self.best, self.waited = float("inf"), 0
 
     def on_log(self, line: Line) -> None:
@@ -63,7 +63,7 @@ class Patience:
 
     @torch.no_grad()
     def number(self) -> float:
-        """Nats for each example, of the weights as they are now."""
+        """Nats for each example with the current weights."""
         with evaluating(self.model) as device:
             index = torch.arange(len(self.examples))
             try:

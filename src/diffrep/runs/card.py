@@ -1,4 +1,4 @@
-"""What a run records of its data: what it was, how it was read, and which example lay in which split."""
+"""The card of a run's data: its shape and source, how it was read, and which example is in which split."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from diffrep.errors import UserError
 from diffrep.shapes import Facts, Shape
 
 DATA = "data.json"
-HEX = 8  # digits of the SHA-256 by which a card knows an example
-PARTS = ("train", "valid", "test")
+HEX = 8  # digits of the SHA-256 that identify an example in a card
+SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a run records of its data. scaling: mean and standard deviation of each column of a table.
+    """A run's record of its data. scaling: mean and standard deviation of each column of a table.
 
     reading: how it was read, see `diffrep.data.Reading`; none in runs of version 0.1.0. known: for each split the first
     eight hex digits of the SHA-256 of its examples, one after the other.
@@ -40,26 +40,28 @@ class DataCard:
     scaling: tuple[list[float], list[float]] | None
     prepared: str
     reading: dict | None = None
-    moments: tuple[list[float], list[float]] | None = None  # of each channel in training, where sampling starts
+    moments: tuple[list[float], list[float]] | None = (
+        None  # of each channel of the training split, for the start of sampling
+    )
     known: dict[str, str] | None = None
 
     @classmethod
     def of(cls, splits: Splits) -> DataCard:
-        parts = dict(zip(PARTS, (splits.train, splits.valid, splits.test), strict=True))
+        by_name = dict(zip(SPLITS, (splits.train, splits.valid, splits.test), strict=True))
         train = splits.train
         scaling = None if train.scaling is None else (train.scaling[0].tolist(), train.scaling[1].tolist())
         return cls(
             source=train.name,
             shape=train.shape,
             bins=train.bins,
-            examples={name: len(part) for name, part in parts.items()},
-            fingerprints={name: part.fingerprint for name, part in parts.items()},
+            examples={name: len(split) for name, split in by_name.items()},
+            fingerprints={name: split.fingerprint for name, split in by_name.items()},
             skipped=splits.skipped,
             label_names=train.label_names,
             scaling=scaling,
             prepared=train.prepared,
             reading=train.reading.as_dict(),
-            known={name: "".join(_names(part)) for name, part in parts.items()},
+            known={name: "".join(_names(split)) for name, split in by_name.items()},
         )
 
     @classmethod
@@ -77,7 +79,7 @@ class DataCard:
             ) from error
 
     def facts(self, examples: Examples | None = None) -> Facts:
-        """What a model must know; what is counted of the training examples only to be trained."""
+        """The facts for a model; with training examples, for a model to be trained, also their counts."""
         classes = len(self.label_names or ())
         moments = None if self.moments is None else (torch.tensor(self.moments[0]), torch.tensor(self.moments[1]))
         if examples is None:
@@ -85,7 +87,7 @@ class DataCard:
         return Facts(self.shape, self.bins, examples.histogram(), places(examples), classes, moments)
 
     def how(self) -> Reading:
-        """How the data was read, to be applied to other data; of a run of version 0.1.0, what its card tells of it."""
+        """How the data was read, to be applied to other data; for a run of version 0.1.0, inferred from its card."""
         if self.reading is not None:
             return Reading.from_dict(self.reading).for_other()
         scaling = None if self.scaling is None else (tuple(self.scaling[0]), tuple(self.scaling[1]))
@@ -103,7 +105,7 @@ class DataCard:
         )
 
     def public(self) -> dict:
-        """The facts that are printed."""
+        """The entries that commands print."""
         return {
             "source": self.source,
             "shape": list(self.shape),
@@ -139,8 +141,8 @@ def splits_of(
 ) -> Splits:
     """The data of the settings, read and cut; with a card, read as it was then.
 
-    source: an array or whatever else holds the data, in place of its name in the settings. Data that has moved is
-    looked for where it lay. Examples that were added since are left out, and said.
+    source: an array or another object with the data, in place of its name in the settings. Where the data is not at its
+    name, its former full path is tried. Examples that were added since training are left out, with a warning.
     """
     d = settings.data
     if card is None:
@@ -155,17 +157,17 @@ def splits_of(
     if DataCard.of(splits).fingerprints == card.fingerprints or card.known is None:
         return splits
     every = data.whole(name, skip_bad=d.skip_bad, reading=how)
-    parts = _found(every, card)
-    if parts is None:
+    former = _former_splits(every, card)
+    if former is None:
         return splits
-    added = len(every) - sum(map(len, parts))
+    added = len(every) - sum(map(len, former))
     tell(f"{added:,} examples were added to {name} since the run was trained; they are left out.")
-    train, valid, test = (replace(part, split=name) for part, name in zip(parts, PARTS, strict=True))
+    train, valid, test = (replace(split, split=name) for split, name in zip(former, SPLITS, strict=True))
     return Splits(train, valid, test, splits.skipped)
 
 
 def form(shape: Shape, bins: int | None) -> str:
-    """Shape and levels of data in words, such as "1x28x28 256-level"."""
+    """Shape and grey levels of data in words, such as "1x28x28 256-level"."""
     return "x".join(map(str, shape)) + (f" {bins}-level" if bins else " continuous")
 
 
@@ -173,19 +175,19 @@ def _names(examples: Examples) -> list[str]:
     return [row.tobytes().hex() for row in examples.digests[:, : HEX // 2]]
 
 
-def _found(every: Examples, card: DataCard) -> list[Examples] | None:
+def _former_splits(every: Examples, card: DataCard) -> list[Examples] | None:
     """The splits of a card among all examples; None where one of them is gone, or has changed."""
     places: dict[str, list[int]] = {}
     for place, name in enumerate(_names(every)):
         places.setdefault(name, []).append(place)
-    parts = []
-    for split in PARTS:
+    former = []
+    for split in SPLITS:
         text = (card.known or {}).get(split, "")
         names = [text[i : i + HEX] for i in range(0, len(text), HEX)]
         if not all(places.get(name) for name in names):
             return None
-        part = every.subset(torch.tensor([places[name].pop(0) for name in names], dtype=torch.int64))
-        if part.fingerprint != card.fingerprints[split]:
+        examples = every.subset(torch.tensor([places[name].pop(0) for name in names], dtype=torch.int64))
+        if examples.fingerprint != card.fingerprints[split]:
             return None
-        parts.append(part)
-    return parts
+        former.append(examples)
+    return former

@@ -1,4 +1,4 @@
-"""What the log of a run says about its code: alive, dying, dead or unheard, why, and what to do."""
+"""Diagnosis of a code from the log of its run: alive, dying, dead or ignored, why, and what to do."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from diffrep.training import journal
 from diffrep.training.journal import Line
 
 WARM_UP = 100  # steps that are not judged
-SETTLED = 300  # steps before a code that is not yet of use counts as ignored
+SETTLED = 300  # steps before a code without use counts as ignored
 WINDOW = 5  # logged lines that a judgement averages
-MEMORY = 50  # logged lines that a decline is looked for in
+MEMORY = 50  # logged lines in which a decline is detected
 DEAD = 0.5  # nats
 ADVISED = 12  # nats that a remedy names
 WHERE = {"start": "where the chain starts"} | {
     band: f"at the {band} noise levels" for band in ("coarse", "middle", "fine")
-}  # parts of the noise axis
+}  # ranges of the noise axis
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Reading:
-    """The mean of the last logged lines. rate, told, price, gap, gradient: None where the log does not say.
+    """The mean of the last logged lines. rate, told, price, gap, gradient: None where the log lacks them.
 
-    told: nats by which codes tell the examples of a batch apart, which a batch of B shows up to log B of.
-    price: what the loss charges for a nat. gap: nats that examples lose by each other's codes, gap_se its standard
+    told: nats by which codes tell the examples of a batch apart, at most log B for a batch of B.
+    price: weight of the rate in the loss. gap: rise of the loss with codes of other examples, nats, gap_se its standard
     error over the lines, bands its share by noise level. gradient: norm at the encoder, decoder: at the decoder.
     """
 
@@ -69,9 +69,9 @@ class Reading:
             return sum(finite) / len(finite) if finite else None
 
         watched = [cast(Health, line["watch"]) for line in lines]
-        rate, charged = mean(w.get("rate_nats") for w in watched), mean(line["terms"].get("rate") for line in lines)
+        rate, weighted = mean(w.get("rate_nats") for w in watched), mean(line["terms"].get("rate") for line in lines)
         gaps = _finite(w.get("gap_nats") for w in watched)
-        spread = sum((g - sum(gaps) / len(gaps)) ** 2 for g in gaps)
+        squares = sum((g - sum(gaps) / len(gaps)) ** 2 for g in gaps)
         bands = {name: mean(line["watch"].get(f"gap_nats_{name}") for line in lines) for name in WHERE}
         return cls(
             step=lines[-1]["step"],
@@ -79,9 +79,9 @@ class Reading:
             told=mean(w.get("information_nats") for w in watched),
             units=mean(w.get("active_units") for w in watched),
             variance=mean(w.get("code_variance") for w in watched),
-            price=charged / rate if rate and charged is not None else None,
+            price=weighted / rate if rate and weighted is not None else None,
             gap=mean(gaps),
-            gap_se=math.sqrt(spread / max(len(gaps) - 1, 1) / max(len(gaps), 1)),
+            gap_se=math.sqrt(squares / max(len(gaps) - 1, 1) / max(len(gaps), 1)),
             bands={name: nats for name, nats in bands.items() if nats is not None},
             gradient=mean(line["norms"].get("encoder") for line in lines),
             decoder=mean(line["norms"].get("decoder") for line in lines),
@@ -95,15 +95,15 @@ def reading(lines: Sequence[Line]) -> Reading | None:
 
 
 def diagnose(lines: Sequence[Line], settings: Settings, target: float | None = None) -> list[Finding]:
-    """What lines of metrics.jsonl (of which the last `MEMORY` count) show, the worst first; empty: nothing to judge.
+    """Findings in lines of metrics.jsonl (in the last `MEMORY` of them), the worst first; empty: nothing to judge.
 
-    target: nats that training holds the rate at. Where nothing is wrong the one finding says that the code is alive.
+    target: nats at which training holds the rate. Where nothing is wrong, the one finding says that the code is alive.
     """
     lines = lines[-MEMORY:]
     now = reading(lines)
     if now is None:
         return []
-    seen = (
+    checks = (
         ("dead", True, _dead(now, settings, target)),
         ("dying", True, _dying(now, lines, settings, target)),
         ("ignored", True, _ignored(now, settings)),
@@ -112,7 +112,7 @@ def diagnose(lines: Sequence[Line], settings: Settings, target: float | None = N
         ("off target", False, _off_target(now, target)),
         ("dropped", False, _dropped(settings)),
     )
-    findings = [Finding(name, now.step, sentence, serious) for name, serious, sentence in seen if sentence]
+    findings = [Finding(name, now.step, sentence, serious) for name, serious, sentence in checks if sentence]
     worst = findings[0].name if findings else ""
     if worst in ("dead", "ignored"):  # the rest follows
         findings = findings[:1]
@@ -123,7 +123,7 @@ def diagnose(lines: Sequence[Line], settings: Settings, target: float | None = N
 
 @dataclass(frozen=True)
 class Checkup:
-    """What the log of a run says about its code.
+    """The state of a run's code, from its log.
 
     verdict: "alive", "dead", ... (the name of the first finding), "no code" or "too early". numbers: what is behind.
     target: nats that training holds the rate at.
@@ -139,32 +139,32 @@ class Checkup:
     target: float | None = None
 
     def written(self) -> dict[str, Any]:
-        """As `diffrep doctor --json` says it."""
-        facts = asdict(self)
-        target = facts.pop("target")
+        """The object that `diffrep doctor --json` prints."""
+        content = asdict(self)
+        target = content.pop("target")
         if self.numbers is not None:
-            facts["numbers"]["target"] = target
-        return facts
+            content["numbers"]["target"] = target
+        return content
 
 
 class Adviser:
-    """Told each line as it is logged, it answers with a warning when something serious is first seen."""
+    """Called with each line as it is logged; returns a warning when a serious finding occurs for the first time."""
 
     def __init__(self, settings: Settings, target: float | None = None):
         self.settings, self.target = settings, target
         self.lines: deque[Line] = deque(maxlen=MEMORY)
-        self.told: set[str] = set()
+        self.warned: set[str] = set()
 
     def __call__(self, line: Line) -> str | None:
         self.lines.append(line)
-        found = diagnose([*self.lines], self.settings, self.target)
-        new = [finding for finding in found if finding.serious and finding.name not in self.told]
-        self.told |= {finding.name for finding in new}
+        findings = diagnose([*self.lines], self.settings, self.target)
+        new = [finding for finding in findings if finding.serious and finding.name not in self.warned]
+        self.warned |= {finding.name for finding in new}
         return " ".join(f"{finding.sentence}." for finding in new) or None
 
 
 def checkup(directory: str | Path) -> Checkup:
-    """What the log of a run says about its code.
+    """The state of a run's code, from its log.
 
     The run may still be training. Each finding says since which step it holds. UserError where there is no run.
     """
@@ -173,15 +173,15 @@ def checkup(directory: str | Path) -> Checkup:
     model = build(settings, card.facts(), warn=False)
     step = lines[-1]["step"] if lines else 0
     if not model.has_code:
-        said = f"{settings.method} has no code, so there is nothing that could die."
-        return Checkup(str(directory), settings.method, step, "no code", (said,))
+        sentence = f"{settings.method} has no code, so there is nothing that could die."
+        return Checkup(str(directory), settings.method, step, "no code", (sentence,))
     findings = diagnose(lines, settings, model.target)
     if not findings:
-        said = (
+        sentence = (
             f"It is too early to tell: the code is judged by {WINDOW} logged lines from step {WARM_UP} on, and this run"
             f" is at step {step} with a line every {settings.train.log_every} steps."
         )
-        return Checkup(str(directory), settings.method, step, "too early", (said,))
+        return Checkup(str(directory), settings.method, step, "too early", (sentence,))
     since = _since(findings, lines, settings, model.target)
     dated = tuple(replace(finding, since=since[finding.name]) for finding in findings)
     return Checkup(
@@ -200,11 +200,11 @@ def _dead(now: Reading, settings: Settings, target: float | None) -> str:
     if now.rate is None:
         if now.variance is None or now.variance > 1e-6:
             return ""
-        said = f"the code is dead: it is the same for all examples at step {now.step}"
+        sentence = f"the code is dead: it is the same for all examples at step {now.step}"
         l1 = settings.code.l1
         if l1:
-            return f"{said}, because code.l1={l1:g} charges more for its size than it is worth; lower code.l1"
-        return f"{said}; train again with a lower train.lr"
+            return f"{sentence}, because code.l1={l1:g} has too much weight; lower code.l1"
+        return f"{sentence}; train again with a lower train.lr"
     if now.rate >= DEAD and now.units != 0:
         return ""
     what = f"rate {now.rate:.2g} nats" if now.rate < DEAD else f"no active unit at a rate of {now.rate:.2g} nats"
@@ -251,13 +251,13 @@ def _ignored(now: Reading, settings: Settings) -> str:
     if now.gap is None or now.step < SETTLED or now.gap >= least or now.gap > 2 * now.gap_se:
         return ""
     paid = "" if now.rate is None else f" at a rate of {now.rate:.1f}"
-    said = (
+    sentence = (
         f"the decoder ignores the code: shown each other's codes, examples lose {now.gap:.1f} \N{PLUS-MINUS SIGN}"
         f" {now.gap_se:.1f} nats{paid} at step {now.step}"
     )
     if settings.code.drop >= 0.5:
-        return f"{said}, because code.drop={settings.code.drop:g} seldom shows it; use code.drop=0.1"
-    return f"{said}; train it where a code helps (detail=high-noise), lower decoder.width, or train longer"
+        return f"{sentence}, because code.drop={settings.code.drop:g} drops it too often; use code.drop=0.1"
+    return f"{sentence}; train it where a code helps (detail=high-noise), lower decoder.width, or train longer"
 
 
 def _cut_off(now: Reading) -> str:
@@ -281,12 +281,12 @@ def _off_target(now: Reading, target: float | None) -> str:
 
 
 def _says_little(now: Reading, settings: Settings) -> str:
-    seen = math.log(max(2, settings.train.batch // settings.train.accumulate))  # what a batch can show
-    if now.told is None or now.rate is None or now.told > min(now.rate / 3, 0.75 * seen):
+    most = math.log(max(2, settings.train.batch // settings.train.accumulate))  # nats that a batch can show
+    if now.told is None or now.rate is None or now.told > min(now.rate / 3, 0.75 * most):
         return ""
     return (
-        f"about {now.told:.1f} of its {now.rate:.1f} nats tell examples apart, the rest is paid for nothing; use"
-        " prior.kind=afterwards, or let coarse levels teach the code with code.detail=coarse"
+        f"about {now.told:.1f} of its {now.rate:.1f} nats tell examples apart, the rest has no use; use"
+        " prior.kind=afterwards, or train the code on coarse noise levels with code.detail=coarse"
     )
 
 
@@ -294,26 +294,26 @@ def _dropped(settings: Settings) -> str:
     drop = settings.code.drop
     if drop < 0.5:
         return ""
-    return f"the code is withheld from {drop:.0%} of the examples; code.drop=0.1 is enough to learn to go without"
+    return f"the code is dropped for {drop:.0%} of the examples; code.drop=0.1 is enough"
 
 
 def _alive(now: Reading, target: float | None) -> str:
-    parts = []
+    phrases = []
     if now.rate is not None:
-        parts.append(f"rate {now.rate:.1f} nats" + ("" if target is None else f" ({target:.3g} are asked for)"))
+        phrases.append(f"rate {now.rate:.1f} nats" + ("" if target is None else f" ({target:.3g} are asked for)"))
     if now.told is not None:
-        parts.append(f"at least {now.told:.1f} of them tell the examples of a batch apart")
+        phrases.append(f"at least {now.told:.1f} of them tell the examples of a batch apart")
     if now.units is not None:
-        parts.append(f"{now.units:.0f} active units")
+        phrases.append(f"{now.units:.0f} active units")
     if now.gap is not None:
         most = max(now.bands, key=lambda name: now.bands[name], default=None)
         where = "" if most is None else f", most {WHERE[most]}"
-        parts.append(f"examples shown each other's codes lose {now.gap:.1f} nats{where}")
-    return f"the code is alive at step {now.step}: " + ", ".join(parts)
+        phrases.append(f"examples shown each other's codes lose {now.gap:.1f} nats{where}")
+    return f"the code is alive at step {now.step}: " + ", ".join(phrases)
 
 
 def _tells(line: Line) -> bool:
-    """Is this a line of a step that counted, of a model with a code?"""
+    """Is this the line of a step that was not skipped, of a model with a code?"""
     return "skipped" not in line and ("active_units" in line["watch"] or "rate_nats" in line["watch"])
 
 
@@ -328,13 +328,15 @@ def _sentence(finding: Finding) -> str:
 
 
 def _since(findings: list[Finding], lines: list[Line], settings: Settings, target: float | None) -> dict[str, int]:
-    """The first step from which on each finding was seen at every line."""
+    """For each finding the first step since which it is at every line."""
     since = {finding.name: finding.step for finding in findings}
     held = set(since)
     for end in range(len(lines) - 1, 0, -1):
-        seen = {finding.name: finding.step for finding in diagnose(lines[max(0, end - MEMORY) : end], settings, target)}
-        held &= set(seen)
-        since |= {name: seen[name] for name in held}
+        steps = {
+            finding.name: finding.step for finding in diagnose(lines[max(0, end - MEMORY) : end], settings, target)
+        }
+        held &= set(steps)
+        since |= {name: steps[name] for name in held}
         if not held:
             break
     return since

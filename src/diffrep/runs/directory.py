@@ -1,4 +1,4 @@
-"""The files of a run directory: settings, card of the data, weights; what can be continued, and what is removed."""
+"""The files of a run directory: settings, card of the data, weights; how a run is continued or removed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from diffrep.runs.lock import LOCK
 from diffrep.runs.records import WEIGHTS
 from diffrep.training.checkpoints import load_tensors
 
-IN_MEMORY = "array"  # what the settings call data that was handed over as it is
+IN_MEMORY = "array"  # data.source of data that is an object in memory
 SETTINGS = "config.json"
 METHOD = "method.json"  # of a method from outside: its reference and its version
-BEGUN = (LOCK, DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # all that a run holds which was killed before its first step
+BEGUN = (LOCK, DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # files of a run that was killed before its first step
 FREE = (
     "budget",
     "log_every",
@@ -52,8 +52,8 @@ def read_card(directory: Path) -> DataCard:
     return DataCard.read(directory)
 
 
-def facts_of(directory: str | Path) -> dict:
-    """What the weights of a run say of themselves: which weights, step, examples."""
+def weights_metadata(directory: str | Path) -> dict:
+    """The metadata of the weights of a run: which weights, step, examples."""
     return load_tensors(Path(directory) / WEIGHTS)[1]
 
 
@@ -100,7 +100,7 @@ def _flat(settings: dict, prefix: str = "") -> dict:
 
 
 def describe(directory: Path, card: DataCard, settings: Settings) -> None:
-    """Write what a run is made of; where that fails in a new directory, nothing is left of it."""
+    """Write the card and the settings of a run; where that fails in a new directory, both are removed."""
     try:
         write_bytes(directory / DATA, _json(asdict(card)))
         write_bytes(directory / SETTINGS, config.stated(settings).encode())
@@ -111,8 +111,8 @@ def describe(directory: Path, card: DataCard, settings: Settings) -> None:
 
 
 def remove_learned(directory: Path) -> None:
-    """Remove what a run has learned and what is known of it; its settings stay, so that it is still a run, and so does
-    all that is not a run's."""
+    """Remove the weights, logs and results of a run; its settings stay, so that it is still a run, and so do files of
+    others."""
     with writing(directory):
         if (directory / "checkpoints").exists():
             shutil.rmtree(directory / "checkpoints")

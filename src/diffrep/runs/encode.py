@@ -24,26 +24,26 @@ def embed(
     examples: Examples,
     path: str | Path,
     times: tuple[float, ...] = (),
-    part: int = 0,
-    parts: int = 1,
+    shard: int = 0,
+    shards: int = 1,
     batch: int = 500,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
-    """Write the place in the source, id, label, class and split (where known) and the code of each example; returns the
-    file written.
+    """Write the position in the source, id, label, class and split (where there are any) and the code of each example;
+    returns the file written.
 
     A Gaussian code has a column `spread` beside `code`. times: for a time-conditioned code, a column `code_t0.30` for
-    each. part, parts: of several processes, each writes its own shard codes-00000-of-00002.parquet. The file is whole
-    or absent.
+    each. shard, shards: with several processes, each writes its own file codes-00000-of-00002.parquet. The file is
+    whole or absent.
     """
     path = Path(path)
-    if len(examples) < parts:
-        raise UserError(f"{len(examples)} examples are too few for {parts} processes: start fewer of them.")
+    if len(examples) < shards:
+        raise UserError(f"{len(examples)} examples are too few for {shards} processes: start fewer of them.")
     for t in times or (None,):
         model.need_code(t)
-    if parts > 1:
-        path = path.with_name(f"{path.stem}-{part:05d}-of-{parts:05d}{path.suffix or '.parquet'}")
-    mine = torch.arange(len(examples)).tensor_split(parts)[part]
+    if shards > 1:
+        path = path.with_name(f"{path.stem}-{shard:05d}-of-{shards:05d}{path.suffix or '.parquet'}")
+    mine = torch.arange(len(examples)).tensor_split(shards)[shard]
     temporary = path.with_name(f".{path.name}.tmp")
     writer: pq.ParquetWriter | None = None
     with writing(path):

@@ -1,4 +1,4 @@
-"""What a trained run is given: other data, single examples; each read as the run's data was, and checked against it."""
+"""Inputs of a trained run: other data, single examples; read as the run's data was, and checked against it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from diffrep.models.base import evaluating
 from diffrep.runs.card import form
 from diffrep.runs.run import Run
 
-AT_ONCE = 500  # examples that are encoded at a time
-SLACK = 1e-3  # by which a tensor may leave [-1, 1]
+AT_ONCE = 500  # examples in a batch of the encoder
+SLACK = 1e-3  # by which values of a tensor may lie outside of [-1, 1]
 
 
 def examples_of(run: Run, source: Any, skip_bad: bool = False) -> Examples:
-    """All examples of a source, read as the run's data was; UserError where that does not fit. What is to be said of
-    them is a warning."""
+    """All examples of a source, read as the run's data was; UserError where that does not fit. Doubts
+    about the reading are warnings."""
     how = run.card.how()
     if run.card.reading is None:
         how = replace(how, label=run.settings.data.label_column)
@@ -31,7 +31,7 @@ def examples_of(run: Run, source: Any, skip_bad: bool = False) -> Examples:
     if (examples.shape, examples.bins) != (run.card.shape, run.card.bins):
         raise UserError(
             f"{run.directory} was trained on {form(run.card.shape, run.card.bins)} data and {examples.name} is"
-            f" {form(examples.shape, examples.bins)}; pick data of the same shape and levels."
+            f" {form(examples.shape, examples.bins)}; pick data of the same shape and grey levels."
         )
     if examples.prepared != run.card.prepared:
         raise UserError(
@@ -67,10 +67,10 @@ def codes_of(run: Run, x: Any, t: float | None = None) -> Code:
     """The codes of raw examples, see `Run.encode`."""
     whole = tensor_of(run, x)
     with evaluating(run.model):
-        parts = [run.model.encode(part, t) for part in whole.split(AT_ONCE)]
-    spreads = [part.spread for part in parts if part.spread is not None]
+        codes = [run.model.encode(chunk, t) for chunk in whole.split(AT_ONCE)]
+    spreads = [some.spread for some in codes if some.spread is not None]
     return replace(
-        parts[0], mean=torch.cat([part.mean for part in parts]), spread=torch.cat(spreads) if spreads else None
+        codes[0], mean=torch.cat([some.mean for some in codes]), spread=torch.cat(spreads) if spreads else None
     )
 
 

@@ -16,10 +16,10 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold a run directory, made where it is not there; UserError where another process holds it.
+    """Lock a run directory, which is created if missing; UserError where another process holds the lock.
 
-    The lock is the system's (flock), so it goes with its process, killed or not; a file system without locks has none.
-    Directories that were made and stayed empty are removed in the end.
+    The lock is the system's (flock), so it ends with its process, killed or not; a file system without locks has none.
+    New directories that stayed empty are removed at the end.
     """
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     with writing(directory):
@@ -28,7 +28,9 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (directory / LOCK).unlink(missing_ok=True)  # before it is let go: who waits sees that the file is no more
+        (directory / LOCK).unlink(
+            missing_ok=True
+        )  # before the lock is released, so that a waiting process finds no file
         os.close(file)
         with suppress(OSError):
             for path in made:

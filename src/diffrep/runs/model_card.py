@@ -1,4 +1,4 @@
-"""The card of a run that is handed on: what it is, its numbers and how they were got, how to use it."""
+"""The card of a shared run: its method, its numbers with their protocols, and how to use it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from diffrep.methods import catalog
 from diffrep.plus_minus import plus_minus
 from diffrep.runs.card import form
-from diffrep.runs.directory import facts_of
+from diffrep.runs.directory import weights_metadata
 from diffrep.runs.records import DISTANCE, METRICS, PROBES, current
 from diffrep.runs.summary import changed
 
@@ -23,10 +23,10 @@ def text(run: Run, data: str) -> str:
     rows = [*_rows(run)]
     table = ["| what | value | how it was got |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     nothing = "Nothing was measured before the run was handed on: `diffrep evaluate` on it states the bound."
-    trained, card = facts_of(run.directory), run.card
+    trained, card = weights_metadata(run.directory), run.card
     settings = changed(run.settings)
     paper = f" ({method.paper})" if method.paper else ""
-    parts = ", ".join(f"{count:,} {split}" for split, count in card.examples.items())
+    sizes = ", ".join(f"{count:,} {split}" for split, count in card.examples.items())
     return "\n".join(
         [
             "---",
@@ -49,7 +49,7 @@ def text(run: Run, data: str) -> str:
             *(table if rows else [nothing]),
             "",
             "## Data",
-            f"{data}: {parts}. Preparation: {card.prepared or 'none but the scale'}. Fingerprints (SHA-256 over the"
+            f"{data}: {sizes}. Preparation: {card.prepared or 'none but the scale'}. Fingerprints (SHA-256 over the"
             f" examples in their order): {', '.join(f'{k} {v}' for k, v in card.fingerprints.items())}.",
             "",
             "## Training",
@@ -63,8 +63,8 @@ def text(run: Run, data: str) -> str:
 
 def _rows(run: Run) -> Iterator[tuple[str, str, str]]:
     """(what, value with its standard error, how it was got) of every number that the run's files of results state."""
-    known = current(run.directory)
-    metrics = known[METRICS]
+    results = current(run.directory)
+    metrics = results[METRICS]
     if bound := metrics.get("bound"):
         how = (
             f"{metrics['protocol']}: an upper bound on -log p(x) at weight one, {metrics['examples']:,} test examples,"
@@ -76,11 +76,11 @@ def _rows(run: Run) -> Iterator[tuple[str, str, str]]:
         probes = metrics.get("probes", {})
         if name in probes:
             yield words, plus_minus(probes[name], probes.get(f"{name}_se")), _probe(probes.get(f"{name}_protocol", {}))
-    for protocol, result in known[PROBES].get("scores", {}).get("code", {}).items():
+    for protocol, result in results[PROBES].get("scores", {}).get("code", {}).items():
         value = result.get("accuracy", result.get("r2"))
         if value is not None and protocol not in ("linear", "knn"):
             yield f"{protocol} probe", plus_minus(value, result.get("se")), _probe(result)
-    if "frechet" in (far := known[DISTANCE]):
+    if "frechet" in (far := results[DISTANCE]):
         how = f"features {far['features']}, {far['samples']:,} samples"
         yield "Frechet distance of samples", f"{far['frechet']:.2f}", how
 

@@ -1,4 +1,4 @@
-"""What was found out about a run: files of results, which say of which weights they are."""
+"""Files of results of a run, each with the digest of the weights that it is about."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffrep.errors import UserError
 from diffrep.files import write_bytes, writing
 from diffrep.training.checkpoints import Tensors, load_tensors
 
-Facts = TypeVar("Facts", bound=Mapping[str, object])  # what a file of results holds
+Content = TypeVar("Content", bound=Mapping[str, object])  # what a file of results holds
 WEIGHTS, STAMP = "model.safetensors", "weights"  # the file of a run, and the name of the stamp in all others
 METRICS, PROBES, PROFILE, DISTANCE = "metrics.json", "probes.json", "profile.json", "distance.json"
 DISENTANGLE, FACTORS, READOUT, TIMES, SEMI = (
@@ -33,42 +33,42 @@ REPORT = "report.html"
 DERIVED = (*RESULTS, *PICTURES.values(), REPORT, FEATURES, SAMPLES)  # all that follows from the weights of a run
 
 
-def keep(directory: Path, name: str, facts: Facts, weights: str) -> Facts:
-    """Write a file of RESULTS; returns its content: the facts, and the digest of the weights that they are of.
+def keep(directory: Path, name: str, content: Content, weights: str) -> Content:
+    """Write a file of RESULTS; returns its content with the digest of the weights.
 
-    What is not a number, such as the error of a single example, is null.
+    NaN, such as the error of a single example, becomes null.
     """
     assert name in RESULTS, f"{name} would outlive its weights"
-    stamped = {**plain(facts), STAMP: weights}
+    stamped = {**plain(content), STAMP: weights}
     write_bytes(directory / name, (json.dumps(stamped, indent=2) + "\n").encode())
-    return cast(Facts, stamped)
+    return cast(Content, stamped)
 
 
-def plain(facts: Any) -> Any:
-    """Facts as JSON can say them: null for what is not a number."""
-    if isinstance(facts, dict):
-        return {name: plain(value) for name, value in facts.items()}
-    if isinstance(facts, (list, tuple)):
-        return [plain(value) for value in facts]
-    return None if isinstance(facts, float) and math.isnan(facts) else facts
+def plain(content: Any) -> Any:
+    """Content for JSON: NaN becomes null."""
+    if isinstance(content, dict):
+        return {name: plain(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [plain(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
 
 
 def current(directory: Path) -> dict[str, dict]:
-    """Each name of RESULTS -> its facts; none of a file that is not there, or is of other weights than those there.
+    """Each name of RESULTS -> its content; empty for a missing file, or one about other weights than the present ones.
 
     UserError: a file that is broken.
     """
-    found = {name: read(directory / name) for name in RESULTS}
-    there = (directory / WEIGHTS).is_file() and any(found.values())
+    results = {name: read(directory / name) for name in RESULTS}
+    there = (directory / WEIGHTS).is_file() and any(results.values())
     weights = weights_digest(load_tensors(directory / WEIGHTS)[0]) if there else None
-    return {name: facts if facts.get(STAMP) == weights else {} for name, facts in found.items()}
+    return {name: content if content.get(STAMP) == weights else {} for name, content in results.items()}
 
 
 def read(path: Path) -> dict:
-    """The facts of a JSON file, none where there is no such file; UserError where it is broken."""
+    """The content of a JSON file, empty where there is no such file; UserError where it is broken."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return facts if isinstance(facts, dict) else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return content if isinstance(content, dict) else {}
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): measure the run again.") from error
 
@@ -86,13 +86,13 @@ def remove(directory: Path) -> None:
 def weights_digest(weights: Tensors) -> str:
     """16 hex digits over every weight of a model, by name."""
     flat = {name: value.detach().cpu().contiguous().reshape(-1) for name, value in sorted(weights.items())}
-    return digest(*(part for name, value in flat.items() for part in (name, value.view(torch.uint8).numpy().tobytes())))
+    return digest(*(item for name, value in flat.items() for item in (name, value.view(torch.uint8).numpy().tobytes())))
 
 
-def digest(*parts: object) -> str:
-    """16 hex digits over parts, bytes or what prints apart."""
-    found = hashlib.sha256()
-    for part in parts:
-        content = part if isinstance(part, bytes) else repr(part).encode()
-        found.update(f"{len(content)} ".encode() + content)
-    return found.hexdigest()[:16]
+def digest(*values: object) -> str:
+    """16 hex digits over values, each bytes or an object with a distinct repr."""
+    sha = hashlib.sha256()
+    for value in values:
+        content = value if isinstance(value, bytes) else repr(value).encode()
+        sha.update(f"{len(content)} ".encode() + content)
+    return sha.hexdigest()[:16]

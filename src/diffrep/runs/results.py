@@ -1,6 +1,6 @@
-"""What the files of results hold: every name in metrics.json, probes.json and so on, once.
+"""Types of the files of results: every name in metrics.json, probes.json and so on.
 
-Each file also holds `weights`, the digest of the weights that it is of (`runs.records`).
+Each file also holds `weights`, the digest of the weights that it is about (`runs.records`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FlowLikelihood(TypedDict):
 
 
 class RefinedBound(TypedDict):
-    """The bound of refined codes; gap_nats: what refining gains for an example."""
+    """The bound with refined codes; gap_nats: by how much refining lowers it, for an example."""
 
     bits_per_dim: float
     bits_per_dim_se: float
@@ -72,7 +72,7 @@ class CodeProbes(TypedDict, total=False):
 
 
 class Bounded(TypedDict):
-    """The bound of a run, or why it has none, and then what removing noise costs it."""
+    """The bound of a run; without one, the reason and the denoising loss."""
 
     bound: StatedBound | None
     levels: int  # for each example
@@ -85,7 +85,7 @@ class Bounded(TypedDict):
 
 
 class Metrics(Bounded):
-    """metrics.json, by `diffrep evaluate`. trained: what the weights say of themselves (step, examples)."""
+    """metrics.json, by `diffrep evaluate`. trained: the metadata of the weights (step, examples)."""
 
     method: str
     data: str
@@ -104,8 +104,8 @@ class Metrics(Bounded):
 class Probes(TypedDict, total=False):
     """probes.json, by `diffrep probe`. scores: features ("code", "pixels", ...) -> protocol -> result.
 
-    labels: what was read. classes: None for numbers. most_frequent: accuracy of saying the most frequent class. dims:
-    numbers of each kind of features. key: of weights, data, labels and t.
+    labels: name of the target. classes: None for numbers. most_frequent: accuracy of always the most frequent class.
+    dims: numbers of each kind of features. key: of weights, data, labels and t.
     """
 
     method: str
@@ -149,7 +149,7 @@ class CurveOfTime(Curve):
 
 
 class Carried(Curve):
-    """What the code carries over all noise levels, and at the start of the chain."""
+    """Nats that the code carries over all noise levels, and at the start of the chain."""
 
     log_snr_ends: list[float]
     integral_nats: float
@@ -160,8 +160,8 @@ class Carried(Curve):
     active_units: int | None
 
 
-class Paid(TypedDict):
-    """What the code costs; all None, and why, where the rate is not finite."""
+class RateUse(TypedDict):
+    """The rate of the code and its use; all None, with the reason, where the rate is not finite."""
 
     rate_nats: float | None
     used_share: float | None
@@ -173,7 +173,7 @@ class Paid(TypedDict):
     no_rate: NotRequired[str]
 
 
-class ProfileFile(Carried, Paid):
+class ProfileFile(Carried, RateUse):
     """profile.json, by `diffrep profile`."""
 
     method: str
@@ -265,7 +265,7 @@ class TimesFile(TypedDict):
 
 
 class FewLabels(TypedDict):
-    """Mean accuracy over draws of the labels, its standard error, and the accuracy of each draw."""
+    """Mean accuracy over draws of the labels, its standard error, and the accuracy for each draw."""
 
     accuracy: float
     se: float

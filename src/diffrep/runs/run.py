@@ -37,7 +37,7 @@ from diffrep.training.interface import Training
 from diffrep.training.journal import Line
 from diffrep.training.process import joined, place
 
-PRIOR_EXAMPLES = 10_000  # training examples whose codes a prior is fitted to
+PRIOR_EXAMPLES = 10_000  # training examples for the fit of a prior
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,9 @@ class Run:
         self.card.same_data(DataCard.of(splits), self.directory)
         return splits
 
-    def keep(self, name: str, facts: records.Facts) -> records.Facts:
+    def keep(self, name: str, content: records.Content) -> records.Content:
         """Write a file of results into the run's directory; returns its content, with the digest of the weights."""
-        return records.keep(self.directory, name, facts, weights_digest(self.model.state_dict()))
+        return records.keep(self.directory, name, content, weights_digest(self.model.state_dict()))
 
     @property
     def device(self) -> torch.device:
@@ -138,19 +138,19 @@ def train(
 ) -> Run:
     """Train what the settings describe into a run directory, or continue the run that is there to its budget.
 
-    restart: remove that run first. splits: data at hand, in place of what settings.data names. tell: is told how the
-    data was read, once training begins. callbacks: see `Listeners`. quiet: no bar, no advice.
-    Nothing is written before settings and data are known to be good. UserError: the directory holds another run (other
-    settings, other data), or something that is no run; another process trains in it.
+    restart: remove that run first. splits: the data, in place of that of settings.data. tell: called with the reading
+    of the data once training begins. callbacks: see `Listeners`. quiet: no bar, no advice. Nothing is written before
+    settings and data are checked. UserError: the directory holds another run (other settings, other data), or something
+    that is no run; another process trains in it.
     """
     directory = Path(directory)
     catalog.method(settings.method)
-    place(settings.train.device)  # a device that is not there is told first
-    known = existing(directory, None if restart else settings)
-    splits = splits or splits_of(settings, known)
+    place(settings.train.device)  # first the error for a missing device
+    former = existing(directory, None if restart else settings)
+    splits = splits or splits_of(settings, former)
     card = DataCard.of(splits)
-    if known is not None:
-        known.same_data(card, directory)
+    if former is not None:
+        former.same_data(card, directory)
     mean, variance = splits.train.moments()
     card = replace(card, moments=(mean.tolist(), variance.tolist()))
     model = build(settings, card.facts(splits.train))
@@ -174,7 +174,7 @@ def train(
     with joined(t.device) as here, locked(directory) if here.main else nullcontext():
         existing(directory, None if restart else settings)  # again, now that nobody else can change it
         examples = splits.train.to(here.device)
-        stream = Stream(examples, t.batch // t.accumulate, settings.seed, here.part, here.parts, t.workers)
+        stream = Stream(examples, t.batch // t.accumulate, settings.seed, here.rank, here.processes, t.workers)
         adviser = Adviser(settings, model.target)
 
         def advise(line: Line) -> str | None:
@@ -182,11 +182,11 @@ def train(
             return adviser(line)
 
         result = engine.train(model, stream, training, directory, anew=restart, begin=begin, advise=advise, quiet=quiet)
-        facts = load_weights(model, directory / WEIGHTS)
+        about = load_weights(model, directory / WEIGHTS)
         if model.prior is not None:
             _fit_prior(model, model.prior, examples)
         if here.main:
-            save_tensors(directory / WEIGHTS, model.state_dict(), {**facts, "complete": True})
+            save_tensors(directory / WEIGHTS, model.state_dict(), {**about, "complete": True})
     run = Run(directory, settings, card, model.eval(), result, splits)
     listeners.on_end(run)
     return run
@@ -218,14 +218,15 @@ def load(
     model = build(settings, card.facts(), warn=False)  # settings without effect were named in training
     if not load_weights(model, directory / WEIGHTS).get("complete"):
         raise UserError(
-            f"{directory} was stopped before its codes' prior was fitted; `diffrep train` on it does what is left."
+            f"{directory} was stopped before the prior of its codes was fitted; `diffrep train` on it completes the"
+            " run."
         )
     return Run(directory, settings, card, model.to(place(device).device).eval())
 
 
 @torch.no_grad()
 def _fit_prior(model: Model, prior: Prior, examples: Examples) -> None:
-    """Fit a prior that is fitted after training; one that was trained, or has nothing to fit, stays as it is."""
+    """Fit a prior after training; a prior that was trained, or has no parameters, does not change."""
     index = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))[:PRIOR_EXAMPLES]
     encoded = encode_batches(model, examples.subset(index), batch=250)
     codes = [code.sample(chunk.random.normal(*code.mean.shape)).cpu() for chunk, (code,) in encoded]

@@ -141,14 +141,14 @@ def _below(folder: Path) -> list[Path]:
     the hub that the folder is part of."""
     root = folder.resolve()
     homes = [root, *([root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [])]
-    found = []
+    files = []
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
             file = Path(place) / name
             if file.is_symlink() and not any(file.resolve().is_relative_to(home) for home in homes):
                 raise UserError(f"{file} is a link that leads out of {folder}: nothing of it is read.")
-        found += [(Path(place) / name).relative_to(folder) for name in names]
-    return found
+        files += [(Path(place) / name).relative_to(folder) for name in names]
+    return files
 
 
 def _portable(value: Any) -> Any:

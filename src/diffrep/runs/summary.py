@@ -1,4 +1,4 @@
-"""What is known of a run, from the files in its directory."""
+"""A summary of a run, from the files in its directory."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def number(heading: str | None = None, digits: int = 0, lowest: bool | None = No
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of a run that stand beside those of others; None where its directory does not have them.
+    """The numbers of a run that tables compare; None where its directory does not have them.
 
-    `..._se` is the standard error of what stands before it. images_per_second, examples and seconds are of training.
+    `..._se` is the standard error of the number before it. images_per_second, examples and seconds are of training.
     """
 
     bits_per_dim: float | None = number("bits/dim", 4, lowest=True)
@@ -67,12 +67,12 @@ COLUMNS: dict[str, Column] = {f.name: column for f in fields(Numbers) if (column
 
 
 def numbers(directory: Path) -> Numbers:
-    """The numbers of a run; None where a file does not say, is not there, or is of other weights than the run's now.
+    """The numbers of a run; None where a file lacks them, is missing, or is about other weights.
 
     UserError: a file that cannot be read.
     """
-    known = current(directory)
-    metrics, profile = known[METRICS], known[PROFILE]
+    results = current(directory)
+    metrics, profile = results[METRICS], results[PROFILE]
     bound, refined = metrics.get("bound") or {}, metrics.get("refined", {})
     seconds, examples = _seconds(directory), (metrics.get("trained") or {}).get("examples")
     return Numbers(
@@ -85,26 +85,26 @@ def numbers(directory: Path) -> Numbers:
         information_nats=profile.get("integral_nats"),
         information_nats_se=profile.get("integral_se"),
         active_units=metrics.get("active_units"),
-        frechet=known[DISTANCE].get("frechet"),
+        frechet=results[DISTANCE].get("frechet"),
         images_per_second=examples / seconds if examples and seconds else None,
         parameters=metrics.get("parameters"),
         examples=examples,
         seconds=seconds,
         **{f"probe_{name}": metrics.get("probes", {}).get(name) for name in ("linear", "linear_se", "knn", "knn_se")},
-        **accuracies(known[PROBES].get("scores", {}).get("code", {}), ("few-1", "few-10")),
+        **accuracies(results[PROBES].get("scores", {}).get("code", {}), ("few-1", "few-10")),
     )
 
 
 def accuracies(results: Mapping[str, Result], protocols: Sequence[str]) -> dict[str, Any]:
     """Those of the protocols that have an accuracy, as fields of `Numbers`: "few-10" is probe_few10, with its error."""
-    known = {
+    chosen = {
         f"probe_{name.replace('-', '')}": results[name] for name in protocols if "accuracy" in results.get(name, {})
     }
-    return {n: r["accuracy"] for n, r in known.items()} | {f"{n}_se": r["se"] for n, r in known.items()}
+    return {n: r["accuracy"] for n, r in chosen.items()} | {f"{n}_se": r["se"] for n, r in chosen.items()}
 
 
-def seen_with(directory: Path) -> str | None:
-    """What the distance of a run is one of: features and number of samples; None where there is none."""
+def distance_protocol(directory: Path) -> str | None:
+    """Features and number of samples of the distance of a run; None where it has none."""
     far = current(directory)[DISTANCE]
     return f"{far['features']}, {far['samples']:,} samples" if "frechet" in far else None
 
@@ -116,7 +116,7 @@ def refined_with(directory: Path) -> str | None:
 
 
 def factors(directory: Path) -> dict[str, float]:
-    """Name of each known factor -> what a simple model reads of it: accuracy, or R^2."""
+    """Name of each factor -> accuracy or R^2 of its probe."""
     results = current(directory)[FACTORS].get("factors", {})
     return {name: value for name, result in results.items() if (value := score(result)) is not None}
 

@@ -1,4 +1,4 @@
-"""What a study found: means over seeds, their errors, and the difference that a code makes."""
+"""Results of a study: means over seeds, their errors, and the difference between a run and its twin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTE = (
 
 
 def mean_and_error(values: Iterable[float | None]) -> tuple[float | None, float | None]:
-    """Mean and standard error of the values that are there; None where there is none, or an error of a single one."""
+    """Mean and standard error of the values that are not None; None without a value, no error for a single one."""
     present = [v for v in values if v is not None]
     if not present:
         return None, None
@@ -35,7 +35,7 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def differences(group: Sequence[Row], rows: Sequence[Row], name: str = "bits_per_dim") -> list[float]:
-    """This number of each run, minus the bits/dim of its twin, which has the same seed; those that have both."""
+    """This number minus the bits/dim of the twin with the same seed, for each run that has both."""
     twins = {row.run: row.numbers.bits_per_dim for row in rows}
     pairs = [(row.numbers.value(name), twins.get(row.twin or "")) for row in group]
     return [own - other for own, other in pairs if own is not None and other is not None]

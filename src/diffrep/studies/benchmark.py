@@ -1,4 +1,4 @@
-"""A benchmark: every method trained under one budget and judged beside features that need no training."""
+"""A benchmark: every method trained under one budget and compared with features that need no training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffrep.budget import Budget
 from diffrep.config import Settings
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError, unknown
-from diffrep.measures.evaluate import codes, parts_of
+from diffrep.measures.evaluate import codes, probe_splits
 from diffrep.methods.catalog import METHODS, build
 from diffrep.probes.protocols import protocols
 from diffrep.probes.references import PCA, PIXELS, RANDOM, references
@@ -98,11 +98,11 @@ def benchmark(
             "the benchmark",
         )
         content = study(written, directory, say=say, watch=watch, tables=False)
-    known = {row.run: row for row in rows_of(cast(StudyFile, records.read(directory / BENCHMARK)))}
+    former = {row.run: row for row in rows_of(cast(StudyFile, records.read(directory / BENCHMARK)))}
     rows = rows_of(content)
     for seed in range(design.seeds):
         here = config.override(first, [f"seed={seed}"])
-        rows += _references([n for n in names if n in UNTRAINED], here, cuts, known, watch)
+        rows += _references([n for n in names if n in UNTRAINED], here, cuts, former, watch)
     rows += [_row(name, seed, error=reason) for name, reason in failed.items() for seed in range(design.seeds)]
     in_order = [row.written() for row in _sorted(rows)]
     whole: StudyFile = {**content, "study": "benchmark", "budget": chosen, "runs": in_order}
@@ -138,24 +138,24 @@ def budget_of_each(budget: str | None, total: str | None, runs: int) -> str:
     return f"{max(1, int(whole.amount * (1 - RESERVE) / max(runs, 1)))}s"
 
 
-def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[str, Row], watch: Watch) -> list[Row]:
-    """Rows of features that need no training, on the data as this seed cuts it; those that are known are kept."""
+def _references(names: list[str], settings: Settings, cuts: Cuts, former: dict[str, Row], watch: Watch) -> list[Row]:
+    """Rows of features that need no training, on the data as this seed cuts it; former rows are kept."""
     if not names:
         return []
     splits = cuts.of(settings)
     encoder = config.override(settings, [f"method={ENCODER}"])
     question = Question(settings=changed(encoder))
-    rows = [known[key] for name in names if (key := f"{name}-seed{settings.seed}") in known]
+    rows = [former[key] for name in names if (key := f"{name}-seed{settings.seed}") in former]
     of_these = [row for row in rows if row.fingerprint == splits.test.fingerprint and row.answers(question)]
     if len(of_these) == len(names):
         return of_these
     model = build(encoder, DataCard.of(splits).facts(splits.train), warn=False).eval()
-    parts = parts_of(splits)
-    features = references(parts, settings.code.dim, lambda part: codes(model, part))
+    probed = probe_splits(splits)
+    features = references(probed, settings.code.dim, lambda split: codes(model, split))
     made = []
     for name in names:
         with watch() as progress:
-            results = _probed(features[name], parts, ("linear", "knn", "few"), progress)
+            results = _probed(features[name], probed, ("linear", "knn", "few"), progress)
         made.append(
             _row(
                 name,
@@ -169,14 +169,14 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, known: dict[st
 
 
 def _probed(
-    features: Sequence[np.ndarray], parts: Sequence[Examples], names: Sequence[str], progress: Progress = silent
+    features: Sequence[np.ndarray], splits: Sequence[Examples], names: Sequence[str], progress: Progress = silent
 ) -> dict[str, Result]:
-    """Protocol -> result on features (N, d) of train, valid and test; "no_probe" says why where it cannot be.
+    """Protocol -> result on features (N, d) of train, valid and test; "no_probe" says why there is none.
 
-    names: as of `protocols`. Nothing where there are no labels.
+    names: as of `protocols`. Empty without labels.
     """
     try:
-        labels = [part.require_labels().cpu().numpy() for part in parts]
+        labels = [split.require_labels().cpu().numpy() for split in splits]
     except UserError:
         return {}
     train, valid, test = zip(features, labels, strict=True)
@@ -191,12 +191,12 @@ def _probed(
 
 
 def _row(name: str, seed: int, **more: Any) -> Row:
-    """A row of what was not trained."""
+    """A row of features that need no training, or of a method that failed."""
     return Row(run=f"{name}-seed{seed}", name=name, method=name, code=True, seed=seed, axes={}, **more)
 
 
 def _sorted(rows: Sequence[Row]) -> list[Row]:
-    """By the mean of the linear probe over seeds, best first; what has none comes last."""
+    """By the mean of the linear probe over seeds, best first; rows without one last."""
 
     def score(group: list[Row]) -> float:
         mean, _ = mean_and_error(row.numbers.probe_linear for row in group)

@@ -1,4 +1,4 @@
-"""Runs side by side in one table, from what their directories say."""
+"""Runs side by side in one table, from the files in their directories."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from diffrep.studies.table import Cell, Number, Table
 
 @dataclass(frozen=True)
 class Side:
-    """A run with its numbers, and what must agree for two runs to compare."""
+    """A run with its numbers, and the conditions that must agree for a comparison."""
 
     run: str
     method: str
@@ -36,7 +36,7 @@ class Side:
     refined: str | None
 
     def written(self) -> dict[str, Any]:
-        """An object of JSON, with all names on one level."""
+        """An object of JSON without nesting."""
         content: dict[str, Any] = {}
         for name, value in asdict(self).items():
             content |= value if name == "numbers" else {name: value}
@@ -60,7 +60,7 @@ def compare(
 ) -> Comparison:
     """Each run with its numbers, None where its directory does not have them.
 
-    measured: measure first what a run lacks of bound, probes and information. A note says where test examples,
+    measured: first measure the bound, probes and information that a run lacks. A note says where test examples,
     protocols or noise levels differ, so that numbers do not compare. UserError: no run, data of another shape.
     """
     places = [Path(directory) for directory in directories]
@@ -89,7 +89,7 @@ def compare(
                 fingerprint=card.fingerprints["test"],
                 protocol=metrics.get("protocol"),
                 levels=metrics.get("levels"),
-                features=summary.seen_with(place),
+                features=summary.distance_protocol(place),
                 refined=summary.refined_with(place),
             )
         )
@@ -97,7 +97,7 @@ def compare(
 
 
 def table(compared: Comparison) -> Table:
-    """The runs as a table; where they compare, the best number in bold if its interval of two errors meets no other."""
+    """The runs as a table; if they are comparable, the best number is bold where its interval overlaps no other."""
     columns = {**COLUMNS, "examples": Column("examples seen", 0)}
     lines: list[tuple[Cell, ...]] = []
     for side in compared.runs:
@@ -113,13 +113,13 @@ def table(compared: Comparison) -> Table:
 
 
 def _complete(directory: Path, device: str, progress: Progress) -> None:
-    """Measure a run that has not been, or not all of it; what can never be had of it is not tried again and again."""
-    known = current(directory)
-    metrics, run = known[METRICS], runs.load(directory, device)
+    """Measure the numbers that a run lacks, but for those that it cannot have."""
+    results = current(directory)
+    metrics, run = results[METRICS], runs.load(directory, device)
     lacking = []
     if not metrics.get("probes") and "no_probe" not in metrics:
         lacking.append("probes")
-    if not known[PROFILE] and not_profiled(run.model) is None:
+    if not results[PROFILE] and not_profiled(run.model) is None:
         lacking.append("information")
     if not metrics or (lacking and run.model.has_code):
         as_before = {"levels": metrics.get("levels", 8), "refine": metrics.get("refined", {}).get("steps", 0)}
@@ -127,13 +127,13 @@ def _complete(directory: Path, device: str, progress: Progress) -> None:
 
 
 def _names(places: Sequence[Path]) -> list[str]:
-    """The last part of each path, with the parts before it where two are the same."""
+    """The last component of each path; the whole path where two are the same."""
     count = Counter(place.name for place in places)
     return [place.name if count[place.name] == 1 else str(place) for place in places]
 
 
 def _notes(sides: Sequence[Side]) -> list[str]:
-    """What keeps the runs from being compared, a sentence for each reason."""
+    """The reasons why the runs are not comparable, a sentence each."""
     reasons: list[tuple[str, Callable[[Side], object]]] = [
         ("test examples (by their fingerprint)", lambda side: side.fingerprint),
         ("protocols", lambda side: side.protocol),

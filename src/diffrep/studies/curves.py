@@ -1,4 +1,4 @@
-"""A benchmark under several budgets: what a code is worth against the seconds that its method was trained."""
+"""A benchmark under several budgets: probe accuracy against seconds of training."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def frontier(rows: Sequence[Row]) -> bytes | None:
 
 
 def probe_bars(rows: Sequence[Row]) -> bytes | None:
-    """A PNG: mean accuracy of the probes of each run over seeds, with two standard errors; None where none is known."""
+    """A PNG: mean accuracy of the probes of each run over seeds, with two standard errors; None without a probe."""
     scores = {
         "linear": [[row.numbers.probe_linear for row in group] for group in groups(rows)],
         "kNN": [[row.numbers.probe_knn for row in group] for group in groups(rows)],
@@ -93,7 +93,7 @@ def curves(budgets: Sequence[Sequence[Row]]) -> bytes | None:
     """A PNG: accuracy against seconds of training, a line for each method and a panel for each probe.
 
     budgets: the rows of the benchmark under each budget. A point is the mean over the seeds of one, with two standard
-    errors. What needs no training is a dashed line. None where no row has a probe.
+    errors. Features that need no training are a dashed line. None where no row has a probe.
     """
     panels = {"linear probe": "probe_linear", "kNN": "probe_knn", "10 labels a class": "probe_few10"}
     rows = [row for budget in budgets for row in budget]
@@ -147,7 +147,7 @@ def _png(figure: Figure, axes: Axes) -> bytes:
 
 
 def _key(row: Row) -> tuple[str, ...]:
-    """What has one colour: the choices of the axes, or without axes the run with its twin."""
+    """The key of a colour: the choices of the axes, or without axes the run and its twin."""
     return tuple(row.axes.values()) or (row.name.removesuffix(", twin"),)
 
 

@@ -1,4 +1,4 @@
-"""A study as it is written down: a grid of runs, and what is measured of each."""
+"""The plan of a study: a grid of runs, and the measurements of each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Strict(BaseModel):
 class Entry(_Strict):
     """A run of the study, once for each seed and each choice of the axes."""
 
-    name: str = Field(min_length=1, description="how the table calls it")
+    name: str = Field(min_length=1, description="name in the table")
     method: str = Field(min_length=1, description="`diffrep methods` lists them")
     changes: Changes = Field(default=(), alias="set", description="settings of this run, such as code.rate=12")
     twin: bool = Field(default=False, description="also without its code, with as many parameters")
@@ -54,16 +54,20 @@ class Entry(_Strict):
 class Plan(_Strict):
     """A study: every run with every choice of every axis and every seed, under one budget."""
 
-    name: str = Field(min_length=1, description="what the study is called")
-    about: str = Field(default="", description="what it asks, in one sentence")
+    name: str = Field(min_length=1, description="name of the study")
+    about: str = Field(default="", description="question of the study, in one sentence")
     data: str = Field(default="digits", min_length=1, description="name of a data set, or a path")
     budget: Annotated[str, AfterValidator(_is_budget)] = Field(description="amount of training of each run")
-    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1, description="one run for each")
+    seeds: tuple[NonNegativeInt, ...] = Field(
+        default=(0, 1, 2), min_length=1, description="seeds; each run is repeated for each"
+    )
     changes: Changes = Field(default=(), alias="set", description="settings of all runs")
-    measure: tuple[Measure, ...] = Field(default=("bound", "probes"), description="what is measured of each run")
+    measure: tuple[Measure, ...] = Field(default=("bound", "probes"), description="measurements of each run")
     levels: PositiveInt = Field(default=8, description="noise levels for each test example in the bound")
     refine: NonNegativeInt = Field(default=0, description="gradient steps that refine codes, as `evaluate --refine`")
-    features: str = Field(default="pixels", min_length=1, description="what distance sees samples with, as `distance`")
+    features: str = Field(
+        default="pixels", min_length=1, description="features of the distance, as of `diffrep distance`"
+    )
     runs: tuple[Entry, ...] = Field(min_length=1, description="the runs")
     axes: dict[str, Annotated[dict[str, Changes], Field(min_length=1)]] = Field(
         default={}, description="axis -> choice -> settings"
@@ -97,19 +101,19 @@ def read(path: str | Path, data: str | None = None) -> Plan:
 def plan(raw: dict, origin: str = "the study") -> Plan:
     """The study that plain values describe; UserError, with the nearest right name, for the first that is wrong."""
     try:
-        found = Plan.model_validate(_tuples(raw))
+        study = Plan.model_validate(_tuples(raw))
     except ValidationError as error:
         raise _mistake(error.errors(include_url=False)[0], origin) from error
-    names = [entry.name for entry in found.runs]
+    names = [entry.name for entry in study.runs]
     if len(set(map(_slug, names))) < len(names):
         raise UserError(f"{origin}: two runs have one name among {', '.join(names)}; give each its own.")
-    return found
+    return study
 
 
 def expand(study: Plan, facts: Facts) -> list[Planned]:
-    """All runs of a study in order, each model built once, so that mistakes are told before anything is trained.
+    """All runs of a study in order, each model is built once, so that mistakes are errors before any training.
 
-    A twin stands after its run; one that two runs share is made once.
+    A twin comes after its run; a twin that two runs share occurs once.
     """
     runs: dict[str, Planned] = {}
     for (axes, changes), entry in product(list(_choices(study.axes)), study.runs):
@@ -124,7 +128,7 @@ def expand(study: Plan, facts: Facts) -> list[Planned]:
                 same = next((run for run in runs.values() if run.settings == plain), None)
                 if same is None:
                     same = Planned(_folder(name, place, seed), name, axes, plain, code=False)
-                elif same.name == name:  # of the choices, it stands for those that all who share it have
+                elif same.name == name:  # keep the choices that all its runs have in common
                     shared = {axis: choice for axis, choice in same.axes.items() if axes[axis] == choice}
                     runs[same.folder] = same = replace(same, axes=shared)
                 made = replace(made, twin=same.folder)
@@ -165,13 +169,13 @@ def _choices(axes: dict[str, dict[str, Changes]]) -> Iterator[tuple[dict[str, st
 
 
 def _folder(name: str, place: str, seed: int) -> str:
-    return "-".join(part for part in (_slug(name), place, f"seed{seed}") if part)
+    return "-".join(word for word in (_slug(name), place, f"seed{seed}") if word)
 
 
 def _slug(name: str) -> str:
     """A name as a folder: small letters, digits, dots and single dashes."""
     plain = "".join(c if c.isalnum() or c == "." else "-" for c in name.lower())
-    return "-".join(part for part in plain.split("-") if part)
+    return "-".join(word for word in plain.split("-") if word)
 
 
 def _tuples(value: object) -> object:
@@ -185,12 +189,12 @@ def _mistake(first: Any, origin: str) -> UserError:
     """One sentence about the first thing that is wrong."""
     loc: Sequence[str | int] = first["loc"]
     inside = Entry if loc[0] == "runs" and len(loc) > 2 else Plan
-    known = [info.alias or name for name, info in inside.model_fields.items()]
-    where = ".".join(str(part) for part in loc)
+    keys = [info.alias or name for name, info in inside.model_fields.items()]
+    where = ".".join(str(key) for key in loc)
     if first["type"] == "extra_forbidden":
-        return UserError(f"{origin}: {unknown('key', str(loc[-1]), known)}")
+        return UserError(f"{origin}: {unknown('key', str(loc[-1]), keys)}")
     if first["type"] == "missing":
-        return UserError(f"{origin}: {where} is missing; known keys are {', '.join(known)}.")
+        return UserError(f"{origin}: {where} is missing; known keys are {', '.join(keys)}.")
     if first["type"] == "literal_error":
         return UserError(f"{origin}: {unknown('measure', str(first['input']), get_args(Measure))}")
     if first["type"] == "value_error":

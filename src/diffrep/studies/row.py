@@ -1,4 +1,4 @@
-"""One run of a study, as study.json, benchmark.json, the tables and the figures have it."""
+"""One run of a study, for study.json, benchmark.json, tables and figures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from diffrep.runs.summary import Numbers
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked of a run: its settings but for the defaults, and what was to be measured of it, and how.
+    """The question that a run answers: its settings that are not defaults, and its measurements.
 
-    refine: steps that refine codes. dim: numbers of a code, of features that need no training. None: not asked.
+    refine: steps that refine codes. dim: numbers of a code, for features that need no training. None: not asked.
     """
 
     measure: list[str] | None = None
@@ -23,8 +23,8 @@ class Question:
     settings: list[str] | None = None
     dim: int | None = None
 
-    def known(self) -> dict[str, Any]:
-        """What was asked, by name."""
+    def asked(self) -> dict[str, Any]:
+        """The fields that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -53,7 +53,7 @@ class Row:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Row:
-        """From an object of a JSON file, in which all names stand on one level; what an older file lacks is None."""
+        """From an object of a JSON file, which has no nesting; names that an older file lacks are None."""
 
         def those_of(kind: type) -> dict[str, Any]:
             return {f.name: content[f.name] for f in fields(kind) if f.name in content}
@@ -61,20 +61,20 @@ class Row:
         return cls(numbers=Numbers(**those_of(Numbers)), question=Question(**those_of(Question)), **those_of(cls))
 
     def written(self) -> dict[str, Any]:
-        """An object of a JSON file; of the question, what was asked."""
+        """An object of a JSON file, without nesting; of the question only the fields that are not None."""
         content: dict[str, Any] = {}
         for name, value in asdict(self).items():
-            content |= value if name == "numbers" else self.question.known() if name == "question" else {name: value}
+            content |= value if name == "numbers" else self.question.asked() if name == "question" else {name: value}
         return content
 
     def answers(self, question: Question) -> bool:
         """Is this a result for the question?"""
         own = asdict(self.question)
-        return self.error is None and all(own[name] == value for name, value in question.known().items())
+        return self.error is None and all(own[name] == value for name, value in question.asked().items())
 
 
 class StudyFile(TypedDict, total=False):
-    """study.json and benchmark.json: what was asked, on which machine, and a row for each run (as `Row.written`)."""
+    """study.json and benchmark.json: the plan, the machine, and a row for each run (as `Row.written`)."""
 
     study: str
     about: str
@@ -86,5 +86,5 @@ class StudyFile(TypedDict, total=False):
 
 
 def rows_of(file: StudyFile) -> list[Row]:
-    """The rows of a file; none of a file that has none."""
+    """The rows of a file; empty where it has none."""
     return [Row.read(content) for content in file.get("runs", [])]

@@ -1,4 +1,4 @@
-"""A study carried out: its runs made and measured one after another, and its results on disk after each."""
+"""Runs of a study, trained and measured one after another, with its results written after each."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ Watch = Callable[[], AbstractContextManager[Progress]]  # opens a progress bar f
 
 
 def silence(text: str) -> None:
-    """Lines that nobody reads."""
+    """Prints nothing."""
 
 
 def unwatched() -> AbstractContextManager[Progress]:
-    """No bar."""
+    """Shows no bar."""
     return nullcontext(silent)
 
 
@@ -77,11 +77,11 @@ def study(
 ) -> StudyFile:
     """Make and measure every run of a plan that is not there yet -> the content of DIR/study.json.
 
-    Runs stand in DIR/runs; study.json, the figures and (`tables`) table.md, .csv and .tex are written after each. A run
-    whose result is there, with the same settings and measures, is not repeated; one that was stopped goes on. A run
-    that fails is a row with its reason under "error". only: the name of one run of the plan, made with its twins.
-    KeyboardInterrupt: a stop, after which the same call goes on. UserError: a mistake in the plan, or a directory that
-    holds runs of other settings.
+    Runs are in DIR/runs; study.json, the figures and (`tables`) table.md, .csv and .tex are written after each. A run
+    with a result for the same settings and measures is not repeated; a stopped one continues. A run that fails is a row
+    with its reason under "error". only: the name of one run of the plan, made with its twins. KeyboardInterrupt: a
+    stop, after which the same call continues. UserError: a mistake in the plan, or a directory that holds runs of other
+    settings.
     """
     directory, cuts = Path(directory), Cuts()
     first = cuts.of(_any_settings(plan))
@@ -89,7 +89,7 @@ def study(
     asked = chosen(planned, only)
     for run in planned:
         _same_settings(run, directory / RUNS / run.folder)
-    rows = _known(directory, planned, plan)
+    rows = _former(directory, planned, plan)
     left = [run for run in asked if run.folder not in rows]
     if len(left) < len(asked):
         say(f"{len(asked) - len(left)} of {len(asked)} runs are there already.")
@@ -106,7 +106,7 @@ def study(
 
 
 def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) -> Row:
-    """What study.json says of a run: trained to its budget from where it is, then measured."""
+    """The row of a run, which is trained to its budget and measured."""
     row = _head(run, plan)
     try:
         splits = cuts.of(run.settings)
@@ -122,7 +122,7 @@ def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) ->
             missing=missing,
             fingerprint=made.card.fingerprints["test"],
         )
-    except (UserError, RuntimeError) as error:  # the latter: out of memory, or a model that meets data it cannot take
+    except (UserError, RuntimeError) as error:  # the latter: out of memory, or data that does not fit the model
         return replace(row, error=str(error).splitlines()[0].replace(str(directory), run.folder))
 
 
@@ -146,8 +146,8 @@ def _head(run: Planned, plan: Plan) -> Row:
     )
 
 
-def _known(directory: Path, planned: Sequence[Planned], plan: Plan) -> dict[str, Row]:
-    """Folder -> row of the planned runs whose results are there, with the same settings and measures."""
+def _former(directory: Path, planned: Sequence[Planned], plan: Plan) -> dict[str, Row]:
+    """Folder -> row of the planned runs that have results for the same settings and measures."""
     file = cast(StudyFile, records.read(directory / RESULTS))
     rows = {row.run: row for row in rows_of(file)}
     heads = {run.folder: _head(run, plan) for run in planned}
@@ -169,7 +169,7 @@ def measure(
     refine: int = 0,
     progress: Progress = silent,
 ) -> dict[str, str]:
-    """Measure bound, rate, linear and kNN probe, and what is wanted besides; returns what could not be, and why.
+    """Measure bound, rate, linear and kNN probe, and what is `wanted`; returns name -> reason of what is missing.
 
     wanted: "probes" (with few labels), "information", "distance" (of samples, by `features`), "factors" (that the data
     names), "appearance" (factors that its pictures show). A model without a code has a bound and a distance alone.
@@ -203,7 +203,7 @@ def measure(
 
 @contextmanager
 def _noting(missing: dict[str, str], what: str) -> Iterator[None]:
-    """Notes under `what` why it cannot be measured, and goes on."""
+    """Turns a UserError inside the `with` block into an entry of `missing`."""
     try:
         yield
     except UserError as reason:
@@ -211,7 +211,7 @@ def _noting(missing: dict[str, str], what: str) -> Iterator[None]:
 
 
 def _same_settings(run: Planned, directory: Path) -> None:
-    """UserError where the folder of a run holds one of other settings; its data is compared when it is trained."""
+    """UserError where the folder holds a run of other settings; data is compared in training."""
     if not (directory / SETTINGS).is_file():
         return
     was = config.load(directory / SETTINGS)
@@ -236,7 +236,7 @@ def chosen(planned: list[Planned], only: str | None) -> list[Planned]:
 
 
 def _any_settings(plan: Plan) -> Settings:
-    """Those that say what the data is: of the first seed."""
+    """The settings of the first seed, for the data."""
     words = [f"data.source={plan.data}", f"seed={plan.seeds[0]}"]
     return config.override(Settings(), [*plan.changes, *words])
 
@@ -281,7 +281,7 @@ def commit() -> str | None:
 
 
 def hardware() -> dict[str, str | int]:
-    """The machine in words that do not name it."""
+    """A description of the machine without its name."""
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     system = f"{platform.system()} {platform.machine()}"
     threads = torch.get_num_threads()

@@ -12,7 +12,7 @@ from diffrep.runs.summary import Column
 
 @dataclass(frozen=True)
 class Number:
-    """A value with its standard error (None: not known); a value of None is shown as "-"."""
+    """A value with its standard error (None: no error); a value of None is shown as "-"."""
 
     value: float | None
     se: float | None = None
@@ -32,14 +32,14 @@ Cell = str | Number
 
 @dataclass(frozen=True)
 class Table:
-    """Columns with a name each, and rows of words and numbers; notes stand under it."""
+    """Columns with a name each, rows of words and numbers, and notes below."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
 
     def without_empty(self) -> Table:
-        """Without the columns of numbers in which there is none."""
+        """Without the columns of numbers that are empty."""
         kept = [i for i in range(len(self.columns)) if not all(_is_empty(row[i]) for row in self.rows)]
         rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
         return replace(self, columns=tuple(self.columns[i] for i in kept), rows=rows)
@@ -65,7 +65,7 @@ class Table:
 def clear_best(numbers: Sequence[Number], lowest: bool) -> Number | None:
     """The best of two numbers or more, where its value +- 2 standard errors does not meet the interval of any other.
 
-    None where it does, or where an error is not known.
+    None where it does, or where an error is missing.
     """
     sign = 1 if lowest else -1
     known = [(sign * n.value, 2 * n.se, n) for n in numbers if n.value is not None and n.se is not None]
@@ -76,7 +76,7 @@ def clear_best(numbers: Sequence[Number], lowest: bool) -> Number | None:
 
 
 def markdown(table: Table) -> str:
-    """A table of GitHub's Markdown, aligned so that it reads as it is; numbers stand on the right."""
+    """A table of GitHub's Markdown, aligned as plain text; numbers are right-aligned."""
     texts = [
         [name, *(_marked(row[i], "**", "**", " ± ") for row in table.rows)] for i, name in enumerate(table.columns)
     ]
@@ -114,7 +114,7 @@ def files(table: Table, title: str) -> dict[str, str]:
 
 
 def comma_separated(table: Table) -> str:
-    """CSV at full precision; a column of numbers is followed by one of their standard errors, where one is known."""
+    """CSV at full precision; a column of numbers is followed by one of their standard errors, if there are any."""
     file = io.StringIO()
     out = csv.writer(file, lineterminator="\n")
     errors = [any(_error(row[i]) is not None for row in table.rows) for i in range(len(table.columns))]

@@ -14,20 +14,20 @@ from diffrep.methods.parts import Facts
 from diffrep.models.base import Model
 
 TOLERANCE = 0.02  # by which the parameters of twins may differ
-STEP = 4  # of a decoder's width: others leave its group norms a single group
+STEP = 4  # of a decoder's width; other widths leave group norms with a single group
 DECODER_OF_A_CODE = {"observe_code": False, "draw_code": False, "code_until": None}
 
 
 def parameters(model: Model) -> int:
-    """Those of all its networks."""
+    """The number of parameters of a model."""
     return sum(p.numel() for p in model.parameters())
 
 
 def twin(settings: Settings, facts: Facts) -> Settings:
     """Settings of the model without a code whose number of parameters is that of the model within 2 %.
 
-    What the encoder had goes to the decoder: to its width, and what is left where that is too coarse to the vector
-    that tells its blocks the noise level. UserError: a method without a twin, settings that make no model, no fit.
+    The parameters of the encoder go to the decoder: to its width and, where that is too coarse, to the width of the
+    embedding of the noise level. UserError: a method without a twin, settings that make no model, no fit.
     """
     name = method(settings.method).twin
     if name is None:
@@ -58,14 +58,14 @@ def twin(settings: Settings, facts: Facts) -> Settings:
     if min(error for error, _ in tried) > TOLERANCE:
         condition = _below(lambda c: size(widths[0], c), target)
         tried += [(abs(size(widths[0], c) / target - 1), of(widths[0], c)) for c in (condition, condition + 1)]
-    error, found = min(tried, key=lambda pair: pair[0])
+    error, nearest = min(tried, key=lambda pair: pair[0])
     if error > TOLERANCE:
         raise UserError(
             f"no twin of this {settings.method} has its {target:,} parameters within {TOLERANCE:.0%} (the nearest,"
-            f" decoder.width={found.decoder.width}, is off by {error:.1%}); change encoder.width or decoder.width a"
+            f" decoder.width={nearest.decoder.width}, is off by {error:.1%}); change encoder.width or decoder.width a"
             " little."
         )
-    return found
+    return nearest
 
 
 def _below(size: Callable[[int], int], target: int) -> int:

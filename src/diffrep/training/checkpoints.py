@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files that are whole or absent, checked when read, never pickled."""
+"""Tensors on disk: safetensors files, written at once, with a checksum, never pickled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffrep.files import write_bytes
 from diffrep.training.interface import Weights
 
 FORMAT = 1  # of the layout of our files
-_KEY = "diffrep"  # under which our metadata stands in the header
+_KEY = "diffrep"  # of our metadata in the header
 
 Tensors = dict[str, Tensor]
 
@@ -26,29 +26,29 @@ class BrokenFile(UserError):
     """A file of tensors that is cut short, changed, or not ours."""
 
 
-def save_tensors(path: Path, tensors: Tensors, facts: dict) -> None:
-    """Write tensors with JSON facts about them, in one instant and with a checksum over both."""
+def save_tensors(path: Path, tensors: Tensors, about: dict) -> None:
+    """Write tensors and their metadata (JSON) at once, with a checksum over both."""
     plain = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    sealed = {**facts, "format": FORMAT, "checksum": _checksum(plain, facts)}
+    sealed = {**about, "format": FORMAT, "checksum": _checksum(plain, about)}
     write_bytes(path, safetensors.torch.save(plain, metadata={_KEY: json.dumps(sealed)}))
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict]:
-    """Tensors (on the CPU) and facts of a file; BrokenFile where it is cut short or changed."""
+    """Tensors (on the CPU) and metadata of a file; BrokenFile where it is cut short or changed."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get(_KEY)
             if stated is None:
-                raise BrokenFile(f"{path} holds tensors of another library: its header says nothing of diffrep.")
+                raise BrokenFile(f"{path} holds tensors of another library: its header does not name diffrep.")
             sealed = json.loads(stated)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise BrokenFile(f"{path} cannot be read ({error}).") from error
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise BrokenFile(f"{path} is not a whole file of diffrep ({error}).") from error
-    if (found := sealed.pop("format", None)) != FORMAT:
+    if (version := sealed.pop("format", None)) != FORMAT:
         raise BrokenFile(
-            f"{path} was written by a newer diffrep (format {found}, and this one knows {FORMAT}): pip install -U"
+            f"{path} was written by a newer diffrep (format {version}, and this one knows {FORMAT}): pip install -U"
             " diffrep."
         )
     if sealed.pop("checksum", None) != _checksum(tensors, sealed):
@@ -57,10 +57,10 @@ def load_tensors(path: Path) -> tuple[Tensors, dict]:
 
 
 def load_weights(model: Weights, path: str | Path) -> dict:
-    """Put the weights of a file into a model of the same parts; returns the file's facts (which weights, step, ...)."""
-    tensors, facts = load_tensors(Path(path))
+    """Load the weights of a file into a model of the same structure; the metadata of the file (weights, step, ...)."""
+    tensors, about = load_tensors(Path(path))
     fill(model, tensors, path)
-    return facts
+    return about
 
 
 @torch.no_grad()
@@ -89,10 +89,10 @@ class Checkpoints:
         """Oldest first."""
         return sorted(self.directory.glob("step-*.safetensors"))
 
-    def save(self, step: int, tensors: Tensors, facts: dict) -> Path:
+    def save(self, step: int, tensors: Tensors, about: dict) -> Path:
         """Write the state at a step, then remove what is older than the newest `keep`."""
         path = self.directory / f"step-{step:08d}.safetensors"
-        save_tensors(path, tensors, {**facts, "step": step})
+        save_tensors(path, tensors, {**about, "step": step})
         for old in self.paths()[: -self.keep]:
             old.unlink()
         for leftover in self.directory.glob(".step-*.tmp"):
@@ -100,17 +100,17 @@ class Checkpoints:
         return path
 
     def newest(self, warn: Callable[[str], None]) -> tuple[Tensors, dict] | None:
-        """The newest checkpoint that is whole, None where there is none; broken ones are reported and passed over."""
+        """The newest checkpoint that is whole, None where there is none; broken ones are reported and skipped."""
         paths, broken = self.paths(), []
         for path in reversed(paths):
             try:
-                found = load_tensors(path)
+                content = load_tensors(path)
             except BrokenFile as error:
                 broken.append(error)
                 continue
             for reason in broken:
-                warn(f"{reason} It is passed over.")
-            return found
+                warn(f"{reason} It is skipped.")
+            return content
         if paths:
             raise UserError(
                 f"every checkpoint in {self.directory} is broken ({', '.join(p.name for p in paths)}): restart the run,"
@@ -119,8 +119,8 @@ class Checkpoints:
         return None
 
 
-def _checksum(tensors: Tensors, facts: dict) -> str:
-    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+def _checksum(tensors: Tensors, about: dict) -> str:
+    digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

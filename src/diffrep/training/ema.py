@@ -9,7 +9,8 @@ from diffrep.training.interface import Weights
 
 
 class EMA:
-    """Average of the parameters over steps, with a warm-up so that it does not remember the start; buffers are copied.
+    """Average of the parameters over steps, with a warm-up that removes the initial weights from it; buffers are
+    copied.
 
     After update n = 0, 1, ...: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)).
     `weights` holds the names of `model.state_dict()`.
@@ -26,7 +27,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: Weights, n: int) -> None:
-        """Take in the weights of the model after its step n."""
+        """Update the average with the weights of the model after its step n."""
         for name, value in model.state_dict().items():
             if name in self._averaged:
                 self.weights[name].lerp_(value, 1 - self.rate(n))

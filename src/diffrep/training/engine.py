@@ -1,4 +1,4 @@
-"""The engine: steps, players, processes, checkpoints. It knows named losses and parameters, and no diffusion."""
+"""The engine: steps, players, processes, checkpoints. It handles named losses and parameters, and no diffusion."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TrainingDiverged(UserError):
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run has come; seconds are of training alone. Saved with each checkpoint."""
+    """Steps, examples and seconds of training so far. Saved with each checkpoint."""
 
     step: int = 0
     examples: int = 0
@@ -44,9 +44,9 @@ class Position:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where training stopped: steps, examples seen, seconds of training, steps skipped, whether it was interrupted.
+    """The end of a training: steps, examples, seconds of training, steps skipped, whether it was interrupted.
 
-    resumed: the step that it went on from, 0 for a new run.
+    resumed: the step from which it continued, 0 for a new run.
     """
 
     step: int
@@ -70,23 +70,23 @@ def train(
 ) -> TrainingResult:
     """Train a model to its budget, from the newest checkpoint in `directory` where there is one, unless `anew`.
 
-    stream: yields micro-batches of batch / accumulate examples, cut in consecutive parts for the processes. begin: is
-    called once all arguments are known to be good and nothing is written yet. advise: each logged line -> a warning
-    for the person who trains, or None; it may add to the line, and raise `Stop` to end training. quiet: no bar, and no
-    word to that person.
+    stream: yields this process's shard of micro-batches of batch / accumulate examples. begin: called once all
+    arguments are checked, before anything is written. advise: log line -> a warning for the user, or None; it may add
+    to the line, and raise `Stop` to end training. quiet: prints nothing.
 
     For a budget in examples the same seed gives the same weights, whether the run was killed and continued or not; the
-    last step counts just the examples that are left.
+    last step counts only the remaining examples.
 
     Writes checkpoints/, metrics.jsonl, timings.jsonl and model.safetensors (EMA weights). Ctrl-C and SIGTERM end it
-    after the step at hand. The process is left as it was (`process.joined`). UserError: a file cannot be written, no
-    checkpoint fits; TrainingDiverged.
+    after the current step. Global state of the process is restored afterwards (`process.joined`). UserError: a file
+    cannot be written, no checkpoint fits; TrainingDiverged.
     """
     with joined(training.device) as here:
-        if training.batch % (training.accumulate * here.parts):
+        if training.batch % (training.accumulate * here.processes):
             raise UserError(
-                f"a batch of {training.batch} cannot be cut into {training.accumulate} micro-batches for {here.parts}"
-                f" processes: use a multiple of {training.accumulate * here.parts}."
+                f"a batch of {training.batch} cannot be cut into {training.accumulate} micro-batches for"
+                f" {here.processes}"
+                f" processes: use a multiple of {training.accumulate * here.processes}."
             )
         engine = _Engine(model, here, Path(directory), training)
         return _trained(engine, stream, training, anew, begin, advise, quiet)
@@ -110,7 +110,7 @@ def _trained(
             directory.mkdir(parents=True, exist_ok=True)
     engine.open_trackers()
     journal = Journal(directory, active=here.main, step=at.step)
-    progress = budget.progress(examples=at.examples, seconds=at.seconds) if engine.players else 1.0  # nothing learns
+    progress = budget.progress(examples=at.examples, seconds=at.seconds) if engine.players else 1.0  # nothing to train
     source, in_a_row, saved = stream.batches(at.examples), 0, at.step
     with Signals() as signals, bar:
         while progress < 1 and not signals.came:
@@ -158,7 +158,7 @@ def _trained(
 
 
 class _Engine:
-    """Everything that touches the device: one model, an optimiser for each player, an average, and their files."""
+    """The model on its device, an optimiser for each player, the average of the weights, and their files."""
 
     def __init__(self, model: Trainable, here: Place, directory: Path, training: Training):
         precision, trackers = training.precision, training.trackers
@@ -183,12 +183,12 @@ class _Engine:
         self._prepare()
 
     def open_trackers(self) -> None:
-        """Start the trackers, which make files of their own."""
+        """Start the trackers, which write their own files."""
         if self.training.trackers:
             self.accelerator.init_trackers("trackers")
 
     def _prepare(self) -> None:
-        """Put the model on its device, in its memory layout, and build what steps it."""
+        """Move the model to its device and memory layout, and build optimisers and average."""
         t = self.training
         self.bare.to(self.here.device)
         if t.channels_last:
@@ -203,17 +203,17 @@ class _Engine:
         ]
         ready: list = [self.bare] if not plain else self.accelerator.prepare(self.bare, *plain)
         self.model, *prepared = ready
-        if self.here.parts > 1 and plain:
+        if self.here.processes > 1 and plain:
             self.model.broadcast_buffers = False  # `_share_buffers` averages them
         self.optimizers = dict(zip(self.players, prepared, strict=True))
         if t.compile:
-            self.bare.compile()  # in place; a model of which just a part can be compiled says so in its own `compile`
+            self.bare.compile()  # in place; a model that cannot be compiled whole overrides `compile`
         self.ema = EMA(self.bare, t.ema)
 
     def step(self, micro: list[Batch], at: Position, count: int, rate: float) -> dict[str, Turn]:
-        """The turns of each player on the same examples, of which the first `count` over all processes count.
+        """One turn of each player on the same examples; only the first `count` over all processes enter the loss.
 
-        The first turn that is not finite ends the step: its player and the average stay as they were, buffers too.
+        The first turn that is not finite ends the step: its player, the average and the buffers stay unchanged.
         """
         micro = [self._here(batch) for batch in micro]
         before, turns = [buffer.clone() for buffer in self.bare.buffers()], {}
@@ -229,7 +229,7 @@ class _Engine:
                 for buffer, value in zip(self.bare.buffers(), before, strict=True):
                     buffer.copy_(value)
                 if self.accelerator.scaler is not None:
-                    optimizer.step()  # lowers the scale of the loss, moves nothing
+                    optimizer.step()  # lowers the scale of the loss, changes no weight
                 return turns
             optimizer.step()
         self._share_buffers()
@@ -238,18 +238,18 @@ class _Engine:
         return turns
 
     def _turn(self, micro: list[Batch], player: str, key: tuple[int, int, int], count: int) -> Turn:
-        """Backward through every micro-batch; gradients end as those of the mean over `count` examples, clipped."""
+        """Backward through all micro-batches; the gradients are those of the mean over `count` examples, clipped."""
         sums, marks = torch.zeros((), device=self.here.device), []
         for k, batch in enumerate(micro):
-            part, parts = k * self.here.parts + self.here.part, len(micro) * self.here.parts
-            torch.manual_seed(mix(*key, part))  # of dropout
-            mine = min(max(count - part * len(batch), 0), len(batch))
-            batch = replace(batch, draws=Draws.of(mix(*key), self.here.device, part, parts))
+            shard, shards = k * self.here.processes + self.here.rank, len(micro) * self.here.processes
+            torch.manual_seed(mix(*key, shard))  # of dropout
+            mine = min(max(count - shard * len(batch), 0), len(batch))
+            batch = replace(batch, draws=Draws.of(mix(*key), self.here.device, shard, shards))
             with self.accelerator.no_sync(self.model) if k + 1 < len(micro) else nullcontext():
                 terms = self.model(batch, player)
                 nats = torch.stack([term[:mine].float() for term in terms.values()])
                 # processes average their gradients, and the mean is over the examples of all of them
-                self.accelerator.backward(nats.sum() / (count * batch.x[0].numel()) * self.here.parts)
+                self.accelerator.backward(nats.sum() / (count * batch.x[0].numel()) * self.here.processes)
             sums = sums + nats.detach().sum(1) / count
             marks.append((batch.index[:mine], nats.detach().isfinite().all(0)))
         self.accelerator.unscale_gradients(self.optimizers[player])
@@ -264,8 +264,8 @@ class _Engine:
         return turn
 
     def agree(self, spent: float, stop: bool) -> tuple[float, bool]:
-        """Processes keep one clock (the mean of theirs) and stop together."""
-        if self.here.parts == 1:
+        """All processes use the mean of their times and stop together."""
+        if self.here.processes == 1:
             return spent, stop
         values = self.accelerator.reduce(torch.tensor([spent, float(stop)], device=self.here.device), "mean").tolist()
         return values[0], values[1] > 0
@@ -281,24 +281,24 @@ class _Engine:
         self.accelerator.wait_for_everyone()
 
     def restore(self, warn: Callable[[str], None]) -> Position:
-        """Continue from the newest whole checkpoint; the start where there is none."""
-        found = self.checkpoints.newest(warn if self.here.main else lambda text: None)
-        if found is None:
+        """Load the newest whole checkpoint; the position it was saved at, or that of a new run without one."""
+        newest = self.checkpoints.newest(warn if self.here.main else lambda text: None)
+        if newest is None:
             return Position()
-        tensors, facts = found
+        tensors, about = newest
         fill(self.bare, _within("model", tensors), self.checkpoints.directory)
         self.ema.load(_within("ema", tensors))
         for player, optimizer in self.optimizers.items():
             load_state_tensors(optimizer.optimizer, _within(f"optimizer/{player}", tensors))
-        if self.accelerator.scaler is not None and facts["scaler"]:
-            self.accelerator.scaler.load_state_dict(facts["scaler"])
-        return Position(facts["step"], facts["examples"], facts["seconds"], facts["skipped"])
+        if self.accelerator.scaler is not None and about["scaler"]:
+            self.accelerator.scaler.load_state_dict(about["scaler"])
+        return Position(about["step"], about["examples"], about["seconds"], about["skipped"])
 
     def finish(self, at: Position) -> None:
-        """Write the averaged weights, close the trackers, and hand the model back as it came."""
+        """Write the averaged weights, close the trackers, and unwrap the model."""
         if self.here.main:
-            facts = {"weights": "ema", "step": at.step, "examples": at.examples}
-            save_tensors(self.directory / "model.safetensors", self.ema.weights, facts)
+            about = {"weights": "ema", "step": at.step, "examples": at.examples}
+            save_tensors(self.directory / "model.safetensors", self.ema.weights, about)
         self.accelerator.wait_for_everyone()
         for tracker in self.accelerator.trackers:
             tracker.finish()
@@ -313,9 +313,9 @@ class _Engine:
         self.accelerator.log(numbers, step=line["step"])
 
     def _share_buffers(self) -> None:
-        """Processes average the buffers that their parts of the batch have moved, such as running means."""
+        """Average over processes the buffers that their shards have changed, such as running means."""
         floating = [buffer for buffer in self.bare.buffers() if buffer.is_floating_point()]
-        if self.here.parts > 1 and floating:
+        if self.here.processes > 1 and floating:
             mean = self.accelerator.reduce(torch.cat([buffer.reshape(-1) for buffer in floating]), "mean")
             for buffer, value in zip(floating, mean.split([buffer.numel() for buffer in floating]), strict=True):
                 buffer.copy_(value.view_as(buffer))

@@ -1,4 +1,4 @@
-"""What the engine asks for: a model that can be trained, a source of batches, and the numbers of a training."""
+"""The inputs of the engine: a model that can be trained, a source of batches, and the settings of a training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from diffrep.training.optimizer import Groups
 
 @dataclass(frozen=True)
 class Training:
-    """The numbers of a training; `diffrep settings` has a line for each, under train.
+    """The settings of a training; `diffrep settings` describes each, under train.
 
-    batch: examples of a step, over all processes and micro-batches. accumulate: micro-batches of a step. warmup: share
+    batch: examples in a step, over all processes and micro-batches. accumulate: micro-batches in a step. warmup: share
     of the budget. clip: largest norm of each group's gradient, None for no limit. log_every, checkpoint_every: steps.
     """
 
@@ -43,17 +43,17 @@ class Training:
 
 
 class Stop(Exception):
-    """Raised by whoever listens to the log: training ends after this step, and the run is whole. Says why."""
+    """Raised by a callback to end training after this step; the run is complete. Its text says why."""
 
 
 class Source(Protocol):
-    """Micro-batches without end, of each this process's consecutive part; `start`: examples that were seen before."""
+    """An endless stream of this process's shards of micro-batches; `start`: number of examples before the first."""
 
     def batches(self, start: int) -> Iterator[Batch]: ...
 
 
 class Weights(Protocol):
-    """What holds weights: of an nn.Module, all that an average of it and a file of it need."""
+    """The methods of an nn.Module that its average and its file need."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -61,13 +61,13 @@ class Weights(Protocol):
 
 
 class Trainable(Weights, Protocol):
-    """An nn.Module that says who learns what. A player is one that minimises a loss; most models have one."""
+    """An nn.Module with players. A player minimises a loss over its parameters; most models have one."""
 
     def __call__(self, batch: Batch, player: str) -> Terms:
         """Named terms (B,), nats for each example; the player minimises the mean of their sum."""
 
     def players(self) -> Mapping[str, Groups]:
-        """Player -> group -> its parameters; the gradient of each group is clipped on its own."""
+        """Player -> group -> its parameters; gradients are clipped for each group separately."""
 
     def order(self, step: int) -> Sequence[str]:
         """The players that take a turn at a step, in turn."""

@@ -1,4 +1,4 @@
-"""What a training run tells: a line for each logged step on disk, and a bar on the terminal."""
+"""The log of a training run: a line for each logged step on disk, and a bar on the terminal."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Turn:
 
     @property
     def blame(self) -> str:
-        """The terms, or else the gradients, that are not finite; empty where all is well."""
+        """The names of terms, or else of gradients, that are not finite; empty where all are finite."""
         terms = [name for name, value in self.terms.items() if not math.isfinite(value)]
         groups = [name for name, norm in self.norms.items() if not math.isfinite(norm)]
         return ", ".join(terms or [f"gradient of {name}" for name in groups])
@@ -66,8 +66,8 @@ class Turn:
 class Journal:
     """metrics.jsonl, which depends on the seed alone, and timings.jsonl beside it, which depends on the machine.
 
-    active: False keeps the journal silent, as all processes but the first must be. step: lines after it are from a
-    run that was killed later than its last checkpoint; they are dropped, and will be written again.
+    active: False writes nothing, for all processes but the first. step: later lines come from a run that was killed
+    after its last checkpoint; they are removed here and written again by training.
     """
 
     def __init__(self, directory: Path, *, active: bool, step: int):
@@ -86,7 +86,7 @@ class Journal:
 
 
 class Bar:
-    """A bar on stderr with the loss terms, examples a second and the time left, where a person watches and waits."""
+    """A bar on stderr with the loss terms, examples a second and the time left; only on a terminal, after a delay."""
 
     def __init__(self, *, active: bool):
         self.console, self.active, self.started = Console(stderr=True), active, time.monotonic()
@@ -100,7 +100,7 @@ class Bar:
             self.bar.stop()
 
     def update(self, progress: float, text: str) -> None:
-        """Show the share of the budget that is used up, and a few words."""
+        """Show the share of the budget that is spent, and a text."""
         if (
             not (self.active and (self.console.is_terminal or self.console.is_jupyter))
             or time.monotonic() - self.started < _PATIENCE
@@ -114,7 +114,7 @@ class Bar:
         self.bar.update(self.task, completed=progress, description=text)
 
     def say(self, text: str) -> None:
-        """A line that stays, above the bar."""
+        """Print a line above the bar."""
         if self.active:
             self.console.print(f"diffrep: {text}", highlight=False, markup=False, soft_wrap=True)
 
@@ -180,7 +180,7 @@ def _kept(path: Path, step: int) -> bytes:
 
 
 def _no_log(path: Path) -> UserError:
-    return UserError(f"{path} was changed by hand and is no log any more: repair it, or move it away.")
+    return UserError(f"{path} is not a valid log any more, as if it was changed by hand: repair it, or move it away.")
 
 
 def _plain(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Memory that a step on a CPU frees and the next one takes again, where glibc would give it back to the system."""
+"""Keeps memory that a step on a CPU frees for the next step; by default glibc returns it to the system."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of mallopt, as malloc.h numbers them
-_KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}  # map no block apart, whatever its size, and return none
-_GLIBC = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024}  # how glibc starts
+_KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}  # never use mmap, never return memory
+_GLIBC = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024}  # the defaults of glibc
 
 _kept = False
 
@@ -27,10 +27,10 @@ def kept_memory() -> Iterator[None]:
 
 
 def keep_memory() -> None:
-    """The process keeps what it frees from now on. Without glibc nothing changes.
+    """From now on the process keeps the memory that it frees. Without glibc nothing changes.
 
-    Returned memory comes again as pages that the kernel must find and clear, a tenth of a training step
-    (`benchmarks/memory.py`). The process then holds what its largest step needed.
+    For memory that was returned, the kernel must find and clear new pages, which takes a tenth of a training step
+    (`benchmarks/memory.py`). The process then holds the memory of its largest step.
     """
     _set(_KEEP, kept=True)
 

@@ -1,4 +1,4 @@
-"""The optimiser of one player: AdamW over named groups, clipped apart, with a state that is plain tensors."""
+"""The optimiser of one player: AdamW over named groups with separate clipping; its state is plain tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-Groups = dict[str, list[nn.Parameter]]  # a player's parameters by the name of their part, such as encoder and decoder
+Groups = dict[str, list[nn.Parameter]]  # the parameters of a player by group, such as encoder and decoder
 
 
 def adamw(groups: Groups, *, lr: float, beta1: float, beta2: float, weight_decay: float) -> torch.optim.AdamW:
@@ -19,7 +19,8 @@ def adamw(groups: Groups, *, lr: float, beta1: float, beta2: float, weight_decay
 
 
 def clip_groups(groups: Groups, limit: float | None) -> dict[str, Tensor]:
-    """Scale the gradient of each group to a norm of at most `limit`, each by its own; the norms before that."""
+    """Scale the gradient of each group to a norm of at most `limit`, each separately; returns the norms before
+    clipping."""
     norms = {}
     for name, parameters in groups.items():
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -30,7 +31,8 @@ def clip_groups(groups: Groups, limit: float | None) -> dict[str, Tensor]:
 
 
 def rate_factor(progress: float, *, warmup: float, schedule: str) -> float:
-    """The share of the learning rate at a progress in [0, 1]: a linear rise over `warmup`, times cosine or constant."""
+    """The factor on the learning rate at a progress in [0, 1]: a linear rise over `warmup`, times cosine or
+    constant."""
     rise = min(1.0, progress / warmup) if warmup > 0 else 1.0
     return rise * {"cosine": 0.5 * (1 + math.cos(math.pi * progress)), "constant": 1.0}[schedule]
 
@@ -43,7 +45,7 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Continue from `state_tensors`; each tensor takes the memory layout of its parameter, so that sums stay exact."""
+    """Continue from `state_tensors`; each tensor gets the memory layout of its parameter, so that sums are the same."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -1,4 +1,4 @@
-"""Which of its processes this one is, what it computes on, and what training changes of it."""
+"""The rank and device of this process, and its global state during training."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process stands: part 0, 1, ... of `parts` processes. Part 0 writes."""
+    """Rank 0, 1, ... of this process among `processes`, and its device. Rank 0 writes files."""
 
-    part: int
-    parts: int
+    rank: int
+    processes: int
     device: torch.device
 
     @property
     def main(self) -> bool:
-        return self.part == 0
+        return self.rank == 0
 
 
 def place(device: str = "auto") -> Place:
@@ -39,29 +39,28 @@ def place(device: str = "auto") -> Place:
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("the device 'cuda' was asked for and none is there: use device 'cpu' or 'auto'.")
-    part, parts = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        raise UserError("the device 'cuda' is set and this machine has none: use device 'cpu' or 'auto'.")
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     accelerator = None if device == "cpu" else torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
-        return Place(part, parts, torch.device("cpu"))
-    if parts == 1:
-        return Place(part, parts, torch.device(accelerator.type))
+        return Place(rank, processes, torch.device("cpu"))
+    if processes == 1:
+        return Place(rank, processes, torch.device(accelerator.type))
     local = int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count()
-    return Place(part, parts, torch.device(accelerator.type, local))
+    return Place(rank, processes, torch.device(accelerator.type, local))
 
 
 def main_process() -> bool:
-    """Is this the process that speaks: the first, or the only one?"""
+    """Is this the process that prints: the first, or the only one?"""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[Place]:
-    """`place`, with the process made ready to train inside, and as it was before afterwards.
+    """`place`, with global state for training inside the `with` block; that state is restored afterwards.
 
-    Processes are connected and stay so until they end. Inside, accelerate's state is that of the training alone, random
-    numbers of torch's global generators may be drawn, and on a CPU denormal numbers count as zero and freed memory is
-    kept.
+    Processes are connected and stay so until they end. Inside, accelerate has a new state, torch's global generators
+    may be used, and on a CPU denormal numbers count as zero and freed memory is kept.
     """
     here = place(device)
     gpus = range(torch.cuda.device_count()) if here.device.type == "cuda" else ()
@@ -76,13 +75,13 @@ def joined(device: str = "auto") -> Iterator[Place]:
 
 @contextmanager
 def _own_accelerate(here: Place) -> Iterator[None]:
-    """accelerate begins without a state inside: a second run may ask for another device or precision."""
-    states = (AcceleratorState, GradientState, *((PartialState,) if here.parts == 1 else ()))
+    """A new state of accelerate inside: a second run may need another device or precision."""
+    states = (AcceleratorState, GradientState, *((PartialState,) if here.processes == 1 else ()))
     before = [dict(state._shared_state) for state in states]
     for state in states:
         state._shared_state.clear()
-    PartialState(cpu=here.device.type == "cpu")  # accelerate joins processes on CPUs only when it is told so
-    if here.parts > 1:
+    PartialState(cpu=here.device.type == "cpu")  # accelerate connects processes on CPUs only on request
+    if here.processes > 1:
         atexit.unregister(_leave)
         atexit.register(_leave)
     try:
@@ -106,6 +105,6 @@ def _flushed_denormals() -> Iterator[None]:
 
 
 def _leave() -> None:
-    """Ends the threads that connect processes before the interpreter goes; left running, they abort it."""
+    """End the threads that connect processes before the interpreter exits; otherwise they abort it."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noted so that a step can end."""
+"""Ctrl-C and SIGTERM: recorded, so that the current step can end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import threading
 
 
 class Signals:
-    """`came` says whether a signal was caught; a second one acts at once. Only the main thread can catch signals."""
+    """`came`: whether a signal was caught; a second signal has its usual effect. Only the main thread can catch
+    signals."""
 
     def __enter__(self) -> Signals:
         self.came, self._before = False, {}

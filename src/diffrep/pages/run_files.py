@@ -1,4 +1,4 @@
-"""What a run's directory says of it, read without its model: settings, data, log, results."""
+"""The files of a run for its page, read without its model: settings, data, log, results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from diffrep.runs.diagnosis import Checkup, checkup
 from diffrep.runs.directory import read_card, settings_of
 from diffrep.training import journal
 
-AS_TRAIN_SAYS = ("data.source", "method", "train.budget", "seed")  # settings that have an option of their own
+OPTIONS = ("data.source", "method", "train.budget", "seed")  # settings that are options of `train`
 
 
 @dataclass(frozen=True)
-class Known:
-    """A run as its files tell it. results: file name -> facts, empty where it was not measured with these weights."""
+class RunFiles:
+    """The files of a run. results: file name -> content, empty where there is none for these weights."""
 
     directory: Path
     settings: Settings
@@ -30,7 +30,7 @@ class Known:
     results: dict[str, dict]
 
     @classmethod
-    def of(cls, directory: str | Path) -> Known:
+    def of(cls, directory: str | Path) -> RunFiles:
         """UserError where there is no run, or a file of it is broken."""
         directory = Path(directory)
         settings = settings_of(directory)
@@ -39,7 +39,7 @@ class Known:
 
     @cached_property
     def numbers(self) -> summary.Numbers:
-        """bits/dim, nats, accuracies and what training took; see `diffrep.runs.summary`."""
+        """bits/dim, nats, accuracies and the effort of training; see `diffrep.runs.summary`."""
         return summary.numbers(self.directory)
 
     @cached_property
@@ -61,12 +61,12 @@ class Known:
 
     @property
     def data(self) -> str:
-        """The data's name, without the folders that lead to it."""
+        """The name of the data without its folders."""
         return Path(self.card.source).name or self.card.source
 
     @property
     def form(self) -> str:
-        """Shape and levels in words."""
+        """Shape and grey levels in words."""
         return form(self.card.shape, self.card.bins)
 
     @property
@@ -75,7 +75,7 @@ class Known:
 
     @property
     def about(self) -> str:
-        """What the method is, in one line."""
+        """The summary of the method."""
         return METHODS[self.settings.method].summary if self.settings.method in METHODS else ""
 
     @property
@@ -84,11 +84,11 @@ class Known:
         return (self.log[-1]["step"], self.log[-1]["examples"]) if self.log else (0, 0)
 
     def command(self, name: str, *words: str) -> str:
-        """A diffrep command on this run, as a shell takes it."""
+        """A diffrep command on this run, quoted for a shell."""
         return " ".join(["diffrep", name, shlex.quote(str(self.directory)), *words])
 
     def commands(self) -> list[str]:
-        """What makes this run and its numbers again."""
+        """The commands that make this run and its numbers again."""
         settings = self.settings
         train = ["diffrep", "train", "--data", settings.data.source, "--method", settings.method]
         train += ["--out", str(self.directory), "--budget", settings.train.budget]
@@ -103,8 +103,8 @@ class Known:
 
     @property
     def changed(self) -> list[str]:
-        """Settings that are not the defaults, as name=value, without those that have an option of their own."""
-        return [change for change in summary.changed(self.settings) if change.split("=")[0] not in AS_TRAIN_SAYS]
+        """Settings that are not the defaults, as name=value, without those that are options of `train`."""
+        return [change for change in summary.changed(self.settings) if change.split("=")[0] not in OPTIONS]
 
     def every_setting(self) -> list[tuple[str, object, str]]:
         """Name, value and meaning of each setting."""

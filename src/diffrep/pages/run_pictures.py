@@ -1,4 +1,4 @@
-"""What a trained model makes of its test examples, for people to look at."""
+"""Pictures of a run: reconstructions, samples, interpolations, neighbours and a map of its codes."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from diffrep.progress import Progress, silent
 from diffrep.shapes import Draws
 
 EXAMPLES, SAMPLES, POINTS, NEIGHBOURS = 8, 32, 7, 5
-MAPPED, SEARCHED = 600, 3000  # test examples on the map, training examples that neighbours are looked for in
+MAPPED, SEARCHED = 600, 3000  # test examples on the map, training examples among which neighbours are searched
 STEPS = 20  # of the sampler, for pictures
 LEVELS = 6  # noise levels at which denoisings are shown
 
 
 @dataclass(frozen=True)
 class Map:
-    """Two coordinates for each code (N, 2) by each way of drawing, labels (N,) (-1: none), words and the examples."""
+    """Two coordinates for each code (N, 2) by each way of drawing, labels (N,) (-1: none), names and the examples."""
 
     views: dict[str, np.ndarray]
     labels: np.ndarray
-    said: list[str]
+    names: list[str]
     x: Tensor
 
 
 @dataclass
-class Shown:
+class RunPictures:
     """Pictures of a run; None (with the reason under `why`) where its model cannot make them."""
 
-    x: Tensor  # (E, *shape) test examples, spread over the split
+    x: Tensor  # (E, *shape) test examples, evenly chosen
     reconstructions: Tensor | None = None  # (times, E, *shape)
     samples: Tensor | None = None
     between: list[Tensor] | None = None  # rows of points, both ends of each row the examples themselves
@@ -51,13 +51,13 @@ class Shown:
 
 
 @torch.no_grad()
-def shown(model: Model, splits: Splits, log_snr: Tensor | None = None, progress: Progress = silent) -> Shown:
-    """Everything that can be shown of a model. log_snr (K,): where denoisings are shown, none without it."""
+def draw_all(model: Model, splits: Splits, log_snr: Tensor | None = None, progress: Progress = silent) -> RunPictures:
+    """All pictures of a model. log_snr (K,): noise levels of the denoisings; None: no denoisings."""
     test, device = splits.test, next(model.parameters()).device
     index = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).long()
     x = test.batch(index).x.to(device)
-    found = Shown(x)
-    steps: list[Callable[[Shown, Model, Splits], None]] = [_reconstruct, _sample, _interpolate]
+    pictures = RunPictures(x)
+    steps: list[Callable[[RunPictures, Model, Splits], None]] = [_reconstruct, _sample, _interpolate]
     if model.has_code:
         steps.append(_look_around)
     if log_snr is not None:
@@ -65,13 +65,13 @@ def shown(model: Model, splits: Splits, log_snr: Tensor | None = None, progress:
     with evaluating(model):
         for number, step in enumerate(steps):
             progress("pictures", number, len(steps))
-            step(found, model, splits)
+            step(pictures, model, splits)
     progress("pictures", len(steps), len(steps))
-    return found
+    return pictures
 
 
-def draws(model: Model, seed: int = 0) -> Draws:
-    """The random numbers of a picture."""
+def draws_of(model: Model, seed: int = 0) -> Draws:
+    """The random generator of a picture."""
     return Draws.of(seed, next(model.parameters()).device)
 
 
@@ -85,9 +85,9 @@ def unit(codes: np.ndarray) -> np.ndarray:
     return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
 
 
-def nearest(query: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
-    """(Q, count) positions in `known` of the codes with the smallest angle to each query, nearest first."""
-    alike = unit(query) @ unit(known).T
+def nearest(query: np.ndarray, members: np.ndarray, count: int) -> np.ndarray:
+    """(Q, count) positions in `members` of the codes with the smallest angle to each query, nearest first."""
+    alike = unit(query) @ unit(members).T
     return np.argsort(-alike, axis=1, kind="stable")[:, :count]
 
 
@@ -112,13 +112,13 @@ def flat(codes: np.ndarray, name: str) -> np.ndarray:
 
 
 def names_of(examples: Examples, index: Tensor) -> list[str]:
-    """What each example is called: its position, its class and its id, where it has one."""
-    said = []
+    """The name of each example: its position, its class and its id, where it has one."""
+    names = []
     for i in index.tolist():
         label = -1 if examples.labels is None else int(examples.labels[i])
-        parts = [f"number {i}", *([f"class {class_name(examples, label)}"] if label >= 0 else [])]
-        said.append(", ".join([*parts, *([examples.ids[i]] if examples.ids else [])]))
-    return said
+        words = [f"number {i}", *([f"class {class_name(examples, label)}"] if label >= 0 else [])]
+        names.append(", ".join([*words, *([examples.ids[i]] if examples.ids else [])]))
+    return names
 
 
 def class_name(examples: Examples, label: int) -> str:
@@ -128,62 +128,62 @@ def class_name(examples: Examples, label: int) -> str:
     return examples.label_names[label] if examples.label_names else str(label)
 
 
-def _reconstruct(found: Shown, model: Model, splits: Splits) -> None:
+def _reconstruct(pictures: RunPictures, model: Model, splits: Splits) -> None:
     times = 2 if model.by_steps else 1
-    with _reason(found, "reconstructions"):
-        again = model.reconstruct(found.x, draws(model), steps=STEPS, per_code=times)
-        found.reconstructions = again.unflatten(0, (len(found.x), times)).transpose(0, 1)
+    with _reason(pictures, "reconstructions"):
+        again = model.reconstruct(pictures.x, draws_of(model), steps=STEPS, per_code=times)
+        pictures.reconstructions = again.unflatten(0, (len(pictures.x), times)).transpose(0, 1)
 
 
-def _sample(found: Shown, model: Model, splits: Splits) -> None:
-    with _reason(found, "samples"):
-        found.samples = model.sample(SAMPLES, draws(model), steps=STEPS)
+def _sample(pictures: RunPictures, model: Model, splits: Splits) -> None:
+    with _reason(pictures, "samples"):
+        pictures.samples = model.sample(SAMPLES, draws_of(model), steps=STEPS)
 
 
-def _interpolate(found: Shown, model: Model, splits: Splits) -> None:
-    with _reason(found, "between"):
+def _interpolate(pictures: RunPictures, model: Model, splits: Splits) -> None:
+    with _reason(pictures, "between"):
         rows = []
-        for i in range(0, min(6, len(found.x) - 1), 2):
-            a, b = found.x[i], found.x[i + 1]
-            made = model.interpolate(a, b, POINTS, draws(model), steps=STEPS)
+        for i in range(0, min(6, len(pictures.x) - 1), 2):
+            a, b = pictures.x[i], pictures.x[i + 1]
+            made = model.interpolate(a, b, POINTS, draws_of(model), steps=STEPS)
             rows.append(torch.cat([a[None], made, b[None]]))
-        found.between = rows
+        pictures.between = rows
 
 
-def _look_around(found: Shown, model: Model, splits: Splits) -> None:
+def _look_around(pictures: RunPictures, model: Model, splits: Splits) -> None:
     train, test = splits.train, splits.test
     searched, mapped = train.evenly(SEARCHED), test.evenly(MAPPED)
-    known = codes(model, train.subset(searched))
-    near = nearest(mean_code(model, found.x).cpu().numpy(), known, min(NEIGHBOURS, len(known)))
+    train_codes = codes(model, train.subset(searched))
+    near = nearest(mean_code(model, pictures.x).cpu().numpy(), train_codes, min(NEIGHBOURS, len(train_codes)))
     index = searched[torch.from_numpy(near)]  # (E, NEIGHBOURS)
     flat_index = index.T.reshape(-1)
-    found.neighbours = train.batch(flat_index).x.unflatten(0, index.T.shape)
+    pictures.neighbours = train.batch(flat_index).x.unflatten(0, index.T.shape)
     if train.labels is not None:
-        found.neighbour_labels = [[class_name(train, int(train.labels[i])) for i in row] for row in index.tolist()]
+        pictures.neighbour_labels = [[class_name(train, int(train.labels[i])) for i in row] for row in index.tolist()]
     own = codes(model, test.subset(mapped))
-    found.variances = own.var(0, ddof=1)
+    pictures.variances = own.var(0, ddof=1)
     views = {"PCA": flat(own, "PCA")}
     if len(own) > 12:
         views["t-SNE"] = flat(own, "t-SNE")
     labels = np.full(len(mapped), -1) if test.labels is None else test.labels[mapped].cpu().numpy()
-    found.map = Map(views, labels, names_of(test, mapped), test.batch(mapped).x)
+    pictures.map = Map(views, labels, names_of(test, mapped), test.batch(mapped).x)
 
 
-def _denoise(log_snr: Tensor, found: Shown, model: Model, splits: Splits) -> None:
-    with _reason(found, "denoised"):
-        found.denoised = (log_snr, *denoisings(model, found.x[1:3], log_snr, draws(model)))
+def _denoise(log_snr: Tensor, pictures: RunPictures, model: Model, splits: Splits) -> None:
+    with _reason(pictures, "denoised"):
+        pictures.denoised = (log_snr, *denoisings(model, pictures.x[1:3], log_snr, draws_of(model)))
 
 
 class _reason:
-    """Keeps why something cannot be made, and goes on."""
+    """Turns a UserError inside the `with` block into an entry of `why`."""
 
-    def __init__(self, found: Shown, name: str):
-        self.found, self.name = found, name
+    def __init__(self, pictures: RunPictures, name: str):
+        self.pictures, self.name = pictures, name
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind, error, trace) -> bool:
         if isinstance(error, UserError):
-            self.found.why[self.name] = str(error)
+            self.pictures.why[self.name] = str(error)
             return True
         return False
