@@ -15,7 +15,7 @@ from diffrep.codes.autoregressive import Autoregressive
 from diffrep.codes.flow import Flow
 from diffrep.codes.posteriors import Categorical, Code, Deterministic, Family, FixedRate, Gaussian, OneHot, Posterior
 from diffrep.codes.priors import Afterwards, Categories, FittedNormal, Joint, Mixture, Prior, StandardNormal, Whitened
-from diffrep.models.diffusion import taught
+from diffrep.models.diffusion import gated
 from diffrep.models.latent_diffusion import LatentDiffusion
 from diffrep.models.loss_weights import Annealed, Constant, Cyclic, FreeBits, TargetRate, WarmUp, Weight
 from diffrep.nets.decoders import Decoder
@@ -129,7 +129,7 @@ def test_a_gate_scales_what_a_code_is_taught():
     """The decoder sees the code itself; the encoder gets `gate` times the gradient, none at 0 and all at 1."""
     gate, frozen = np.array([0.0, 0.3, 1.0, 0.5, 2.0]), normal(B, D)
     held(
-        lambda z, weight: (taught(z, torch.tensor(gate)) @ weight) ** 2,
+        lambda z, weight: (gated(z, torch.tensor(gate)) @ weight) ** 2,
         lambda v: ((frozen + gate[:, None] * (v["z"] - frozen)) @ v["weight"]) ** 2,
         {"z": frozen, "weight": normal(D)},
     )
