@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffrep.config import Settings
-from diffrep.pages import shown
+from diffrep.pages import run_pictures
 from diffrep.pages.judgement import verdict
 from diffrep.pages.run_files import RunFiles
 from diffrep.pages.run_page import report
@@ -66,7 +66,7 @@ def read(path) -> Reader:
 def few(monkeypatch):
     """Few steps and few dots: what a page is made of is the same."""
     for name, value in {"STEPS": 2, "MAPPED": 30, "SEARCHED": 60, "SAMPLES": 8, "POINTS": 3, "EXAMPLES": 4}.items():
-        monkeypatch.setattr(shown, name, value)
+        monkeypatch.setattr(run_pictures, name, value)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ def test_a_page_of_runs_has_the_mean_over_seeds(tmp_path):
     numbers = [Numbers(bits_per_dim=1.0, rate_nats=4.0), Numbers(bits_per_dim=3.0, rate_nats=6.0)]
     groups = {"<a>": numbers, "b": [Numbers(bits_per_dim=1.5, bits_per_dim_se=0.1, rate_nats=1.0, probe_linear=0.9)]}
     table = Table(("run", "bits/dim"), (("<a>", Number(2.0, 1.0)), ("b", Number(1.5, 0.1, bold=True))))
-    found = read(comparison(tmp_path / "page.html", "two", "about", table, groups, ["diffrep study a.toml -o out"]))
-    assert found.titles == ["The numbers", "The bound on -log p(x)", "What simple models read", "Make it again"]
+    page = read(comparison(tmp_path / "page.html", "two", "about", table, groups, ["diffrep study a.toml -o out"]))
+    assert page.titles == ["The numbers", "The bound on -log p(x)", "What simple models read", "Make it again"]
     text = (tmp_path / "page.html").read_text()
     assert "&lt;a&gt;, bits/dim: 2.0000 ± 1.0000" in text and "<b>1.500 ± 0.100</b>" in text
 

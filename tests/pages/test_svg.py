@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffrep.pages import shown, svg, tiles
+from diffrep.pages import run_pictures, svg, tiles
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (-3.7, 8.1), (0.87, 1.01), (1000, 250_000), (-1e-3, 2e-3)])
@@ -53,7 +53,7 @@ def test_principal_directions_are_those_along_which_points_vary():
     """Points stretched along a known line have it as their first direction, of either sign made definite."""
     along = np.array([0.6, -0.8])
     points = np.random.default_rng(0).normal(size=(500, 1)) * along * 5 + np.random.default_rng(1).normal(size=(500, 2))
-    first, second = shown.principal(points)
+    first, second = run_pictures.principal(points)
     assert abs(first @ along) == pytest.approx(1, abs=0.01) and first @ second == pytest.approx(0, abs=1e-9)
     assert first[np.abs(first).argmax()] > 0
 
@@ -61,4 +61,4 @@ def test_principal_directions_are_those_along_which_points_vary():
 def test_neighbours_have_the_smallest_angle():
     """Length does not count: (10, 0) is nearest to (1, 0.1), and (0, 1) is last."""
     known = np.array([[0.0, 1.0], [10.0, 0.0], [1.0, 1.0]])
-    assert shown.nearest(np.array([[1.0, 0.1]]), known, 3).tolist() == [[1, 2, 0]]
+    assert run_pictures.nearest(np.array([[1.0, 0.1]]), known, 3).tolist() == [[1, 2, 0]]
