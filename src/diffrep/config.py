@@ -42,15 +42,18 @@ def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+Amount = Annotated[str, AfterValidator(_is_budget)]  # of training, such as 10m
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Guessed = Literal["auto", "yes", "no"]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Values that are checked strictly and never change."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class DataSettings(_Frozen):
+class DataSettings(Frozen):
     """Where the examples come from, and how they are split."""
 
     source: str = Field(default="digits", min_length=1, description="name of a data set, or a path")
@@ -82,7 +85,7 @@ class DataSettings(_Frozen):
         return self
 
 
-class DecoderSettings(_Frozen):
+class DecoderSettings(Frozen):
     """The network that removes noise."""
 
     kind: Literal["auto", "unet", "mlp"] = Field(default="auto", description="network; auto: unet, or mlp for vectors")
@@ -112,7 +115,7 @@ class DecoderSettings(_Frozen):
     )
 
 
-class EncoderSettings(_Frozen):
+class EncoderSettings(Frozen):
     """The network that reads a clean example."""
 
     kind: Annotated[str, one_of("auto", *ENCODERS)] = Field(default="auto", description="auto: conv, or mlp")
@@ -129,7 +132,7 @@ class EncoderSettings(_Frozen):
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
 
 
-class CodeSettings(_Frozen):
+class CodeSettings(Frozen):
     """The code z, and the weight of its rate."""
 
     kind: Literal["auto", "gaussian", "fixed-rate", "categorical"] = Field(
@@ -166,7 +169,7 @@ class CodeSettings(_Frozen):
         return self
 
 
-class PriorSettings(_Frozen):
+class PriorSettings(Frozen):
     """The prior p(z): trained together with random codes, or fitted to deterministic codes after training."""
 
     kind: Annotated[str, one_of("auto", "normal", *PRIORS, "autoregressive", "afterwards")] = Field(
@@ -176,7 +179,7 @@ class PriorSettings(_Frozen):
     components: PositiveInt = Field(default=20, description="number of Gaussians in a mixture")
 
 
-class AnnealSettings(_Frozen):
+class AnnealSettings(Frozen):
     """Changes to the weight of the decoder's loss early in training, so that the code gets used."""
 
     steps: int = Field(default=0, ge=0, description="steps over which factor moves to 1 and detail to the method's own")
@@ -194,7 +197,7 @@ class AnnealSettings(_Frozen):
         return self
 
 
-class ViewSettings(_Frozen):
+class ViewSettings(Frozen):
     """Views: random changes of an example, for methods that learn from several views of it."""
 
     crop: float = Field(default=0.6, gt=0, le=1, description="least share of each axis that a crop of a picture keeps")
@@ -206,7 +209,7 @@ class ViewSettings(_Frozen):
     mask: PositiveFloat = Field(default=0.75, lt=1, description="share of the patches that mae hides")
 
 
-class NoiseSettings(_Frozen):
+class NoiseSettings(Frozen):
     """The forward process."""
 
     kind: Literal["auto", "ve", "vp", "subvp", "cosine", "linear", "learned-ends", "learned"] = Field(
@@ -233,12 +236,10 @@ class NoiseSettings(_Frozen):
         return self
 
 
-class TrainSettings(_Frozen):
+class TrainSettings(Frozen):
     """How the weights are trained."""
 
-    budget: Annotated[str, AfterValidator(_is_budget)] = Field(
-        default="60s", description="amount of training: 120s, 10m, 20000ex or 3epochs"
-    )
+    budget: Amount = Field(default="60s", description="amount of training: 120s, 10m, 20000ex or 3epochs")
     batch: PositiveInt = Field(default=64, description="examples in a step, summed over processes and micro-batches")
     accumulate: PositiveInt = Field(default=1, description="micro-batches in a step; more save memory")
     lr: PositiveFloat = Field(default=4e-3, description="largest learning rate")
@@ -262,7 +263,7 @@ class TrainSettings(_Frozen):
     trackers: tuple[str, ...] = Field(default=(), description="further places to log to, such as tensorboard")
 
 
-class Settings(_Frozen):
+class Settings(Frozen):
     """All that defines a run."""
 
     method: str = Field(default="vae-vdm", min_length=1, description="name of the method; `diffrep methods` lists them")

@@ -82,7 +82,8 @@ class Draws:
     """The random generator of one step; its numbers are the same however the batch is cut into shards.
 
     One seeded generator draws the numbers of the whole batch and each shard takes its slice. So two processes, or two
-    micro-batches, get the numbers that one would get, and a continued run gets those of an unbroken one.
+    micro-batches, get the numbers that one would get, and a continued run gets those of an unbroken one. The price:
+    each process draws the numbers of all.
 
     seed: a number that depends on the step. shard, shards: the place of this shard, and the number of equal shards.
     """

@@ -31,6 +31,7 @@ def test_another_seed_draws_other_weights(method):
     assert same(drawn(method, 0), drawn(method, 0)) == [] and same(drawn(method, 0), drawn(method, 1))
 
 
+@pytest.mark.slow
 def test_the_seed_of_a_run_names_its_cut_order_and_noise():
     """Splits, the order of examples, and the weights that noise alone can have moved."""
     cuts = {seed: runs.splits_of(settings("ae", f"seed={seed}", "data.source=digits")) for seed in (0, 1)}
@@ -71,6 +72,7 @@ def seeds(monkeypatch) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 def test_no_two_steps_share_their_draws(seeds):
     """Three steps of a run with a critic: each turn of each step has numbers of its own, and so has another seed."""
     train("adversarial")
@@ -79,6 +81,7 @@ def test_no_two_steps_share_their_draws(seeds):
     assert len(first) == 6 and max(Counter(seeds).values()) == 1
 
 
+@pytest.mark.slow
 def test_no_two_chunks_share_their_draws(seeds):
     """Batches of an evaluation, and files of a hundred samples: each its own numbers, and another seed others."""
     run = base("vdm")

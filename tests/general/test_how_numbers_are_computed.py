@@ -15,6 +15,7 @@ from diffrep.probes.references import pixels
 from tiny import base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ae", "drl", "vae-vdm", "simclr", "tdrl"])
 def test_codes_do_not_depend_on_batches_or_order(method):
     """Batches of 5 and of all, and the examples in reverse."""

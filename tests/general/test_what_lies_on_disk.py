@@ -47,6 +47,7 @@ def test_a_continued_run_is_an_unbroken_one(method):
     assert (out / "metrics.jsonl").read_bytes() == (whole.directory / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [m for m in EVERY if m != "random-encoder"])
 def test_the_weights_on_disk_are_the_average(method):
     """model.safetensors is the average of the newest checkpoint, which moved from the one before by its rate; the

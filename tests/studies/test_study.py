@@ -192,3 +192,19 @@ def test_the_command(data, tmp_path, capsys):
     assert "nowhere" in one_sentence(capsys) and not (tmp_path / "out").exists()
     assert diffrep("study", tmp_path / "s.toml", "-o", tmp_path / "out", "--data", data, "--json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "out/study.json").read_text())
+
+
+def test_a_mistake_of_ours_is_no_row(data, tmp_path, monkeypatch):
+    """Out of memory is a property of a run; another RuntimeError is a fault of the program, which must be seen."""
+    alone = written(data, seeds=[0], runs=[{"name": "ae", "method": "ae"}])
+    for said, raised in (("out of memory", False), ("sizes do not match", True)):
+
+        def broken(settings, directory, splits: Splits, said=said):
+            raise RuntimeError(said)
+
+        monkeypatch.setattr(engine.runs, "train", broken)
+        if raised:
+            with pytest.raises(RuntimeError, match=said):
+                study(alone, tmp_path / "s")
+        else:
+            assert study(alone, tmp_path / "s")["runs"][0]["error"] == said

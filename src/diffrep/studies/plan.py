@@ -9,11 +9,10 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from diffrep import config
-from diffrep.budget import Budget
-from diffrep.config import Settings
+from diffrep.config import Amount, Frozen, Settings
 from diffrep.errors import UserError, unknown
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
@@ -21,11 +20,6 @@ from diffrep.studies.twin import twin
 
 Measure = Literal["bound", "probes", "information", "distance", "factors", "appearance"]
 OWN_KEYS = {"method": "method", "seed": "seeds", "data.source": "data", "train.budget": "budget"}
-
-
-def _is_budget(text: str) -> str:
-    Budget.parse(text)
-    return text
 
 
 def _changes(changes: tuple[str, ...]) -> tuple[str, ...]:
@@ -38,11 +32,7 @@ def _changes(changes: tuple[str, ...]) -> tuple[str, ...]:
 Changes = Annotated[tuple[str, ...], AfterValidator(_changes)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Entry(_Strict):
+class Entry(Frozen):
     """A run of the study, once for each seed and each choice of the axes."""
 
     name: str = Field(min_length=1, description="name in the table")
@@ -51,13 +41,13 @@ class Entry(_Strict):
     twin: bool = Field(default=False, description="also without its code, with as many parameters")
 
 
-class Plan(_Strict):
+class Plan(Frozen):
     """A study: every run with every choice of every axis and every seed, under one budget."""
 
     name: str = Field(min_length=1, description="name of the study")
     about: str = Field(default="", description="question of the study, in one sentence")
     data: str = Field(default="digits", min_length=1, description="name of a data set, or a path")
-    budget: Annotated[str, AfterValidator(_is_budget)] = Field(description="amount of training of each run")
+    budget: Amount = Field(description="amount of training of each run")
     seeds: tuple[NonNegativeInt, ...] = Field(
         default=(0, 1, 2), min_length=1, description="seeds; each run is repeated for each"
     )

@@ -122,7 +122,9 @@ def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) ->
             missing=missing,
             fingerprint=made.card.fingerprints["test"],
         )
-    except (UserError, RuntimeError) as error:  # the latter: out of memory, or data that does not fit the model
+    except (UserError, RuntimeError) as error:
+        if not isinstance(error, UserError) and "memory" not in str(error):
+            raise  # a mistake of ours, and no property of the run
         return replace(row, error=str(error).splitlines()[0].replace(str(directory), run.folder))
 
 
