@@ -17,6 +17,7 @@ from .parameterisations import Parameterisation as Parameterisation
 from .parameterisations import Score as Score
 from .parameterisations import V as V
 from .parameterisations import X as X
+from .samplers import Sampling as Sampling
 from .samplers import sample as sample
 from .start import GaussianStart as GaussianStart
 from .start import StandardStart as StandardStart
