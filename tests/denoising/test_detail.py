@@ -64,6 +64,7 @@ def test_a_band_drawn_by_itself():
     assert stats.kstest(noise.log_snr(t).numpy(), "uniform", args=(-3, 5)).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_bump_is_the_same_hill_under_every_process(process):
     """Drawn by itself, log-SNR is logistic around the centre, cut to the process's range; its measure is 4 width."""

@@ -61,6 +61,7 @@ def assert_moments(x, mean, covariance, errors=4.5):
     assert ((flat.T.cov() - covariance).abs() / covariance_error).max() < errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_every_sampler_reaches_the_data(name, noise, gaussian):
     """With the ideal denoiser and many steps, noise from p_1 becomes the data: mean and covariance."""
@@ -69,6 +70,7 @@ def test_every_sampler_reaches_the_data(name, noise, gaussian):
     assert_moments(x, gaussian.mean, gaussian.covariance)
 
 
+@pytest.mark.slow
 def test_every_process_can_be_sampled(any_noise, gaussian):
     """Where alpha and sigma are anything (sub-VP is not variance preserving, the learned gamma not linear) too."""
     x_1 = gaussian.draw_noisy(any_noise, 1.0, batch=4000)
@@ -88,6 +90,7 @@ def test_steps_have_their_order(step, order, noise, gaussian):
     assert fitted_order(steps, errors) == pytest.approx(order, abs=0.2)
 
 
+@pytest.mark.slow
 def test_flow_agrees_either_way_and_in_between(any_noise, gaussian):
     """From any level to any other, the flow is the closed-form map."""
     x = gaussian.draw_noisy(any_noise, 0.7, batch=20)

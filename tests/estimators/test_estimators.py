@@ -73,6 +73,7 @@ def test_codes_are_row_by_row(rows):
         np.testing.assert_array_equal(encoder(method="vae").fit_transform(x), z)
 
 
+@pytest.mark.slow
 def test_the_bound_is_the_score(rows):
     """score is minus bits per dimension: the mean of score_samples in other units, up to the draw of noise levels."""
     fitted = encoder(method="vae", budget="2000ex").fit(rows)
@@ -83,6 +84,7 @@ def test_the_bound_is_the_score(rows):
         encoder(method="ae").fit(rows).score(rows)
 
 
+@pytest.mark.slow
 def test_units_come_back(rows):
     """Samples and decoded codes stand in the units of X: near its means after little training, in its shape."""
     fitted = encoder(method="vae", budget="4000ex").fit(rows)
@@ -113,6 +115,7 @@ def test_pickle_joblib_and_clone(rows, tmp_path):
         fitted.partial_fit(rows)
 
 
+@pytest.mark.slow
 def test_partial_fit_goes_on_with_the_same_run(rows):
     """Twice a budget is one run of two budgets, on other rows too; other columns are a mistake."""
     fitted = encoder().partial_fit(rows[:30])
@@ -126,6 +129,7 @@ def test_partial_fit_goes_on_with_the_same_run(rows):
         fitted.partial_fit(rows[:, :3])
 
 
+@pytest.mark.slow
 def test_in_the_tools_of_scikit_learn(rows):
     """Pipeline, search, cross-validation, ColumnTransformer, pandas output: as any transformer."""
     y = (rows[:, 0] > 5).astype(int)
@@ -143,6 +147,7 @@ def test_in_the_tools_of_scikit_learn(rows):
         assert len(cross_val_score(encoder(method="vae"), rows, cv=2)) == 2
 
 
+@pytest.mark.slow
 def test_sparse_rows_are_the_dense_ones(rows):
     """A sparse matrix, made dense batch by batch, gives the codes of the same dense rows."""
     x = np.where(np.abs(rows - 5) > 1.5, rows, 0)
@@ -177,6 +182,7 @@ def test_a_mixed_table_comes_back_in_its_columns():
         fitted.transform(table.to_numpy())
 
 
+@pytest.mark.slow
 def test_few_labels_and_the_rest():
     """Rows marked -1 shape the code and not the classes; words are classes too, and None is no label."""
     digits = load_digits()
@@ -192,6 +198,7 @@ def test_few_labels_and_the_rest():
         DiffusionClassifier(encoder()).fit(x[:20], np.where(y[:20] == 3, 3, -1))
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_in_fit_alone(rows):
     """The constructor takes anything; fit says what is wrong."""
     with pytest.raises(UserError, match="Did you mean"):

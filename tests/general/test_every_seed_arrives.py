@@ -25,6 +25,7 @@ def drawn(method: str, seed: int):
         return build(settings(method, f"seed={seed}"), card.facts()).state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", EVERY)
 def test_another_seed_draws_other_weights(method):
     """Of every method the first weights: of one seed the same, of another different."""

@@ -129,6 +129,7 @@ def shown(method: str, changes: tuple[str, ...], table: bool = False) -> tuple[l
     return found + [model.order(step) for step in range(2, 8)], told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaf", ROWS)
 def test_a_setting_of_the_model_acts(leaf):
     """Another value than the one before changes weights, loss or turns, and nothing is warned of."""
@@ -139,6 +140,7 @@ def test_a_setting_of_the_model_acts(leaf):
     assert f"{leaf}=" not in after[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ae", "byol"])
 def test_a_setting_is_of_use_or_warned_of(method):
     """For each leaf a method either changes, or says that it has no use for it and changes nothing."""
@@ -153,6 +155,7 @@ def test_a_setting_is_of_use_or_warned_of(method):
         assert (found == plain) == (f"{leaf}=" in told), (leaf, told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaf", TRAINED)
 def test_a_setting_of_training_acts(leaf):
     """Three steps end with other weights."""

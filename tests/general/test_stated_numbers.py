@@ -32,6 +32,7 @@ def model_of(network: nn.Module, noise, dims: int, begin=None) -> DiffusionModel
     return DiffusionModel((dims,), None, Denoiser(network, noise, X()), objective, begin=begin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "noise", [VE(), VP(), LinearGamma(), Cosine(-15.0, 13.3)], ids=["ve", "vp", "linear", "cosine"]
 )

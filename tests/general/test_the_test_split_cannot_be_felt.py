@@ -18,6 +18,7 @@ CHOSEN = ("strength", "k", "metric", "epoch", "valid_accuracy", "layer", "log_sn
 OTHERS = source(test=1), source(valid=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", EVERY)
 def test_training_feels_no_test_split(method):
     """Weights and fitted priors after three steps, with other examples in test and in valid, and other labels."""
@@ -101,6 +102,7 @@ def measured(run: runs.Run, splits) -> dict[str, dict]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ae", "tdrl", "ddpm"])
 def test_measures_choose_without_the_test_split(method):
     """Strengths, neighbours, layers, levels, times and validation scores of every measure: the same with another test

@@ -32,6 +32,7 @@ CONTINUED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CONTINUED)
 def test_a_continued_run_is_an_unbroken_one(method):
     """Killed after two steps of three: weights, averages, optimisers, counters and log end as they would have."""

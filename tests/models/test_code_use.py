@@ -124,6 +124,7 @@ def test_watching_does_not_compile_anew():
     assert counter.frame_count == 1
 
 
+@pytest.mark.slow
 def test_the_log_says_nothing_to_training(tmp_path):
     """Bit for bit the same weights, watched at every step and at the last one alone."""
     words = ("--data", "digits", "--method", "vae-vdm", *SMALL, "--set", "decoder.dropout=0.2", "--budget", "256ex")

@@ -102,6 +102,7 @@ def test_no_weight_touches_the_report():
         torch.testing.assert_close(bounds[1][name], value, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("price", ["code.cycle=6", "code.warmup=5", "code.rate=3"])
 def test_a_step_in_parts_moves_weights_as_a_whole_one(price):
     """A step of 16 examples, and the same in four parts: the same losses and the same state after each of four steps,

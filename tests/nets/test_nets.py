@@ -320,6 +320,7 @@ def test_memory_format_does_not_change_the_result():
     assert torch.allclose(plain, fast, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "drawn", "mlp"])
 def test_networks_compile_whole(name):
     """One graph without breaks, for any batch size, that computes what the network computes."""

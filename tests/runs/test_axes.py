@@ -11,6 +11,7 @@ CASES = [(method, 3) for method in METHODS] + [(method, axes) for method in ("va
 SMALL = ("train.batch=8", "decoder.width=4", "decoder.multipliers=[1, 2]", "encoder.width=4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, axes", CASES)
 def test_training_ends(method, axes, tmp_path):
     """Two steps with the settings as they are: memory layouts, networks and views take any number of axes."""

@@ -38,6 +38,7 @@ def test_callbacks_hear_every_line_and_the_end(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ear", [Ear(stop=2), Ear(interrupt=2)])
 def test_a_stopped_run_is_usable_and_goes_on(ear, tmp_path):
     """Stopped by a callback or by Ctrl-C, as in a notebook: the run encodes at once, and the same call continues."""

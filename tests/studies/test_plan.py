@@ -120,6 +120,7 @@ def test_each_run_has_the_twin_of_its_seed_and_equal_twins_are_one():
     assert by["5.0-seed0"].settings == override(by["9.0-seed0"].settings, ["code.rate=5.0"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "studies").glob("*.toml")), ids=lambda p: p.stem)
 def test_the_studies_of_the_project_can_be_read(path):
     """Names and settings change; a study that is broken by that would be found when someone waits for it."""
