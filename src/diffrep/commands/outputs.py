@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,9 +57,9 @@ def write(run: Run, examples: Mapping[str, Tensor], path: Path) -> None:
     if suffix in TABLES:
         write_bytes(path, _table(run.restore(examples[name]), suffix))
         return
-    arrays = {name: _array(run.restore(x)) for name, x in examples.items()}
+    arrays: dict[str, Any] = {name: _array(run.restore(x)) for name, x in examples.items()}
     file = io.BytesIO()
-    np.savez(file, **arrays) if suffix == ".npz" else np.save(file, arrays[name])  # type: ignore[arg-type]
+    np.savez(file, **arrays) if suffix == ".npz" else np.save(file, arrays[name])
     write_bytes(path, file.getvalue())
 
 

@@ -14,12 +14,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils.sparsefuncs import mean_variance_axis
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.stores import Grid, InMemory, Store
 from diffrep.errors import UserError
-from diffrep.runs.preparation import Columns, Levels
+from diffrep.runs.preparation import Columns, Levels, Preparation
 from diffrep.shapes import Shape
 
 NEVER = "\0"  # a word that no table holds
@@ -43,7 +43,7 @@ class Form(ABC):
         """x (N, *shape), as a model gives it -> rows like those of X, in their units."""
 
     @abstractmethod
-    def preparation(self) -> nn.Module:
+    def preparation(self) -> Preparation:
         """What `store` does, as a module that can be exported; see `diffrep.runs.preparation`."""
 
     def examples(self, x: Any, labels: Tensor | None = None, names: list[str] | None = None) -> Examples:

@@ -22,7 +22,7 @@ from diffrep.codes.posteriors import Posterior
 from diffrep.errors import UserError
 from diffrep.files import write_bytes
 from diffrep.models.base import Model
-from diffrep.runs.preparation import Input, Prepared, of_card
+from diffrep.runs.preparation import Input, Preparation, Prepared, of_card
 from diffrep.runs.records import weights_digest
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def export(run: Run, path: str | Path, prepared: bool = False, t: float | None =
     return write(run.model, Prepared(run.card.shape) if prepared else of_card(run.card), path, facts, t)
 
 
-def write(model: Model, preparation: nn.Module, path: str | Path, facts: dict, t: float | None = None) -> Path:
+def write(model: Model, preparation: Preparation, path: str | Path, facts: dict, t: float | None = None) -> Path:
     """As `export`, of a model and its preparation; facts: what the file is to say beside its inputs."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -81,7 +81,7 @@ def write(model: Model, preparation: nn.Module, path: str | Path, facts: dict, t
     device = next(model.parameters()).device
     level = model.code_log_snr(t, 1, device)
     whole = Encoding(preparation, posterior, None if level is None else float(level)).to("cpu").eval()
-    inputs: tuple[Input, ...] = preparation.inputs  # type: ignore[assignment]
+    inputs: tuple[Input, ...] = preparation.inputs
     facts = {
         "diffrep": metadata.version("diffrep"),
         "weights": weights_digest(model.state_dict()),

@@ -157,7 +157,10 @@ class Columns(nn.Module):
         return ((values - self.mean) / self.std).float()
 
 
-def of_card(card: DataCard) -> nn.Module:
+Preparation = Prepared | Levels | Columns  # each has `inputs`
+
+
+def of_card(card: DataCard) -> Preparation:
     """The preparation of raw examples like those that a run was trained on. UserError: a table of unknown columns."""
     reading = card.how()
     return of_table(reading) if reading.scaling is not None else of_levels(reading, card)

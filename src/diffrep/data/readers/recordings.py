@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -156,7 +157,8 @@ def _volume(path: Path) -> np.ndarray:
     except ImportError as error:
         raise UserError(f"{path} needs more: pip install 'diffrep[nifti]', or save it as .npy.") from error
     try:
-        values = np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
+        image: Any = nibabel.load(path)  # every kind that has data
+        values = np.asanyarray(image.dataobj)
     except Exception as error:  # nibabel raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise UserError(
