@@ -1,4 +1,4 @@
-"""Noise, level of detail, what a network's output means, samplers, the terms of the bound."""
+"""Noise, level of detail, parameterisations, samplers, the terms of the bound."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What a trained model does on a split."""
+"""Measurements of a trained model on a split."""
 
 import lazy_loader
 

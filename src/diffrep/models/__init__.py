@@ -1,4 +1,4 @@
-"""What is trained, encodes, decodes and states its bound."""
+"""Models: each is trained, encodes, decodes and computes its bound."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Networks see numbers, never a noise process."""
+"""Networks: functions of numbers, without a noise process."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What people look at: a report in one file, tables of runs as a page, an explorer in the browser."""
+"""HTML pages: a report in one file, tables of runs, an explorer in the browser."""
 
 import lazy_loader
 

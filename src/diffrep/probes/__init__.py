@@ -1,4 +1,4 @@
-"""Arrays in, numbers out: what simple models read from features."""
+"""Simple models fitted to features: arrays in, numbers out."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A run directory: what it holds, made, opened, summed up."""
+"""A run directory: its files, how it is made, opened and summarised."""
 
 import lazy_loader
 

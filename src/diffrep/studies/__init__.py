@@ -1,4 +1,4 @@
-"""Many runs side by side."""
+"""Comparisons of many runs."""
 
 import lazy_loader
 

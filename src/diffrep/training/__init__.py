@@ -1,4 +1,4 @@
-"""The engine: it knows losses and parameters, and no diffusion."""
+"""The engine: it handles losses and parameters, and no diffusion."""
 
 import lazy_loader
 
