@@ -16,7 +16,7 @@ from diffrep.config import Settings, override
 from diffrep.data.stores import Grid
 from diffrep.estimators.encoder import form_of
 from diffrep.runs import export as exports
-from diffrep.runs.preparation import Columns, Levels, of_card
+from diffrep.runs.preparation import Columns, GreyLevels, of_card
 from runs_at_hand import diffrep as command
 from runs_at_hand import one_sentence
 from tiny import base, train
@@ -129,7 +129,7 @@ def test_grey_levels_of_a_range_fall_into_their_cells():
     """levels=4 from 0 to 3 times ten: rounded to the nearest, as `Grid` stores them."""
     grid = Grid(4, 0.1, 0.0)
     raw = torch.tensor([[0.0, 11.0, 26.0, 44.0]])
-    made = Levels((4,), 4, "nf", grid.slope, grid.shift)
+    made = GreyLevels((4,), 4, "nf", grid.slope, grid.shift)
     assert torch.equal(made(raw), grid.x(grid.store(raw.numpy())))
 
 

@@ -25,7 +25,7 @@ def export(
     t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the encoder as .onnx or .pt2 (extra `export`), once its codes are known to be the model's."""
+    """Write the encoder as .onnx or .pt2 (extra `export`), after a check that its codes equal the model's."""
     from diffrep import runs
     from diffrep.commands.gallery import check_place
     from diffrep.runs.export import SUFFIXES
@@ -35,5 +35,5 @@ def export(
     with progress() as update:
         update("export", 0, None)
         path = loaded.export(Path(output), prepared, t)
-    facts = {"file": str(path), "bytes": path.stat().st_size, "dim": loaded.settings.code.dim}
-    print(json.dumps(facts)) if as_json else say(f"The encoder is in {path}; its codes are the model's to 1e-4.")
+    summary = {"file": str(path), "bytes": path.stat().st_size, "dim": loaded.settings.code.dim}
+    print(json.dumps(summary)) if as_json else say(f"The encoder is in {path}; its codes equal the model's to 1e-4.")

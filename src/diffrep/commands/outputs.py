@@ -24,13 +24,13 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels of a picture -> Pillow's mode
 
 
 def check_output(path: Path, run: Run) -> None:
-    """UserError, before any work is done, where examples of a run could not be written to `path`."""
+    """Raise UserError before any work if examples of a run cannot be written to `path`."""
     if _is_folder(path):
         if len(run.card.shape) != 3 or run.card.shape[0] not in MODES:
             shape = "x".join(map(str, run.card.shape))
             raise UserError(f"{path} would hold pictures, and the data is {shape}: name a .npy or .npz file with -o.")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} is there and not empty: name a new folder for the pictures.")
+            raise UserError(f"{path} exists and is not empty: name a new folder for the pictures.")
         check_place(path.with_suffix(GRID), GRID)
         return
     check_place(path, GRID, *ARRAYS, *TABLES)
@@ -77,8 +77,8 @@ def _array(values: np.ndarray | pa.Table) -> np.ndarray:
     kinds = [(name, "f8" if pa.types.is_floating(c.type) else "U64") for name, c in columns.items()]
     rows = np.empty(len(values), kinds)
     for name, kind in kinds:
-        found = columns[name].to_pylist()
-        rows[name] = [("" if v is None else str(v)) if kind == "U64" else np.nan if v is None else v for v in found]
+        cells = columns[name].to_pylist()
+        rows[name] = [("" if v is None else str(v)) if kind == "U64" else np.nan if v is None else v for v in cells]
     return rows
 
 
@@ -97,8 +97,8 @@ def _table(values: np.ndarray | pa.Table, suffix: str) -> bytes:
 
 
 def _pictures(run: Run, x: Tensor, path: Path) -> None:
-    """A PNG for each example, 00000.png and so on, 8 bit, or 16 where grey levels need them: the first level black, the
-    last white. The folder is whole or absent."""
+    """A PNG for each example, 00000.png and so on, 8 bit, or 16 if there are more than 256 grey grey. The lowest is
+    black, the highest white. The folder is whole or absent."""
     from PIL import Image
 
     temporary = path.with_name(f".{path.name}.tmp")
@@ -106,15 +106,15 @@ def _pictures(run: Run, x: Tensor, path: Path) -> None:
     deep = bins is not None and bins > 2**8 and run.card.shape[0] == 1
     top = 2**16 - 1 if deep else 2**8 - 1
     share = (x.detach().cpu().double().clamp(-1, 1) + 1) / 2
-    if bins is not None:  # the middle of a cell -> its level, in [0, 1]
+    if bins is not None:  # the middle of a cell -> its grey level, in [0, 1]
         share = (share * bins - 0.5).round().clamp(0, bins - 1) / (bins - 1)
-    levels = (share * top).round().numpy()
-    levels = levels.astype(np.uint16 if deep else np.uint8).transpose(0, 2, 3, 1)
+    grey = (share * top).round().numpy()
+    grey = grey.astype(np.uint16 if deep else np.uint8).transpose(0, 2, 3, 1)
     with writing(path):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            for i, picture in enumerate(levels):
+            for i, picture in enumerate(grey):
                 Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(temporary / f"{i:05d}.png")
             os.replace(temporary, path)
         except BaseException:

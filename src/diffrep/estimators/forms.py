@@ -19,10 +19,10 @@ from torch import Tensor
 from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.stores import Grid, InMemory, Store
 from diffrep.errors import UserError
-from diffrep.runs.preparation import Columns, Levels, Preparation
+from diffrep.runs.preparation import Columns, GreyLevels, Preparation
 from diffrep.shapes import Shape
 
-NEVER = "\0"  # a word that no table holds
+NEVER = "\0"  # stands for a new word: no table holds it
 WORDS = 64  # values of a column of words with an indicator of their own; rarer ones share one
 CHANNELS = (1, 3, 4)  # sizes of a last axis that is taken for the channels of a picture
 
@@ -161,9 +161,9 @@ class Array(Form):
         x = np.moveaxis(x, 1, -1) if self.moved else x
         return x.reshape(len(x), *self.given).astype(self.kind if self.bins is not None else np.float64)
 
-    def preparation(self) -> Levels:
+    def preparation(self) -> GreyLevels:
         layout = "nhwc" if self.moved else {1: "nf", 2: "ncl", 3: "nchw", 4: "ncdhw"}[len(self.shape)]
-        return Levels(self.shape, self.bins, layout, self.grid.slope, self.grid.shift, self.given)
+        return GreyLevels(self.shape, self.bins, layout, self.grid.slope, self.grid.shift, self.given)
 
 
 def _grid(x: np.ndarray) -> Grid:
@@ -230,37 +230,37 @@ class Frame(Form):
         return pd.DataFrame({name: _as_it_was(columns[name], self.types[name]) for name in self.columns})
 
     def preparation(self) -> Columns:
-        """Numbers, then dates as seconds since 1970; of words the places among those that were seen."""
-        blocks = {name: (part, names) for name, part, names in self.transformer.transformers_ if name != "remainder"}
+        """Numbers, then dates as seconds since 1970; of words the places among those of the training split."""
+        blocks = {name: (steps, names) for name, steps, names in self.transformer.transformers_ if name != "remainder"}
         names = [c for kind in ("number", "date") if kind in blocks for c in blocks[kind][1]]
         fills: dict[int, float] = {}
         vocabulary: dict[str, tuple[str, ...]] = {}
         tables: list[Tensor] = []
         places: list[int] = []
-        for kind, (part, columns) in blocks.items():
+        for kind, (steps, columns) in blocks.items():
             if kind == "word":
-                vocabulary = {c: tuple(map(str, seen)) for c, seen in zip(columns, part[1].categories_, strict=True)}
-                tables = _tables(part[1])
+                vocabulary = {c: tuple(map(str, words)) for c, words in zip(columns, steps[1].categories_, strict=True)}
+                tables = _tables(steps[1])
                 width = sum(table.shape[1] for table in tables)
                 places += range(2 * len(names), 2 * len(names) + width)
                 continue
-            first, imputer = len(fills), part[-2]
+            first, imputer = len(fills), steps[-2]
             fills |= {first + i: float(mean) for i, mean in enumerate(imputer.statistics_)}
             places += range(first, len(fills))
             places += [len(names) + first + int(i) for i in imputer.indicator_.features_]
-        scalers = [part[-1] for part, _ in blocks.values()]
+        scalers = [steps[-1] for steps, _ in blocks.values()]
         mean, std = (np.concatenate([getattr(s, name) for s in scalers]) for name in ("mean_", "scale_"))
         return Columns(names, torch.from_numpy(mean), torch.from_numpy(std), fills, vocabulary, tables, places)
 
 
 def _tables(encoder: OneHotEncoder) -> list[Tensor]:
-    """Of each column of words (V + 1, K): what each word becomes, and in the last row a word that was never seen."""
-    usual = [seen[0] for seen in encoder.categories_]
+    """Of each column of words (V + 1, K): the indicators of each word, and in the last row of a new word."""
+    usual = [words[0] for words in encoder.categories_]
     tables, first = [], 0
-    for column, seen in enumerate(encoder.categories_):
+    for column, words in enumerate(encoder.categories_):
         rare = encoder.infrequent_categories_[column] if hasattr(encoder, "infrequent_categories_") else None
-        width = len(seen) if rare is None else len(seen) - len(rare) + 1
-        rows = np.array([[*usual[:column], word, *usual[column + 1 :]] for word in (*seen, NEVER)], dtype=object)
+        width = len(words) if rare is None else len(words) - len(rare) + 1
+        rows = np.array([[*usual[:column], word, *usual[column + 1 :]] for word in (*words, NEVER)], dtype=object)
         tables.append(torch.from_numpy(encoder.transform(rows)[:, first : first + width]))
         first += width
     return tables

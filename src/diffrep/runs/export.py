@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".onnx", ".pt2")
 CHECKED = (1, 7, 64)  # batches on which an export must equal the model
-CLOSE = 1e-4  # by which a number of a code may differ, of itself or at all
-KEY = "diffrep"  # under which a file says what it is
+CLOSE = 1e-4  # by which a number of a code may differ, relatively or absolutely
+KEY = "diffrep"  # of the metadata in a file
 OPSET = 20
 
 Run_ = Callable[[Sequence[np.ndarray]], np.ndarray]  # the inputs of a batch -> codes (B, d)
@@ -54,12 +54,12 @@ def export(run: Run, path: str | Path, prepared: bool = False, t: float | None =
     """Write the encoder of a run, `.onnx` or `.pt2`; any number of examples in, codes out.
 
     prepared: the input is x itself; else raw examples as they lay in the data, see `runs.preparation`. t: as in
-    `Model.encode`. The file says what goes in and what comes out (metadata "diffrep", JSON). It is whole or absent, and
+    `Model.encode`. The file describes its inputs and outputs (metadata "diffrep", JSON). It is whole or absent, and
     it is written only if its codes on batches of 1, 7 and 64 are the model's to 1e-4. UserError: no code, a package
     that is missing, codes that differ.
     """
     reading = run.card.how()
-    facts = {
+    about = {
         "method": run.settings.method,
         "data": Path(run.card.source).name,
         "prepared": run.card.prepared,
@@ -69,23 +69,23 @@ def export(run: Run, path: str | Path, prepared: bool = False, t: float | None =
         "size": reading.size,
         "classes": run.card.label_names,
     }
-    return write(run.model, Prepared(run.card.shape) if prepared else of_card(run.card), path, facts, t)
+    return write(run.model, Prepared(run.card.shape) if prepared else of_card(run.card), path, about, t)
 
 
-def write(model: Model, preparation: Preparation, path: str | Path, facts: dict, t: float | None = None) -> Path:
-    """As `export`, of a model and its preparation; facts: what the file is to say beside its inputs."""
+def write(model: Model, preparation: Preparation, path: str | Path, about: dict, t: float | None = None) -> Path:
+    """As `export`, of a model and its preparation; about: metadata beside the inputs."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path} is no place for an export: name a {' or '.join(SUFFIXES)} file.")
+        raise UserError(f"{path} is no name of an export: name a {' or '.join(SUFFIXES)} file.")
     posterior = model.need_code(t)
     device = next(model.parameters()).device
     level = model.code_log_snr(t, 1, device)
     whole = Encoding(preparation, posterior, None if level is None else float(level)).to("cpu").eval()
     inputs: tuple[Input, ...] = preparation.inputs
-    facts = {
+    about = {
         "diffrep": metadata.version("diffrep"),
         "weights": weights_digest(model.state_dict()),
-        **facts,
+        **about,
         "inputs": [asdict(one) for one in inputs],
         "code": posterior.dim,
         "t": (0.5 if t is None else t) if posterior.timed else None,
@@ -96,7 +96,7 @@ def write(model: Model, preparation: Preparation, path: str | Path, facts: dict,
         with torch.no_grad(), _quiet():
             program = _traced(whole, [one.drawn(3, 0) for one in inputs])
             to_bytes = _onnx if path.suffix.lower() == ".onnx" else _pt2
-            content, again = to_bytes(program, inputs, json.dumps(facts))
+            content, again = to_bytes(program, inputs, json.dumps(about))
             _check(whole, again, inputs, path)
     finally:
         model.to(device).train(was_training)
@@ -109,7 +109,7 @@ def _traced(whole: nn.Module, examples: list[Tensor]) -> torch.export.ExportedPr
     return torch.export.export(whole, tuple(examples), dynamic_shapes=(tuple({0: batch} for _ in examples),))
 
 
-def _onnx(program: torch.export.ExportedProgram, inputs: Sequence[Input], facts: str) -> tuple[bytes, Run_]:
+def _onnx(program: torch.export.ExportedProgram, inputs: Sequence[Input], about: str) -> tuple[bytes, Run_]:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  (torch needs it)
@@ -124,7 +124,7 @@ def _onnx(program: torch.export.ExportedProgram, inputs: Sequence[Input], facts:
     for one in (*proto.graph.input, *proto.graph.output):
         one.type.tensor_type.shape.dim[0].dim_param = "batch"
     entry = proto.metadata_props.add()
-    entry.key, entry.value = KEY, facts
+    entry.key, entry.value = KEY, about
     content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
@@ -134,9 +134,9 @@ def _onnx(program: torch.export.ExportedProgram, inputs: Sequence[Input], facts:
     return content, again
 
 
-def _pt2(program: torch.export.ExportedProgram, inputs: Sequence[Input], facts: str) -> tuple[bytes, Run_]:
+def _pt2(program: torch.export.ExportedProgram, inputs: Sequence[Input], about: str) -> tuple[bytes, Run_]:
     file = io.BytesIO()
-    torch.export.save(program, file, extra_files={f"{KEY}.json": facts})
+    torch.export.save(program, file, extra_files={f"{KEY}.json": about})
     loaded = torch.export.load(io.BytesIO(file.getvalue())).module()
 
     def again(given: Sequence[np.ndarray]) -> np.ndarray:
@@ -146,7 +146,7 @@ def _pt2(program: torch.export.ExportedProgram, inputs: Sequence[Input], facts: 
 
 
 def _check(whole: nn.Module, again: Run_, inputs: Sequence[Input], path: Path) -> None:
-    """UserError where the codes of an export are not the model's."""
+    """Raise UserError if the codes of an export differ from the model's."""
     for seed, size in enumerate(CHECKED, start=1):
         given = [one.drawn(size, seed) for one in inputs]
         expected = whole(*given).numpy()
@@ -162,16 +162,16 @@ def _check(whole: nn.Module, again: Run_, inputs: Sequence[Input], path: Path) -
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter speaks of its own affairs, on three ways at once."""
-    spoken = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in spoken]
+    """Silence the exporter, which reports its own progress by warnings, logs and prints."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
         warnings.simplefilter("ignore")
-        for logger in spoken:
+        for logger in loggers:
             logger.setLevel(logging.ERROR)
         with contextlib.redirect_stdout(nowhere):
             try:
                 yield
             finally:
-                for logger, level in zip(spoken, levels, strict=True):
+                for logger, level in zip(loggers, levels, strict=True):
                     logger.setLevel(level)

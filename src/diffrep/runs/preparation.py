@@ -1,4 +1,4 @@
-"""Raw examples -> x, as a module that can be exported: what a reader does to arrays, in the same order."""
+"""Raw examples -> x, as a module that can be exported: the steps of a reader of arrays, in the same order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffrep.runs.card import DataCard
 from diffrep.shapes import Data, Shape
 
 BYTE = 2**8  # grey levels that a byte holds
-PER_ROW = 1e4  # what a row of counts is brought to
+PER_ROW = 1e4  # sum of a row of counts after normalisation
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Input:
 
 
 class Prepared(nn.Module):
-    """x itself: nothing is done."""
+    """x itself, unchanged."""
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -66,7 +66,7 @@ class Prepared(nn.Module):
         return x
 
 
-class Levels(nn.Module):
+class GreyLevels(nn.Module):
     """Arrays of numbers -> x: axes in order, then grey levels to the middle of their cells, or a range to [-1, 1].
 
     layout: the axes of what is given, such as "nhwc". slope, shift: as in `diffrep.data.stores.Grid`. given: the shape
@@ -103,9 +103,9 @@ class Levels(nn.Module):
 class Columns(nn.Module):
     """Columns of numbers (B, F) float64, and places of words (B, W) where there are such -> standardised x (B, D).
 
-    fills: column -> what a missing number becomes; a number that says so comes beside it. one_hot: for each column of
-    words (V + 1, K), what each of its V words becomes, and in the last row any other. places: D places of x among
-    numbers, holes and words, in this order. counts: see `diffrep.data.values.of_table`.
+    fills: column -> the value of a missing number; each has an indicator too. one_hot: for each column of words
+    (V + 1, K), the indicators of each of its V words, and in the last row of any other word. places: D places of x
+    among numbers, holes and words, in this order. counts: see `diffrep.data.values.of_table`.
     """
 
     def __init__(
@@ -148,28 +148,28 @@ class Columns(nn.Module):
         table = torch.where(holes, self.filled, numbers)
         if self.counts:
             table = torch.log1p(PER_ROW * table / table.sum(1, keepdim=True).clamp(min=1))
-        parts = [table, holes[:, self.lacking].double()]
+        blocks = [table, holes[:, self.lacking].double()]
         if words is not None:
             for column, one_hot in enumerate(self.one_hot):
                 place = words[:, column]
-                parts.append(one_hot[torch.where(place < 0, one_hot.shape[0] - 1, place)])
-        values = torch.cat(parts, 1)[:, self.places]
+                blocks.append(one_hot[torch.where(place < 0, one_hot.shape[0] - 1, place)])
+        values = torch.cat(blocks, 1)[:, self.places]
         return ((values - self.mean) / self.std).float()
 
 
-Preparation = Prepared | Levels | Columns  # each has `inputs`
+Preparation = Prepared | GreyLevels | Columns  # each has `inputs`
 
 
 def of_card(card: DataCard) -> Preparation:
     """The preparation of raw examples like those that a run was trained on. UserError: a table of unknown columns."""
     reading = card.how()
-    return of_table(reading) if reading.scaling is not None else of_levels(reading, card)
+    return of_table(reading) if reading.scaling is not None else of_array(reading, card)
 
 
-def of_levels(reading: Reading, card: DataCard) -> Levels:
+def of_array(reading: Reading, card: DataCard) -> GreyLevels:
     """Pictures that came as files are given as Pillow has them, channels last; arrays as they lay in their file."""
     grid = grid_of(reading)
-    return Levels(card.shape, card.bins, layout_of(reading, card.shape), grid.slope, grid.shift)
+    return GreyLevels(card.shape, card.bins, layout_of(reading, card.shape), grid.slope, grid.shift)
 
 
 def layout_of(reading: Reading, shape: Shape) -> str:
@@ -183,7 +183,7 @@ def layout_of(reading: Reading, shape: Shape) -> str:
 def of_table(reading: Reading) -> Columns:
     """The columns of a table as `diffrep.data.columns` expands them."""
     assert reading.scaling is not None
-    mean, std = (torch.tensor(part, dtype=torch.float64) for part in reading.scaling)
+    mean, std = (torch.tensor(moment, dtype=torch.float64) for moment in reading.scaling)
     spoken = sum(map(len, reading.words.values()))
     count = len(mean) - len(reading.fills) - spoken
     named = list(reading.features or ())

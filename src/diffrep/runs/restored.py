@@ -1,4 +1,4 @@
-"""x back in the units of its data: levels, ranges and axes of an array; columns, words, dates and gaps of a table."""
+"""x in the units of its data: grey levels, ranges and axes of an array; columns, words, dates and gaps of a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffrep.data.values import grid_of
 from diffrep.runs.card import DataCard
 from diffrep.runs.preparation import PER_ROW, layout_of
 
-HALF = 0.5  # from which on an indicator counts as set
+HALF = 0.5  # least value of an indicator that counts as set
 DAY = 86_400
 
 
@@ -23,14 +23,14 @@ def restored(card: DataCard, x: Tensor) -> np.ndarray | pa.Table:
     values, reading = x.detach().cpu().double().numpy(), card.how()
     if reading.scaling is None:
         return array(card, reading, values)
-    mean, std = (np.array(part) for part in reading.scaling)
+    mean, std = (np.array(moment) for moment in reading.scaling)
     values = values * std + mean
     return values if reading.features is None else table(reading, values)
 
 
 def array(card: DataCard, reading: Reading, x: np.ndarray) -> np.ndarray:
-    """(N, *shape) -> the axes, the scale and the type of the data: uint8 or uint16 where its levels are whole numbers
-    from 0 on, float32 otherwise."""
+    """(N, *shape) -> the axes, the scale and the type of the data: uint8 or uint16 if its grey levels are whole numbers
+    from 0, float32 otherwise."""
     grid = grid_of(reading)
     kind = "float32"
     if card.bins is not None:
@@ -46,8 +46,8 @@ def array(card: DataCard, reading: Reading, x: np.ndarray) -> np.ndarray:
 def table(reading: Reading, values: np.ndarray) -> pa.Table:
     """Numbers (N, D) of a table, as `diffrep.data.columns.expanded` lays them out -> its columns in their order.
 
-    Columns that no model learned (labels, names of rows, what was left out) are not there. A number is missing where
-    its indicator is set; of the indicators of a column of words the largest is its word, none where they sum to less
+    Columns that no model learned (labels, names of rows, dropped columns) are left out. A number is missing if its
+    indicator is set. A column of words has the word of its largest indicator, and none if the indicators sum to less
     than half. Counts come back as counts in 10,000.
     """
     spoken = sum(map(len, reading.words.values()))
@@ -65,14 +65,14 @@ def table(reading: Reading, values: np.ndarray) -> pa.Table:
     for name, words in reading.words.items():
         block = values[:, first : first + len(words)]
         first += len(words)
-        said = [None if none else words[k] for none, k in zip(block.sum(1) < HALF, block.argmax(1), strict=True)]
-        columns[name] = pa.array(said, pa.string())
+        labels = [None if none else words[k] for none, k in zip(block.sum(1) < HALF, block.argmax(1), strict=True)]
+        columns[name] = pa.array(labels, pa.string())
     return pa.table(_ordered(columns, reading.columns))
 
 
 def _ordered(columns: Mapping[str, pa.Array], order_: Mapping[str, str]) -> dict[str, pa.Array]:
-    known = [name for name in order_ if name in columns]
-    return {name: columns[name] for name in (*known, *(name for name in columns if name not in known))}
+    ordered = [name for name in order_ if name in columns]
+    return {name: columns[name] for name in (*ordered, *(name for name in columns if name not in ordered))}
 
 
 def _typed(values: np.ndarray, kind: str, missing: np.ndarray | None) -> pa.Array:

@@ -18,15 +18,15 @@ HDF5, ZARR = (".h5", ".hdf5", ".he5"), (".zarr",)
 INNER = re.compile(r"(?P<path>.+\.(?:h5|hdf5|he5|zarr)):(?P<inner>.*)", re.IGNORECASE)
 
 
-def parted(name: str) -> tuple[Path, str] | None:
+def path_and_inner(name: str) -> tuple[Path, str] | None:
     """("file.h5", "/path") of "file.h5:/path" and of "file.h5", inner path empty; None for another kind of source."""
-    found = INNER.fullmatch(name)
-    path = Path(found["path"] if found else name).expanduser()
-    return (path, found["inner"] if found else "") if path.suffix.lower() in (*HDF5, *ZARR) and path.exists() else None
+    match = INNER.fullmatch(name)
+    path = Path(match["path"] if match else name).expanduser()
+    return (path, match["inner"] if match else "") if path.suffix.lower() in (*HDF5, *ZARR) and path.exists() else None
 
 
 def read_container(path: Path, inner: str, reading: Reading) -> Raw:
-    """UserError: no such path, nothing that could be examples, a file that is broken, a package that is missing."""
+    """Read the arrays at `inner`. UserError: the path, arrays of numbers or a package are missing, or a broken file."""
     name = f"{path}:{inner}" if inner else str(path)
     try:
         arrays = (_zarr if path.suffix.lower() in ZARR else _hdf5)(path, inner.strip("/"), name)
@@ -49,13 +49,13 @@ def _hdf5(path: Path, inner: str, name: str) -> dict[str, np.ndarray]:
 
     with h5py.File(path, "r") as file:
         node: Any = file
-        for part in filter(None, inner.split("/")):
-            here = list(node) if isinstance(node, h5py.Group) else []
-            if part not in here:
-                raise _missing(name, part, here)
-            if isinstance(node.get(part, getlink=True), h5py.ExternalLink):
+        for key in filter(None, inner.split("/")):
+            keys = list(node) if isinstance(node, h5py.Group) else []
+            if key not in keys:
+                raise _missing(name, key, keys)
+            if isinstance(node.get(key, getlink=True), h5py.ExternalLink):
                 raise UserError(f"{name} leads to another file, which is not read: name that file.")
-            node = node[part]
+            node = node[key]
         own = {key: node.get(key, getlink=True) for key in node} if isinstance(node, h5py.Group) else {}
         inside = {key: node[key] for key, link in own.items() if not isinstance(link, h5py.ExternalLink)}
         return _arrays(node, inside, lambda one: isinstance(one, h5py.Dataset), opened, name)
@@ -67,11 +67,11 @@ def _zarr(path: Path, inner: str, name: str) -> dict[str, np.ndarray]:
     except ImportError as error:
         raise UserError(f"{path} needs more: pip install 'diffrep[zarr]', or save it as .npy.") from error
     node: Any = zarr.open(str(path), mode="r")
-    for part in filter(None, inner.split("/")):
-        here = sorted(node.keys()) if hasattr(node, "keys") else []
-        if part not in here:
-            raise _missing(name, part, here)
-        node = node[part]
+    for key in filter(None, inner.split("/")):
+        keys = sorted(node.keys()) if hasattr(node, "keys") else []
+        if key not in keys:
+            raise _missing(name, key, keys)
+        node = node[key]
     inside = dict(node.members()) if hasattr(node, "members") else {}
     return _arrays(node, inside, lambda one: isinstance(one, zarr.Array), lambda one: np.asarray(one[...]), name)
 
@@ -83,20 +83,20 @@ def _arrays(
     opened: Callable[[Any], np.ndarray],
     name: str,
 ) -> dict[str, np.ndarray]:
-    """An array alone, or those of numbers and words in a group. UserError: there are none."""
+    """The array that `node` is, or the arrays of a group. UserError: none holds numbers."""
     if is_array(node):
         return {"x": opened(node)}
-    found = {key: opened(one) for key, one in inside.items() if is_array(one)}
-    found = {key: a.astype(str) if a.dtype.kind in "OST" else a for key, a in found.items()}
-    if not any(a.dtype.kind in "biuf" and a.ndim for a in found.values()):
+    arrays = {key: opened(one) for key, one in inside.items() if is_array(one)}
+    arrays = {key: a.astype(str) if a.dtype.kind in "OST" else a for key, a in arrays.items()}
+    if not any(a.dtype.kind in "biuf" and a.ndim for a in arrays.values()):
         shown = ", ".join(sorted(inside)) or "nothing"
         raise UserError(
             f"{name} holds {shown} and no array of numbers: name one inside of it, such as file.h5:/images."
         )
-    return found
+    return arrays
 
 
-def _missing(name: str, part: str, here: list[str]) -> UserError:
+def _missing(name: str, key: str, keys: list[str]) -> UserError:
     return UserError(
-        f"there is no {part!r} on the way to {name}, only {', '.join(sorted(here)) or 'nothing'}: name one."
+        f"there is no {key!r} on the way to {name}, only {', '.join(sorted(keys)) or 'nothing'}: name one."
     )

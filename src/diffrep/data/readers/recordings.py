@@ -18,7 +18,7 @@ from diffrep.errors import UserError
 
 SOUNDS, VOLUMES = (".wav",), (".nii", ".nii.gz")
 WINDOW, HOP = 0.025, 0.010  # seconds of a window of a log-mel picture, and from one to the next
-MELS, QUIET = 64, -80.0  # bands of it, and the least level that it shows, dB below a full sine
+MELS, QUIET = 64, -80.0  # its bands, and its lowest power, in dB relative to a sine of full height
 
 
 def is_recording(file: Path) -> bool:
@@ -48,33 +48,34 @@ def of_recordings(
     sounds = [name.lower().endswith(SOUNDS) for name in names]
     if len(set(sounds)) > 1:
         raise UserError(
-            f"{names[0]} and {names[sounds.index(not sounds[0])]} are of two kinds, expected one: part them."
+            f"{names[0]} and {names[sounds.index(not sounds[0])]} are of two kinds, expected one: put them into two"
+            " folders."
         )
-    found, kept = [], []
+    arrays, kept = [], []
     for i, path in enumerate(paths):
         try:
             if sounds[0]:
                 signal, reading = _signal(Path(path), reading)
-                found.append(signal)
+                arrays.append(signal)
             else:
-                found.append(_volume(Path(path)))
+                arrays.append(_volume(Path(path)))
         except UserError:
             if not skip_bad:
                 raise
             continue
         kept.append(i)
-    if not found:
+    if not arrays:
         raise UserError(f"none of {len(paths):,} recordings can be read, the first is {names[0]}: check their format.")
-    odd = next((i for i, one in enumerate(found) if one.shape != found[0].shape), None)
+    odd = next((i for i, one in enumerate(arrays) if one.shape != arrays[0].shape), None)
     if odd is not None:
-        first, other = ("x".join(map(str, found[i].shape)) for i in (0, odd))
+        first, other = ("x".join(map(str, arrays[i].shape)) for i in (0, odd))
         cut = (
-            f"data.size={min(one.shape[-1] for one in found)} cuts or fills them all"
+            f"data.size={min(one.shape[-1] for one in arrays)} cuts or fills them all"
             if sounds[0]
             else "pad or cut them"
         )
         raise UserError(f"{names[kept[0]]} is {first} and {names[kept[odd]]} is {other}, expected one size: {cut}.")
-    values, size = np.stack(found), reading.size
+    values, size = np.stack(arrays), reading.size
     reading = replace(reading, size=None)
     if not sounds[0]:
         reading = reading.guess("layout", "ndhw" if values.ndim == 4 else "ncdhw")
@@ -127,7 +128,7 @@ def mel_bands(bins: int, rate: int) -> np.ndarray:
 
 
 def _signal(path: Path, reading: Reading) -> tuple[np.ndarray, Reading]:
-    """(C, L) float32 in [-1, 1], of the length and at the rate that the reading says; and the reading with the rate."""
+    """(C, L) float32 in [-1, 1], of the length and rate of the reading; and the reading with the rate."""
     from scipy.io import wavfile
 
     try:

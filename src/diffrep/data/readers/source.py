@@ -14,7 +14,7 @@ from diffrep.data.factors import digits_factors
 from diffrep.data.pictures import SUFFIXES
 from diffrep.data.raw import Raw, keep
 from diffrep.data.readers.arrays import read_arrays
-from diffrep.data.readers.containers import parted, read_container
+from diffrep.data.readers.containers import path_and_inner, read_container
 from diffrep.data.readers.csv_files import is_csv
 from diffrep.data.readers.folders import read_folder
 from diffrep.data.readers.hub import read_hub
@@ -36,7 +36,7 @@ def read(source: object, reading: Reading, skip_bad: bool) -> tuple[str, Raw]:
 
 
 def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
-    path, container = Path(name).expanduser(), parted(name)
+    path, container = Path(name).expanduser(), path_and_inner(name)
     if container is not None:
         return read_container(*container, _without_dialect(reading, name))
     if path.is_dir():
