@@ -136,23 +136,24 @@ def _with_errors(bound: Bound, plan: Plan, losses: list[Tensor], positions: list
     Positions are even over a batch, so the dependence of the loss on the position alone averages out. It is subtracted
     before the variance over examples is taken.
     """
-    total, n = bound.total.double(), len(bound.total)
+    total, n, fitted = bound.total.double(), len(bound.total), 1.0
     if n < 2:
         return bound
     if losses:
-        total = total - _by_position(torch.cat(losses).double(), torch.cat(positions)).mean(1)
-    error = math.sqrt(float(total.var()) / n)
+        by_position, cells = _by_position(torch.cat(losses).double(), torch.cat(positions))
+        total, fitted = total - by_position.mean(1), cells / bound.levels
+    error = math.sqrt(float((total - total.mean()).square().sum()) / (n - fitted) / n)
     chance = math.sqrt((plan.variance / bound.levels + plan.rest) / n)
     return replace(bound, measured_error=error, monte_carlo=min(error, chance))
 
 
-def _by_position(nats: Tensor, u: Tensor, cells: int = 64) -> Tensor:
-    """(N, levels): the mean of nats (N, levels) over the examples whose u lies in the same cell."""
-    cells = max(nats.shape[1], min(cells, nats.numel() // 8))
+def _by_position(nats: Tensor, u: Tensor, cells: int = 64) -> tuple[Tensor, int]:
+    """(N, levels): the mean of nats (N, levels) over examples with u in the same cell, and the number of cells."""
+    cells = max(nats.shape[1], min(cells, nats.numel() // 32))
     cell = (u * cells).long().clamp(max=cells - 1).flatten()
     count = torch.zeros(cells, dtype=nats.dtype).index_add(0, cell, torch.ones_like(nats).flatten()).clamp(min=1)
     mean = torch.zeros(cells, dtype=nats.dtype).index_add(0, cell, nats.flatten()) / count
-    return mean[cell].reshape(nats.shape)
+    return mean[cell].reshape(nats.shape), cells
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from diffrep.shapes import Batch, PerExample, Time
 
 EXAMPLES, STRETCHES = 128, 16  # of the pilot run; stretches of the log-SNR axis
 EVEN = 0.1  # share of the noise levels that is uniform over the axis
+STEEPEST = 2.0  # slope of the control, at most: where the pilot run hardly shows it, the fitted slope is noise
 SEED = 104_729  # of the pilot's noise, other than that of the bound
 MOST = 64  # noise levels for an example, at most
 THIRD = 1 / 3  # largest error of Monte Carlo, as a share of the error of the test set as a sample
@@ -64,8 +65,13 @@ class Plan:
 
 @torch.no_grad()
 def pilot(model: Model, examples: Examples, device: torch.device, seed: int = 0) -> Plan:
-    """The plan for a model and a split, from at most 128 evenly chosen examples at 16 noise levels each."""
-    (batch,) = batches(examples.subset(examples.evenly(EXAMPLES)), EXAMPLES, seed + SEED, device)
+    """The plan for a model and a split, from 128 evenly chosen examples at 16 noise levels each.
+
+    A split of fewer examples repeats them, each time with other noise: a plan from few draws would fit their noise.
+    """
+    chosen = examples.evenly(EXAMPLES)
+    rows = chosen.repeat(-(-EXAMPLES // len(chosen)))[:EXAMPLES] if len(chosen) else chosen
+    (batch,) = batches(examples, EXAMPLES, seed + SEED, device, rows)
     code = model.encode(batch.x) if model.has_code else None
     first, second = (torch.stack([*model.ends(batch, code).values()]).sum(0).double() for _ in range(2))
     rest = float((first - second).square().mean() / 2)
@@ -81,22 +87,26 @@ def pilot(model: Model, examples: Examples, device: torch.device, seed: int = 0)
         controls.append(torch.zeros_like(loss) if control is None else control.loss(batch.x, y, log_snr))
         places.append(inside)
     f, c, v = (torch.stack(rows, 1).double().cpu() for rows in (nats, controls, places))
-    return _plan(f, c, v, control, (first.cpu() + f.mean(1)), rest)
+    return _plan(f, c, v, control, (first.cpu() + f.mean(1)), rest, len(chosen))
 
 
-def _plan(f: Tensor, c: Tensor, v: Tensor, control: Alone | None, whole: Tensor, rest: float) -> Plan:
-    """f, c (n, S): losses of the network and of the control; v: places inside of the stretches; whole (n,): bounds."""
-    n, stretches = f.shape
+def _plan(f: Tensor, c: Tensor, v: Tensor, control: Alone | None, whole: Tensor, rest: float, examples: int) -> Plan:
+    """f, c (n, S): losses of the network and of the control; v: places inside of the stretches; whole (n,): bounds.
+
+    examples: the number of different examples among the n.
+    """
+    stretches = f.shape[1]
     f, c = _detrended(f, v), _detrended(c, v)
-    slopes = (f * c).sum(0) / (c * c).sum(0).clamp(min=1e-30)
+    slopes = ((f * c).sum(0) / (c * c).sum(0).clamp(min=1e-30)).clamp(0, STEEPEST)
     residual = f - slopes * c
-    std = residual.square().mean(0).sqrt()
+    std = _widened(residual.square().mean(0).sqrt())
     shares = (1 - EVEN) * std / std.sum().clamp(min=1e-30) + EVEN / stretches
     shares = shares / shares.sum()
     single = float((residual.square().mean(0) / (stretches**2 * shares)).sum())
     own = _between(residual)  # variance between examples, which the estimate keeps
     variance = max(single - own, 0.0)
-    sample = max(float(whole.var()) - float(f.square().mean(0).sum()) / stretches**2 - rest, 1e-30) if n > 1 else 1.0
+    between = float(whole.var()) - float(f.square().mean(0).sum()) / stretches**2 - rest
+    sample = max(between, 1e-30) * examples / (examples - 1) if examples > 1 else 1.0
     room = THIRD**2 * sample - rest
     levels = MOST if room <= variance / MOST else max(1, math.ceil(variance / room))
     return Plan(shares.float(), slopes.float(), control, variance, rest, levels)
@@ -107,6 +117,15 @@ def _detrended(y: Tensor, v: Tensor) -> Tensor:
     v = v - v.mean(0)
     y = y - y.mean(0)
     return y - v * ((y * v).sum(0) / (v * v).sum(0).clamp(min=1e-30))
+
+
+def _widened(std: Tensor) -> Tensor:
+    """std (S,), each at least a quarter of its neighbours'.
+
+    Where the loss begins to rise, large losses are rare, and the pilot run has too few draws to show them.
+    """
+    near = torch.cat([std[:1], std, std[-1:]])
+    return torch.stack([std, near[:-2] / 4, near[2:] / 4]).amax(0)
 
 
 def _between(y: Tensor) -> float:
