@@ -202,6 +202,7 @@ def encode(
     run: RunPath,
     data: DataSource,
     output: Output,
+    obsm: Annotated[str | None, typer.Option(help="name of the codes in a .h5ad file (X_diffrep)")] = None,
     t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
     t_grid: Annotated[
         int | None, typer.Option("--t-grid", min=1, help="number of noise levels, even in (0, 1)")
@@ -210,16 +211,22 @@ def encode(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write the code of every example of a data set to Parquet, one row each; processes write a shard each."""
+    """Write the code of every example of a data set to Parquet, one row each; processes write a shard each. Of cells
+    also to .h5ad, beside all that the file holds."""
     from diffrep import runs
     from diffrep.commands.gallery import check_place
-    from diffrep.runs.encode import embed
+    from diffrep.runs.encode import embed, embed_cells
     from diffrep.runs.inputs import examples_of
     from diffrep.training.process import place
 
     if t is not None and t_grid is not None:
         raise UserError("--t and --t-grid both choose noise levels; give one of them.")
-    check_place(output, ".parquet")
+    check_place(output, ".parquet", ".h5ad")
+    into_cells = output.suffix.lower() == ".h5ad"
+    if into_cells and (not data.lower().endswith(".h5ad") or t_grid is not None):
+        raise UserError(f"{output} takes one code for each cell of a .h5ad file: give such data, and no --t-grid.")
+    if obsm is not None and not into_cells:
+        raise UserError("--obsm names codes in a .h5ad file: give one with -o, or leave it out.")
     loaded, here = runs.load(run, device), place(device)
     examples = examples_of(loaded, data, skip_bad)
     times: tuple[float, ...] = () if t is None else (t,)
@@ -227,7 +234,10 @@ def encode(
         times = tuple((i + 0.5) / t_grid for i in range(t_grid))
     with progress() as update:
         done = Count("encode", len(examples), update)
-        path = embed(loaded.model, examples, output, times, here.rank, here.processes, progress=done)
+        if into_cells:
+            path = embed_cells(loaded.model, examples, data, output, obsm or "X_diffrep", t, done)
+        else:
+            path = embed(loaded.model, examples, output, times, here.rank, here.processes, progress=done)
     summary = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
     print(json.dumps(summary)) if as_json else say(f"{done.count:,} codes in {path}")
 

@@ -206,6 +206,7 @@ class ViewSettings(Frozen):
     erase: Share = Field(default=0.4, description="largest share of each axis that a blank box in a picture covers")
     drop: Share = Field(default=0.2, description="share of the numbers of a vector or signal that are set to zero")
     noise: NonNegativeFloat = Field(default=0.1, description="standard deviation of noise added to each number")
+    thin: Share = Field(default=0.5, description="share of a cell's counts that soda encodes, to make the rest; 0: off")
     mask: PositiveFloat = Field(default=0.75, lt=1, description="share of the patches that mae hides")
 
 

@@ -10,6 +10,7 @@ SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that versi
     "decoder.observe_code": False,
     "decoder.by_place": False,
     "code.detail": "decoder",
+    "views.thin": 0.0,
 }
 OWN_IN_0_1 = {  # what a method of version 0.1.0 took for a setting of "auto" and takes no longer
     "drl": {"detail": "uniform"},

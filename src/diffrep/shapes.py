@@ -56,7 +56,8 @@ class Facts:
 
     shape: of one example. bins: number of grey levels, None for continuous data. histogram: their counts by channel.
     places: groups of alike places and their histograms (`data.places`). classes: number of classes. moments: mean and
-    variance of each channel, (C,) each. The last four are None or 0 where nothing needs them.
+    variance of each channel, (C,) each. counts: mean and standard deviation (F,) that log counts of a table were
+    standardised with; None for other data. The last five are None or 0 where nothing needs them.
     """
 
     shape: Shape
@@ -65,6 +66,7 @@ class Facts:
     places: tuple[Tensor, Tensor] | None = None
     classes: int = 0
     moments: tuple[Tensor, Tensor] | None = None
+    counts: tuple[Tensor, Tensor] | None = None
 
 
 def mix(*numbers: int | str) -> int:

@@ -14,8 +14,10 @@ from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.raw import Raw
 from diffrep.data.readers.source import read
 from diffrep.data.reading import Reading
-from diffrep.data.stores import InMemory
+from diffrep.data.stores import InMemory, Standardised, Store
 from diffrep.errors import UserError
+
+AT_ONCE = 500  # rows of a store that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,11 @@ def cut(total: int, given: np.ndarray | None, name: str, valid: float, test: flo
 def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
     """All examples as one set; a table is standardised by its reading, or else by the statistics over `rows`."""
     values, store, scaling = raw.values, raw.values.store, None
-    if values.table:
+    if values.table and store.lazy:
+        known = raw.reading.scaling is not None
+        scaling = _stated(raw.reading, values.shape[0], name) if known else _moments(store, rows)
+        store = Standardised(store, *scaling)
+    elif values.table:
         if raw.reading.scaling is None:
             raw = replace(raw, reading=fitted(raw, rows.numpy(), name))
         table = torch.from_numpy(expanded(raw, name))
@@ -154,12 +160,27 @@ def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
 def _scaling(reading: Reading, table: Tensor, rows: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (F,): those of the reading, else over `rows`, float64; 1 if constant."""
     if reading.scaling is not None:
-        mean, std = (torch.tensor(moment, dtype=torch.float64) for moment in reading.scaling)
-        if len(mean) != table.shape[1]:
-            raise UserError(
-                f"{name} has {table.shape[1]} features, expected {len(mean)}: give the columns of the training."
-            )
-        return mean, std
+        return _stated(reading, table.shape[1], name)
     chosen = table[rows]
     std = chosen.std(0, correction=0)
     return chosen.mean(0), torch.where(chosen.amax(0) > chosen.amin(0), std, torch.ones_like(std))
+
+
+def _stated(reading: Reading, features: int, name: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation that a reading states; UserError: of another number of features."""
+    assert reading.scaling is not None
+    mean, std = (torch.tensor(moment, dtype=torch.float64) for moment in reading.scaling)
+    if len(mean) != features:
+        raise UserError(f"{name} has {features} features, expected {len(mean)}: give the columns of the training.")
+    return mean, std
+
+
+def _moments(store: Store, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_scaling` over `rows`, in two passes over a store that is read lazily."""
+    parts = rows.split(AT_ONCE)
+    total = torch.stack([store.raw(part).sum(0) for part in parts]).sum(0)
+    mean = total / len(rows)
+    square = torch.stack([(store.raw(part) - mean).square().sum(0) for part in parts]).sum(0)
+    first = store.raw(rows[:1])[0]
+    varies = torch.stack([(store.raw(part) != first).any(0) for part in parts]).any(0)
+    return mean, torch.where(varies, (square / len(rows)).sqrt(), torch.ones_like(square))

@@ -96,6 +96,24 @@ class Mapped(Store):
         return self
 
 
+class Standardised(Store):
+    """Rows of numbers of another store, (value - mean) / std when they are asked for."""
+
+    lazy = True
+
+    def __init__(self, rows: Store, mean: Tensor, std: Tensor):
+        self.rows, self.mean, self.std = rows, mean, std
+
+    def raw(self, index: Tensor) -> Tensor:
+        return ((self.rows.raw(index) - self.mean) / self.std).float()
+
+    def subset(self, index: Tensor) -> Standardised:
+        return Standardised(self.rows.subset(index), self.mean, self.std)
+
+    def to(self, device: torch.device | str) -> Standardised:
+        return self
+
+
 class Encoded(Store):
     """Pictures as paths or encoded bytes, decoded to one mode at each access. names: of the pictures, for errors."""
 

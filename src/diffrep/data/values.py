@@ -18,6 +18,7 @@ from diffrep.shapes import Shape
 
 GREY_LEVELS = {"bool": 2, "uint8": 256, "uint16": 65536}
 STANDARDISED = "standardised for each feature"
+PER_ROW = 1e4  # counts that each row of a table of counts is brought to
 COUNTED = "counts brought to 10,000 a row, log(1 + count), "
 ROUNDING = 1e-5  # share of a range: values this far outside of it are taken for rounding errors
 
@@ -123,13 +124,17 @@ def of_table(
     if reading.counts:
         if low < 0 or np.isnan(table).any():
             raise UserError(f"{name} holds negative or missing numbers, which are no counts: set data.counts=no.")
-        table = np.log1p(1e4 * table / np.maximum(table.sum(1, keepdims=True), 1))
-        prepared = COUNTED
+        table, prepared = counted(table), COUNTED
     made = Values(
         InMemory(torch.from_numpy(table)), values.shape[1:], Grid(None), digests, table=True,
         prepared=prepared + STANDARDISED,
     )  # fmt: skip
     return made, reading
+
+
+def counted(table: np.ndarray) -> np.ndarray:
+    """Counts (N, F) -> log(1 + count) of each row brought to 10,000."""
+    return np.log1p(PER_ROW * table / np.maximum(table.sum(1, keepdims=True), 1))
 
 
 def are_counts(table: np.ndarray) -> bool:

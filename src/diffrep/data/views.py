@@ -11,8 +11,12 @@ from torch import Tensor
 from diffrep.errors import UserError
 from diffrep.shapes import Data, Draws, expand
 
+PER_ROW, NONE = 1e4, 1e-4  # counts that each cell was brought to; below NONE of them there is none
 View = Callable[[Data, Draws], Data]  # x (B, *shape) -> like x; each example is changed independently of the others
 Hide = Callable[[Data, Draws], Tensor]  # x (B, *shape) -> like x, true where it is hidden
+
+
+Split = Callable[[Data, Draws], tuple[Data, Data]]  # x -> what an encoder sees of it, and what a decoder makes
 
 
 def chain(*views: View) -> View:
@@ -121,3 +125,47 @@ def hidden(x: Data, draws: Draws, share: float, side: int) -> Tensor:
     for axis, size in enumerate(axes, start=1):
         mask = mask.repeat_interleave(side, axis).narrow(axis, 0, size)
     return (mask if x.ndim == 2 else mask[:, None]).expand_as(x)
+
+
+def thinned(mean: Tensor, std: Tensor, share: float) -> Split:
+    """Counts cut in two by binomial thinning: each count for itself falls into the first part with probability `share`.
+
+    x (B, F): standardised log(1 + 10,000 count / total) of `mean` and `std` (F,), and so are the two parts. The parts
+    of Poisson counts are independent, so that what one says of the other is what both say of the cell (Neufeld et al.
+    2024).
+    """
+
+    def split(x: Data, draws: Draws) -> tuple[Data, Data]:
+        counts = counts_of(x, mean.to(x.device), std.to(x.device))
+        seeds = (draws.uniform(len(x)).double() * 2**24).long().tolist()
+        first = torch.stack(
+            [
+                torch.binomial(row, torch.full_like(row, share), generator=torch.Generator().manual_seed(seed))
+                for row, seed in zip(counts.cpu(), seeds, strict=True)
+            ]
+        ).to(x.device)
+        return tuple(_standardised(part, mean, std).to(x.dtype) for part in (first, counts - first))  # type: ignore[return-value]
+
+    return split
+
+
+def counts_of(x: Data, mean: Tensor, std: Tensor) -> Tensor:
+    """x (B, F), as in `thinned` -> its counts (B, F), float64, up to a factor that all counts of a cell share.
+
+    The least number above zero of a cell is m counts, m the least of 1 to 8 for which all become whole. Cells with a
+    gene that was counted once have m = 1.
+    """
+    scaled = torch.expm1(x.double() * std + mean).clamp(min=0)
+    there = scaled > NONE
+    least = scaled.masked_fill(~there, torch.inf).amin(1, keepdim=True)
+    counts, found = torch.zeros_like(scaled), torch.zeros_like(least, dtype=torch.bool)
+    for m in range(8, 0, -1):
+        count = torch.where(there, scaled / least * m, 0.0)
+        whole = ((count - count.round()).abs() < 0.02 + 1e-4 * count).all(1, keepdim=True) | (~found & (m == 1))
+        counts, found = torch.where(whole, count.round(), counts), found | whole
+    return counts
+
+
+def _standardised(counts: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    table = torch.log1p(PER_ROW * counts / counts.sum(1, keepdim=True).clamp(min=1))
+    return (table - mean.to(table.device)) / std.to(table.device)

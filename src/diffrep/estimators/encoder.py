@@ -20,6 +20,7 @@ from diffrep.budget import Budget
 from diffrep.config import Settings, override
 from diffrep.data import raw
 from diffrep.data.examples import Examples
+from diffrep.data.readers.cells import is_cells
 from diffrep.data.splits import Splits
 from diffrep.errors import UserError
 from diffrep.estimators import codes
@@ -48,7 +49,8 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     rows that are pictures. settings: further ones by their names in `diffrep settings`, such as {"decoder.width": 64}.
 
     X: an array, tensor or sparse matrix (N, F), pictures (N, H, W), (N, C, H, W) or (N, H, W, C), a DataFrame (words,
-    dates and gaps are handled: `forms.Frame`), or a path. y: labels for methods that use them, -1 or None: unlabelled.
+    dates and gaps are handled: `forms.Frame`), an AnnData, or a path. y: labels for methods that use them, -1 or
+    None: unlabelled.
 
     Fitted: run_ (a `diffrep.Run`), settings_, history_ (lines of the journal), bound_ (bits/dim of held-out rows and
     its terms; None for a method without one), n_features_in_, feature_names_in_.
@@ -90,7 +92,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def fit(self, X, y=None) -> DiffusionEncoder:
         """Learn from the rows of X; a run in `out` is replaced. UserError (a ValueError): see `diffrep.train`."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if isinstance(X, (str, Path)):
+        if isinstance(X, (str, Path)) or is_cells(X):
             self._form, splits = None, data.load(X, seed=seed)
             self.n_features_in_ = int(np.prod(splits.train.shape))
         else:
@@ -98,7 +100,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             self._form = form_of(X, self.shape)
             self.n_features_in_ = int(np.prod(X.shape[1:]))
             splits = self._splits(X, y, seed)
-        self.settings_ = self._settings(splits, seed, str(X) if self._form is None else runs.IN_MEMORY)
+        self.settings_ = self._settings(splits, seed, str(X) if isinstance(X, (str, Path)) else runs.IN_MEMORY)
         self._place = temporary(self) if self.out is None else Path(self.out)
         self._train(self.settings_, splits, restart=True)
         return self

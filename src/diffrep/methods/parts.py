@@ -11,7 +11,7 @@ from diffrep.codes import build as codes
 from diffrep.codes.posteriors import Deterministic, Gaussian, Posterior
 from diffrep.codes.priors import Prior
 from diffrep.config import Settings, chosen
-from diffrep.data.views import Hide, View, chain, crop, drop, erase, flip, hidden, jitter, noisy
+from diffrep.data.views import Hide, Split, View, chain, crop, drop, erase, flip, hidden, jitter, noisy, thinned
 from diffrep.denoising import build as denoising
 from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Density, Levels, share, uniform
@@ -105,6 +105,13 @@ class Parts:
             return chain(drop(v.drop), noisy(v.noise))
         mirrored = (flip,) if v.flip else ()
         return chain(crop(v.crop), *mirrored, jitter(v.jitter), erase(v.erase), noisy(v.noise))
+
+    def view_or_split(self) -> tuple[View | None, Split | None]:
+        """What an encoder sees of x beside a decoder: a view; of counts a part, of which the decoder makes the rest."""
+        share = self.settings.views.thin if self.facts.counts is not None else 0.0
+        if not share or self.facts.counts is None:
+            return self.view(), None
+        return None, thinned(*self.facts.counts, share)
 
     def hide(self) -> Hide:
         """Patches of about a quarter of the shortest axis; the numbers of a vector one by one."""

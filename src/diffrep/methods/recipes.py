@@ -150,7 +150,7 @@ def soda(parts: Parts) -> Model:
         parts.denoiser("cosine", code=True),
         {"denoising": denoise},
         parts.coarse_levels(),
-        Coding(parts.deterministic(), parts.prior_after(), parts.settings.code.drop, parts.view()),
+        Coding(parts.deterministic(), parts.prior_after(), parts.settings.code.drop, *parts.view_or_split()),
     )
 
 

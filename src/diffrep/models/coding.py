@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from diffrep.codes.posteriors import Posterior
 from diffrep.codes.priors import Prior
-from diffrep.data.views import View
+from diffrep.data.views import Split, View
 from diffrep.denoising.detail import Density
 from diffrep.models.loss_weights import Lag
 
@@ -17,13 +17,15 @@ class Coding:
 
     posterior: q(z | x, t). prior: p(z), None where no code can be drawn. drop: share of examples whose code is dropped
     in training, so that one network is the conditional and the unconditional denoiser. view: changes x for the encoder
-    in training; None: no change. gate: factor at each noise level on the gradient that the denoiser sends to the code;
-    None: 1. lag: extra updates of the encoder; None: none.
+    in training; None: no change. split: in its place, cuts x into what the encoder sees and what the decoder makes.
+    gate: factor at each noise level on the gradient that the denoiser sends to the code; None: 1. lag: extra updates of
+    the encoder; None: none.
     """
 
     posterior: Posterior
     prior: Prior | None = None
     drop: float = 0.0
     view: View | None = None
+    split: Split | None = None
     gate: Density | None = None
     lag: Lag | None = None

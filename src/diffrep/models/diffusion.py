@@ -92,6 +92,7 @@ class DiffusionModel(Model):
         self.denoiser, self.levels, self.critic = denoiser, objective.levels, critic
         self.terms, self.drop = dict(objective.terms), 0.0 if coding is None else coding.drop
         self.view, self.gate = (None, None) if coding is None else (coding.view, coding.gate)
+        self.split = None if coding is None else coding.split
         self.start = StandardStart() if start is None else start
         self.begin = self.start if begin is None or self.start.learned else begin
         self.weights, self.target = nn.ModuleDict(objective.weights), rate_target(objective.weights)
@@ -136,13 +137,15 @@ class DiffusionModel(Model):
     def noised(self, batch: Batch) -> Noised:
         """Draw t, eps, z and a mask of dropped codes, and denoise once."""
         x, draws = batch.x, batch.random
+        half, x = (None, x) if self.split is None else self.split(x, draws)
         t = self.levels.draw(self.noise, draws, len(x))
         eps = draws.normal(*x.shape)
         scales, log_snr, weight = self.noise.scales(t), self.noise.log_snr(t), self.levels.weight(self.noise, t)
         if self.noise.free_inside:
             scales, log_snr, weight, settle = variance_gradient(scales, log_snr, weight, math.prod(self.shape))
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
-        code, z = self.diffusion.code(x if self.view is None else self.view(x, draws), log_snr.detach(), draws)
+        seen = half if half is not None else x if self.view is None else self.view(x, draws)
+        code, z = self.diffusion.code(seen, log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
         shown = z if z is None or self.gate is None else gated(z, self.gate(self.noise, t))
         prediction = self.denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)

@@ -83,8 +83,17 @@ class DataCard:
         classes = len(self.label_names or ())
         moments = None if self.moments is None else (torch.tensor(self.moments[0]), torch.tensor(self.moments[1]))
         if examples is None:
-            return Facts(self.shape, self.bins, classes=classes, moments=moments)
-        return Facts(self.shape, self.bins, examples.histogram(), places(examples), classes, moments)
+            return Facts(self.shape, self.bins, classes=classes, moments=moments, counts=self.counts())
+        return Facts(
+            self.shape, self.bins, examples.histogram(), places(examples), classes, moments, counts=self.counts()
+        )
+
+    def counts(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Mean and standard deviation (F,) of the log counts of a table that is one of counts alone."""
+        if self.scaling is None or not self.how().counts:
+            return None
+        mean, std = (torch.tensor(moment, dtype=torch.float64) for moment in self.scaling)
+        return mean, std
 
     def how(self) -> Reading:
         """How the data was read, to be applied to other data; for a run of version 0.1.0, inferred from its card."""

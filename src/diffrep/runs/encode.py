@@ -1,8 +1,9 @@
-"""Codes of a data set as Parquet: one row for each example."""
+"""Codes of a data set as Parquet, one row for each example, or inside of a file of cells."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -55,6 +56,38 @@ def embed(
                 writer.write_table(table)
             if writer is not None:
                 writer.close()
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    return path
+
+
+@torch.no_grad()
+def embed_cells(
+    model: Model,
+    examples: Examples,
+    source: str | Path,
+    path: str | Path,
+    key: str = "X_diffrep",
+    t: float | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Write the file of cells `source` again with the mean codes (N, d) of its cells in `obsm[key]`; the rest of it is
+    copied as it is, without being loaded. The file, which may be `source` itself, is whole or absent."""
+    import anndata
+    import h5py
+
+    path = Path(path)
+    model.need_code(t)
+    rows = torch.arange(len(examples))
+    codes = [code.mean.float().cpu() for _, (code,) in encode_batches(model, examples, (t,), 500, rows, progress)]
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        try:
+            shutil.copyfile(Path(source).expanduser(), temporary)
+            with h5py.File(temporary, "r+") as file:
+                anndata.io.write_elem(file.require_group("obsm"), key, torch.cat(codes).numpy())
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from diffrep.data.layout import order
 from diffrep.data.reading import Reading
-from diffrep.data.values import grid_of
+from diffrep.data.values import PER_ROW, grid_of
 from diffrep.errors import UserError
 from diffrep.runs.card import DataCard
 from diffrep.shapes import Data, Shape
 
 BYTE = 2**8  # grey levels that a byte holds
-PER_ROW = 1e4  # sum of a row of counts after normalisation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from diffrep.data.layout import order
 from diffrep.data.reading import Reading
 from diffrep.data.values import grid_of
 from diffrep.runs.card import DataCard
-from diffrep.runs.preparation import PER_ROW, layout_of
+from diffrep.runs.preparation import layout_of
 
 HALF = 0.5  # least value of an indicator that counts as set
 DAY = 86_400
@@ -56,7 +56,7 @@ def table(reading: Reading, values: np.ndarray) -> pa.Table:
     names = names if len(names) == count else [f"number {i}" for i in range(count)]
     numbers, marks = values[:, :count], values[:, count : count + len(reading.fills)]
     if reading.counts:
-        numbers = np.expm1(numbers).clip(min=0) * (PER_ROW / 1e4)
+        numbers = np.expm1(numbers).clip(min=0)
     gaps = {name: marks[:, i] > HALF for i, name in enumerate(reading.fills)}
     columns: dict[str, pa.Array] = {}
     for i, name in enumerate(names):

@@ -14,6 +14,7 @@ from diffrep.data.factors import digits_factors
 from diffrep.data.pictures import SUFFIXES
 from diffrep.data.raw import Raw, keep
 from diffrep.data.readers.arrays import read_arrays
+from diffrep.data.readers.cells import is_cells, of_cells, read_h5ad
 from diffrep.data.readers.containers import path_and_inner, read_container
 from diffrep.data.readers.csv_files import is_csv
 from diffrep.data.readers.folders import read_folder
@@ -32,7 +33,8 @@ def read(source: object, reading: Reading, skip_bad: bool) -> tuple[str, Raw]:
         path = Path(source).expanduser()
         place = str(path.resolve()) if path.exists() else ""
         return str(source), _read_name(str(source), replace(reading, source=str(source), place=place), skip_bad)
-    return "array", of_object(source, replace(reading, source="array", place=""), skip_bad)
+    reading = replace(reading, source="array", place="")
+    return "array", of_cells(source, "the cells", reading) if is_cells(source) else of_object(source, reading, skip_bad)
 
 
 def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
@@ -93,6 +95,7 @@ FORMATS: dict[str, Callable[[Path, Reading, bool], Raw]] = {
     ".parquet": lambda path, reading, skip_bad: read_parquet([path], str(path), None, reading, skip_bad),
     ".npy": lambda path, reading, skip_bad: read_arrays(path, reading),
     ".npz": lambda path, reading, skip_bad: read_arrays(path, reading),
+    ".h5ad": read_h5ad,
     ".wav": read_recording,
     ".nii": read_recording,
     ".gz": read_recording,
@@ -100,6 +103,6 @@ FORMATS: dict[str, Callable[[Path, Reading, bool], Raw]] = {
 INSIDE: dict[str, Callable[[Reading], Raw]] = {"digits": _digits, "digits-factors": digits_factors}  # no file needed
 STACKS = (".tif", ".tiff")  # one file may hold many examples
 KINDS = (
-    "a folder of pictures, Parquet files or recordings, or a picture, .parquet, .npy, .npz, .h5, .zarr, .wav, .nii,"
-    " .csv or .tsv file"
+    "a folder of pictures, Parquet files or recordings, or a picture, .parquet, .npy, .npz, .h5, .zarr, .h5ad, .wav,"
+    " .nii, .csv or .tsv file"
 )
