@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from diffrep import config
 from diffrep.config import Settings
@@ -14,6 +15,7 @@ from diffrep.runs import records, summary
 from diffrep.runs.card import DataCard, form
 from diffrep.runs.diagnosis import Checkup, checkup
 from diffrep.runs.directory import read_card, settings_of
+from diffrep.runs.results import Metrics, Probes, ProfileFile
 from diffrep.training import journal
 
 OPTIONS = ("data.source", "method", "train.budget", "seed")  # settings that are options of `train`
@@ -48,16 +50,16 @@ class RunFiles:
         return checkup(self.directory)
 
     @property
-    def metrics(self) -> dict:
-        return self.results[records.METRICS]
+    def metrics(self) -> Metrics:
+        return cast(Metrics, self.results[records.METRICS])
 
     @property
-    def probes(self) -> dict:
-        return self.results[records.PROBES]
+    def probes(self) -> Probes:
+        return cast(Probes, self.results[records.PROBES])
 
     @property
-    def profile(self) -> dict:
-        return self.results[records.PROFILE]
+    def profile(self) -> ProfileFile:
+        return cast(ProfileFile, self.results[records.PROFILE])
 
     @property
     def data(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 import numpy as np
 from markupsafe import Markup
@@ -48,14 +49,15 @@ def bound(run: RunFiles) -> Section:
         return Section(title, "The bound is not measured.", command=run.command("evaluate"))
     measured = run.metrics.get("bound")
     if measured is None:
-        losses = run.metrics.get("denoising") or {}
+        losses = cast(Mapping[str, float | None], run.metrics.get("denoising") or {})
         named = [(n.replace("_", " "), f"{v:.4f} nats for each number") for n, v in losses.items() if v is not None]
         lead = f"There is no bound: {str(run.metrics.get('no_bound', '')).rstrip('.')}."
         if named:
             lead += " The denoising loss is not a bound, but it can be compared with and without the code."
         return Section(title, lead, definitions(named))
     unit = "bits/dim"
-    terms = {words: measured[name] for name, words in TERMS.items() if measured.get(name)}
+    values = cast(Mapping[str, float], measured)
+    terms = {words: values[name] for name, words in TERMS.items() if values.get(name)}
     whole = f"{measured['bits_per_dim']:.4f} ± {measured['bits_per_dim_se']:.4f} {unit}"
     lead = (
         f"At most {whole} on {run.metrics['examples']:,} test examples. Diffusion is the loss of removing noise,"
@@ -314,7 +316,7 @@ def _neighbours(images: RunPictures) -> Section:
 
 
 def _own_probes(run: RunFiles) -> Markup:
-    probed = run.metrics.get("probes") or {}
+    probed = cast(Mapping[str, float], run.metrics.get("probes") or {})
     own = {PROBES[name]: {"code": (probed[name], probed[f"{name}_se"])} for name in ("linear", "knn") if name in probed}
     if not own:
         return Markup("")
