@@ -56,7 +56,7 @@ def test_walks_move_the_code_along_their_direction(digits):
     x, line = digits.example(0), digits.direction("principal direction", "0")
     still = digits.walk(x, line, 0.0, points=3)
     assert torch.allclose(still[0], still[2], atol=1e-5)
-    spread = (digits.known @ (line / np.linalg.norm(line))).std()
+    spread = (digits.train_codes @ (line / np.linalg.norm(line))).std()
     assert np.linalg.norm(line) == pytest.approx(spread, rel=1e-4)
     assert len(digits.directions("number")) == 32 and digits.directions("class") == [str(k) for k in range(10)]
     with pytest.raises(UserError):
@@ -67,7 +67,7 @@ def test_the_direction_of_a_class_tells_it_from_others(digits):
     """Codes of the class lie further along its direction than those of all others, on average."""
     labels = digits.splits.train.labels[digits.searched].numpy()
     for k in (0, 7):
-        along = digits.known @ digits.direction("class", str(k))
+        along = digits.train_codes @ digits.direction("class", str(k))
         assert along[labels == k].mean() > along[labels != k].mean()
 
 
