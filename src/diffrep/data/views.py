@@ -144,7 +144,8 @@ def thinned(mean: Tensor, std: Tensor, share: float) -> Split:
                 for row, seed in zip(counts.cpu(), seeds, strict=True)
             ]
         ).to(x.device)
-        return tuple(_standardised(part, mean, std).to(x.dtype) for part in (first, counts - first))  # type: ignore[return-value]
+        one, other = (_standardised(part, mean, std).to(x.dtype) for part in (first, counts - first))
+        return one, other
 
     return split
 
