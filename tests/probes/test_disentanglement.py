@@ -167,7 +167,7 @@ def test_what_is_discrete_can_be_said(grid):
         (np.zeros((9, 2)), np.arange(8)[:, None], "same"),
         (np.zeros((9, 2)), np.zeros((9, 1)), "one value"),
         (np.full((9, 2), np.nan), np.arange(9)[:, None], "NaN"),
-        (np.zeros((9, 1)), np.arange(9)[:, None], "two best"),
+        (np.zeros((9, 1)), np.arange(9)[:, None], "best two"),
     ],
 )
 def test_a_mistake_is_one_sentence(codes, factors, said):
