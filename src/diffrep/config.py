@@ -344,13 +344,13 @@ def value(settings: Settings, name: str) -> object:
 
 def _changed(raw: dict, changes: Sequence[str]) -> dict:
     raw = json.loads(json.dumps(raw, default=str))  # plain values: TOML dates become text
-    known = names()
+    valid = names()
     for change in changes:
         name, equals, text = change.partition("=")
         name = name.strip()
         if not equals:
             raise UserError(f"expected a setting as name=value, got {change!r}: write for example train.lr=1e-3.")
-        if name not in known:
+        if name not in valid:
             raise _unknown(name)
         *path, last = name.split(".")
         section = raw

@@ -159,11 +159,11 @@ def counts_of(x: Data, mean: Tensor, std: Tensor) -> Tensor:
     scaled = torch.expm1(x.double() * std + mean).clamp(min=0)
     there = scaled > NONE
     least = scaled.masked_fill(~there, torch.inf).amin(1, keepdim=True)
-    counts, found = torch.zeros_like(scaled), torch.zeros_like(least, dtype=torch.bool)
+    counts, matched = torch.zeros_like(scaled), torch.zeros_like(least, dtype=torch.bool)
     for m in range(8, 0, -1):
         count = torch.where(there, scaled / least * m, 0.0)
-        whole = ((count - count.round()).abs() < 0.02 + 1e-4 * count).all(1, keepdim=True) | (~found & (m == 1))
-        counts, found = torch.where(whole, count.round(), counts), found | whole
+        whole = ((count - count.round()).abs() < 0.02 + 1e-4 * count).all(1, keepdim=True) | (~matched & (m == 1))
+        counts, matched = torch.where(whole, count.round(), counts), matched | whole
     return counts
 
 

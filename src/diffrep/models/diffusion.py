@@ -144,8 +144,8 @@ class DiffusionModel(Model):
         if self.noise.free_inside:
             scales, log_snr, weight, settle = variance_gradient(scales, log_snr, weight, math.prod(self.shape))
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
-        seen = half if half is not None else x if self.view is None else self.view(x, draws)
-        code, z = self.diffusion.code(seen, log_snr.detach(), draws)
+        view = half if half is not None else x if self.view is None else self.view(x, draws)
+        code, z = self.diffusion.code(view, log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
         shown = z if z is None or self.gate is None else gated(z, self.gate(self.noise, t))
         prediction = self.denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)

@@ -68,11 +68,11 @@ def clear_best(numbers: Sequence[Number], lowest: bool) -> Number | None:
     None where it does, or where an error is missing.
     """
     sign = 1 if lowest else -1
-    known = [(sign * n.value, 2 * n.se, n) for n in numbers if n.value is not None and n.se is not None]
-    if len(known) < max(2, len(numbers)):
+    measured = [(sign * n.value, 2 * n.se, n) for n in numbers if n.value is not None and n.se is not None]
+    if len(measured) < max(2, len(numbers)):
         return None
-    value, width, best = min(known, key=lambda one: one[0])
-    return best if all(value + width < other - its for other, its, n in known if n is not best) else None
+    value, width, best = min(measured, key=lambda one: one[0])
+    return best if all(value + width < other - its for other, its, n in measured if n is not best) else None
 
 
 def markdown(table: Table) -> str:
