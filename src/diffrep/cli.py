@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import shlex
 import sys
 import warnings
@@ -22,6 +21,7 @@ from diffrep.commands.console import (
     progress,
     say,
     say_aside,
+    say_json,
     say_next,
     show_metrics,
     show_pairs,
@@ -29,7 +29,7 @@ from diffrep.commands.console import (
     show_rows,
     usage,
 )
-from diffrep.commands.options import DataSource, Device, Json, Output, RunPath, SkipBad
+from diffrep.commands.options import DataSource, Device, Json, Moved, Output, RunPath, SkipBad
 from diffrep.errors import UserError
 from diffrep.training.memory import keep_memory
 
@@ -123,7 +123,7 @@ def train(
         "interrupted": result.interrupted,
     }
     if as_json and main_process():
-        print(json.dumps(summary))
+        say_json(summary)
     elif main_process() and not result.interrupted:
         if run.card.skipped:
             say(f"{run.card.skipped} files could not be read and were skipped.")
@@ -152,6 +152,7 @@ def evaluate(
         int, typer.Option(min=0, help="also the likelihood of the probability flow, on this many examples (no code)")
     ] = 0,
     refine: Annotated[int, typer.Option(min=0, help="also the bound of codes refined by this many gradient steps")] = 0,
+    data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -161,13 +162,13 @@ def evaluate(
     from diffrep.pages import verdict
     from diffrep.training.process import main_process
 
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     splits = loaded.splits()
     with progress() as update:
         metrics = measure(loaded, splits, levels, flow=flow, refine=refine, progress=update)
     if main_process():
         if as_json:
-            print(json.dumps(metrics))
+            say_json(metrics)
             return
         show_metrics(metrics)
         for sentence in verdict(run).sentences:
@@ -179,6 +180,7 @@ def profile(
     run: RunPath,
     levels: Annotated[int, typer.Option(min=1, help="noise levels for each test example")] = 32,
     n: Annotated[int | None, typer.Option("-n", min=2, help="number of test examples (the whole split)")] = None,
+    data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -187,11 +189,11 @@ def profile(
     from diffrep.measures.profile import profile as measure
     from diffrep.measures.profile import sentences, table
 
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     with progress() as update:
         result = measure(loaded, levels=levels, most=n, progress=update)
     if as_json:
-        print(json.dumps(result))
+        say_json(result)
         return
     show_rows(table(result), head=False)
     say(" ".join(sentences(result)))
@@ -239,7 +241,7 @@ def encode(
         else:
             path = embed(loaded.model, examples, output, times, here.rank, here.processes, progress=done)
     summary = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
-    print(json.dumps(summary)) if as_json else say(f"{done.count:,} codes in {path}")
+    say_json(summary) if as_json else say(f"{done.count:,} codes in {path}")
 
 
 @app.command(epilog="Example: diffrep methods --json")
@@ -248,7 +250,7 @@ def methods(as_json: Json = False) -> None:
     from diffrep.methods.catalog import METHODS
 
     if as_json:
-        print(json.dumps([{"name": name, **m.as_dict()} for name, m in METHODS.items()]))
+        say_json([{"name": name, **m.as_dict()} for name, m in METHODS.items()])
         return
     table = Table("method", "what it is", "code", "bound", "paper", box=None)
     for name, m in METHODS.items():
@@ -263,7 +265,7 @@ def settings(as_json: Json = False) -> None:
 
     flat = {name: (config.value(config.Settings(), name), meaning) for name, meaning in config.names().items()}
     if as_json:
-        print(json.dumps([{"name": n, "default": d, "meaning": m} for n, (d, m) in flat.items()]))
+        say_json([{"name": n, "default": d, "meaning": m} for n, (d, m) in flat.items()])
         return
     table = Table("setting", "default", "meaning", box=None)
     for name, (default, meaning) in flat.items():
@@ -289,7 +291,7 @@ def data(
     splits = runs.splits_of(config.override(config.Settings(), changes))
     card, reading = runs.DataCard.of(splits).public(), splits.train.reading
     if as_json:
-        print(json.dumps({**card, "reading": reading.as_dict(), "doubts": reading.doubts()}))
+        say_json({**card, "reading": reading.as_dict(), "doubts": reading.doubts()})
         return
     show_pairs(card)
     show_reading(reading.lines())
@@ -308,10 +310,10 @@ def doctor(
 
     if run is None:
         result = examine()
-        print(json.dumps(result)) if as_json else show_pairs(result)
+        say_json(result) if as_json else show_pairs(result)
         return
     checked = checkup(run)
-    print(json.dumps(checked.written())) if as_json else say(" ".join(checked.sentences))
+    say_json(checked.written()) if as_json else say(" ".join(checked.sentences))
 
 
 pictures.add_to(app)

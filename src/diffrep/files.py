@@ -1,11 +1,13 @@
-"""Writing of files at once: after a crash a file holds the old content or the new, never a part of it."""
+"""Files are written at once, so that after a crash one holds the old content or the new; and facts as plain JSON."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from diffrep.errors import UserError
 
@@ -42,3 +44,12 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def plain(facts: Any) -> Any:
+    """Facts as JSON can say them: null for what is not a number, or infinite."""
+    if isinstance(facts, dict):
+        return {name: plain(value) for name, value in facts.items()}
+    if isinstance(facts, (list, tuple)):
+        return [plain(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts

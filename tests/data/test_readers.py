@@ -81,7 +81,8 @@ def test_npz_with_names_and_factors(tmp_path):
 
 
 def test_tables_from_files(tmp_path):
-    """CSV and Parquet rows give what the same array gives; words become factors; lists of numbers are features."""
+    """CSV and Parquet rows give what the same array gives; a few words have a number each, beside lists (an embedding)
+    and where they are left out as features they are factors."""
     values = RNG.normal(size=(20, 3))
     kinds = ["left", "right"] * 10
     header = "name,a,b,c,label,side\n"
@@ -89,8 +90,10 @@ def test_tables_from_files(tmp_path):
     (tmp_path / "t.csv").write_text(header + "\n".join(rows))
     pq.write_table(pa.table({"code": list(values), "label": np.arange(20) % 2, "side": kinds}), tmp_path / "t.parquet")
     truth = whole(load((values, np.arange(20) % 2)))
-    for file in ("t.csv", "t.parquet"):
-        splits = load(tmp_path / file)
+    words = load(tmp_path / "t.csv")
+    assert torch.equal(whole(words)[:, :3], truth) and words.train.reading.words == {"side": ("left", "right")}
+    for file, columns in (("t.csv", ("a", "b", "c")), ("t.parquet", ())):
+        splits = load(tmp_path / file, columns=columns)
         assert torch.equal(whole(splits), truth)
         assert [kinds[k] for k in splits.test.labels] == splits.test.factors["side"].tolist()
     assert all(i.startswith("row") for i in load(tmp_path / "t.csv").train.ids)

@@ -14,7 +14,7 @@ from diffrep.codes.posteriors import Code
 from diffrep.evaluation.bound import active_units
 from diffrep.evaluation.mutual_information import mutual_information
 from diffrep.probes import few_labels, hypersphere, linear, neighbours, overlap, quality
-from diffrep.probes.result import accuracy, error_of_share, score
+from diffrep.probes.result import accuracy, auroc, balanced, error_of, error_of_share, score, wilson
 from diffrep.shapes import Draws, bits_per_dim, mean_and_error
 
 A, B = (torch.tensor(v).double()[:, None] for v in ([0.0, 2.0], [0.0, 4.0]))
@@ -23,6 +23,11 @@ REAL, FAKE = torch.arange(4.0)[:, None], torch.tensor([[0.5], [10.0], [11.0], [1
 CASES = {
     "accuracy": lambda: [(r := accuracy(np.array([1, 1, 0]), np.array([1, 0, 0]), 9, "p", {}))["accuracy"], r["se"]],
     "error_of_share": lambda: [error_of_share(0.2, 4)],
+    "wilson": lambda: [*wilson(1.0, 2)],
+    "error_of": lambda: [error_of({"se": 3.0, "test_se": 4.0}), error_of({"se": 2.0})],
+    "balanced": lambda: [balanced(np.array([1, 0, 0, 0]), np.array([1, 1, 0, 1]))],
+    "auroc": lambda: [auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([0, 0, 1, 1]), np.array([0, 1]))],
+    "counted": lambda: [*(c := neighbours.counted(np.array([[1, 2, 2], [3, 1, 0]])))[0], *c[1][0]],
     "score": lambda: [score({"r2": 0.25}), score({"accuracy": 0.5})],
     "explained": lambda: [linear.explained(np.array([0.0, 2.0]), np.array([0.0, 1.0]))[0]],
     "over_draws": lambda: [
@@ -45,11 +50,16 @@ CASES = {
     "mutual_information": lambda: [float(mutual_information(far(), Draws.of(0)).lower.mean())],
 }
 TRUTHS = {
-    "accuracy": [2 / 3, math.sqrt(2 / 27)],
-    "error_of_share": [0.2],
+    "accuracy": [2 / 3, math.sqrt(2 / 27 + 1 / 36) / (4 / 3)],
+    "error_of_share": [math.sqrt(0.04 + 1 / 64) / 1.25],
+    "wilson": [2 / (2 + 3.841459), 1.0],  # 1 / (1 + z^2 / n), z = 1.959964
+    "error_of": [5.0, 2.0],
+    "balanced": [(1 / 3 + 1) / 2],
+    "auroc": [3.5 / 4],  # of four pairs three are in order, one is a tie
+    "counted": [0, 1, 2, 3, 0, 1, 2, 0],
     "score": [0.25, 0.5],
     "explained": [0.5],  # 1 - (0 + 1) / (1 + 1)
-    "over_draws": [0.75, 0.25, 0.125],  # draws of 0.5 and 1; examples of 1, 1, 0.5, 0.5
+    "over_draws": [0.75, 0.25, math.sqrt(0.0625 / 4 + 1 / 64) / 1.25],  # draws of 0.5 and 1; examples of 1, 1, 0.5, 0.5
     "scaling": [1.0, 0.0, math.sqrt(0.5)],  # variances 1 and 0
     "vote": [2, 0],
     "nearest": [1, 0],
@@ -68,7 +78,7 @@ ELSEWHERE = {  # fitted models and graphs, which tests/probes holds to closed fo
     "appearance", "balanced", "best", "codes", "combined", "compare", "cross_entropy", "dci", "descend", "drawn", "fit",
     "few_labels", "is_discrete", "kernel_distance", "knn", "labelled", "linear", "mig", "mlp", "neighbour_graph", "pca",
     "pixels", "predicted", "probe_factors", "references", "regression", "sap", "scores_of", "sentence", "shuffled",
-    "logistic", "perceptron", "spread_labels", "thinned",
+    "logistic", "perceptron", "quiet", "spread_labels", "thinned",
     "spread", "spreading", "standardised", "svm", "tad", "with_target", "protocols", "names_of", "counts_of",
 }  # fmt: skip
 

@@ -106,7 +106,7 @@ def test_one_example_has_no_error():
     """A single test example leaves every error unknown: null in the file, one sentence on the screen, never nan."""
     one = Bound({"diffusion": torch.ones(1)}, (4,), 8, None).summary()
     assert math.isnan(one["bits_per_dim_se"]) and records.plain({"a": [one["bits_per_dim_se"]]}) == {"a": [None]}
-    assert math.isnan(error_of_share(1.0, 1)) and error_of_share(0.5, 100) == 0.05
+    assert math.isnan(error_of_share(1.0, 1)) and error_of_share(0.5, 100) == pytest.approx(0.05 / math.sqrt(1.01))
     assert plus_minus(1.0, None) == plus_minus(1.0, math.nan) == "1.0000 (one example has no error)"
     assert plus_minus(1.0, 0.5, ".1f") == "1.0 +- 0.5"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -15,23 +17,25 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from diffrep.files import plain
 from diffrep.plus_minus import plus_minus
 from diffrep.probes.overlap import sentence as overlaps
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # they import torch and NumPy
+    from diffrep.probes.result import Result
     from diffrep.runs.results import Metrics
 
-out, err = Console(emoji=False), Console(stderr=True, emoji=False)
-
+out, err = Console(emoji=False, markup=False), Console(stderr=True, emoji=False, markup=False)  # names are as they are
 
 PATIENCE = 2.0  # seconds before a bar appears
+EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 
 Update = Callable[[str, int, int | None], None]  # name of the work, how many are done, of how many (None: unknown)
 
 
 def say(text: str) -> None:
     """A line on stdout, unchanged: brackets are no markup, and long lines are not wrapped."""
-    out.print(text, highlight=False, markup=False, soft_wrap=True)
+    out.print(text, highlight=False, soft_wrap=True)
 
 
 def say_next(*steps: tuple[str, str]) -> None:
@@ -50,7 +54,12 @@ def hush(quiet: bool) -> None:
 
 def say_aside(text: str) -> None:
     """A line on stderr."""
-    err.print(f"diffrep: {text}", highlight=False, markup=False, soft_wrap=True)
+    err.print(f"diffrep: {text}", highlight=False, soft_wrap=True)
+
+
+def say_json(content: object) -> None:
+    """JSON for machines; null for what is not a number."""
+    print(json.dumps(plain(content), allow_nan=False))
 
 
 class Count:
@@ -66,12 +75,12 @@ class Count:
 
 @contextmanager
 def progress() -> Iterator[Update]:
-    """A progress bar with time left on a terminal, nothing elsewhere; shown once two seconds have passed."""
+    """A progress bar with time left on a terminal, once two seconds have passed; elsewhere a line every half minute."""
     if not err.is_terminal:
-        yield lambda what, done, of: None
+        yield _lines()
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
         TimeRemainingColumn(),
@@ -96,12 +105,26 @@ def progress() -> Iterator[Update]:
         bar.stop()
 
 
+def _lines() -> Update:
+    """A line of progress at most every half minute; none where one is to be quiet."""
+    last = time.monotonic()
+
+    def update(what: str, done: int, of: int | None) -> None:
+        nonlocal last
+        if out.quiet or time.monotonic() - last < EVERY:
+            return
+        last = time.monotonic()
+        say_aside(what if of is None else f"{what}: {done:,} of {of:,}")
+
+    return update
+
+
 def show_pairs(pairs: dict) -> None:
     """A line for each pair: its name in words, and its value."""
     table = Table(show_header=False, box=None)
     for name, value in pairs.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(name.replace("_", " "), Text(shown))  # no markup: a class may be called c1cc[nH]c1
+        table.add_row(name.replace("_", " "), shown)
     out.print(table)
 
 
@@ -132,7 +155,7 @@ def show_metrics(metrics: Metrics) -> None:
                 if value is not None:
                     table.add_row(f"denoising {name}", f"{value:.4f} nats/dim, which is not a bound")
     else:
-        table.add_row(bound["unit"], f"[bold]{plus_minus(bound['bits_per_dim'], bound['bits_per_dim_se'])}[/]")
+        table.add_row(bound["unit"], Text(plus_minus(bound["bits_per_dim"], bound["bits_per_dim_se"]), "bold"))
         decoder = f"diffusion {bound['diffusion']:.4f}  prior {bound['prior']:.4f}"
         table.add_row("of which", f"{decoder}\nreconstruction {bound['reconstruction']:.4f}  rate {bound['rate']:.4f}")
         if "monte_carlo_se" in bound:
@@ -166,8 +189,7 @@ def show_metrics(metrics: Metrics) -> None:
     p = metrics["probes"]
     if p:
         for name, result in (("linear", p["linear_protocol"]), ("knn", p["knn_protocol"])):
-            score = plus_minus(result["accuracy"], result["se"])
-            table.add_row(f"{name} probe", f"{score}   ({result['protocol']})")
+            table.add_row(f"{name} probe", _accuracy(result, metrics["examples"]))
     if warning := overlaps(p.get("overlap", 0), metrics["examples"]):
         table.add_row("mind", warning)
     if "no_probe" in metrics:
@@ -178,6 +200,18 @@ def show_metrics(metrics: Metrics) -> None:
         f" {metrics['protocol']}",
     )
     out.print(table)
+
+
+def _accuracy(result: Result, examples: int) -> str:
+    """With its error, what stands beside it, and on how many examples where not all have a label."""
+    words = [plus_minus(result["accuracy"], result["se"])]
+    if "balanced" in result:
+        words.append(f"balanced {result['balanced']:.4f}")
+    if "auroc" in result:
+        words.append(f"AUROC {result['auroc']:.4f}")
+    if result["examples"] < examples:
+        words.append(f"on {result['examples']:,} examples with a label")
+    return f"{', '.join(words)}   ({result['protocol']})"
 
 
 def usage(mistake: typer.BadParameter) -> str | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from diffrep.commands.console import progress, say, show_rows
-from diffrep.commands.options import Device, Json, RunPath, Sampler, Seed, Steps
+from diffrep.commands.console import progress, say, say_json, show_rows
+from diffrep.commands.options import Device, Json, Moved, RunPath, Sampler, Seed, Steps
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,6 +24,7 @@ def distance(
     sampler: Sampler = None,
     steps: Steps = None,
     seed: Seed = 0,
+    data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -33,11 +33,11 @@ def distance(
     from diffrep.measures.distance import distance as measure
     from diffrep.measures.distance import table
 
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     with progress() as update:
         result = measure(loaded, features, n, None, sampler, steps, seed, update)
     if as_json:
-        print(json.dumps(result))
+        say_json(result)
         return
     show_rows([("against test", "samples", "training data"), *table(result)])
     say(f"{result['samples']:,} of each, features: {result['features']}, {result['protocol']}")
@@ -47,6 +47,7 @@ def disentangle(
     run: RunPath,
     t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
     most: Annotated[int, typer.Option(min=20, help="examples that the boosted trees of DCI use")] = 4000,
+    data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -55,7 +56,7 @@ def disentangle(
     from diffrep.measures.disentangle import disentangle as measure
     from diffrep.measures.disentangle import table
 
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     with progress() as update:
         result = measure(loaded, None, t, most, update)
-    print(json.dumps(result)) if as_json else show_rows(table(result), head=False)
+    say_json(result) if as_json else show_rows(table(result), head=False)

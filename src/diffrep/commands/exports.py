@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from diffrep.commands.console import progress, say
+from diffrep.commands.console import progress, say, say_json
 from diffrep.commands.options import Json, Output, RunPath
 
 
@@ -36,4 +35,4 @@ def export(
         update("export", 0, None)
         path = loaded.export(Path(output), prepared, t)
     summary = {"file": str(path), "bytes": path.stat().st_size, "dim": loaded.settings.code.dim}
-    print(json.dumps(summary)) if as_json else say(f"The encoder is in {path}; its codes equal the model's to 1e-4.")
+    say_json(summary) if as_json else say(f"The encoder is in {path}; its codes equal the model's to 1e-4.")

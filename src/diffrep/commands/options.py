@@ -9,6 +9,9 @@ import typer
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, as made by `diffrep train --out`")]
 DataSource = Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")]
+Moved = Annotated[
+    str | None, typer.Option("--data", metavar="DATA", help="where the data of the run lies now, if it has moved")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
 Examples = Annotated[
     Path,

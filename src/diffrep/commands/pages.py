@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from diffrep.commands.console import progress, say
-from diffrep.commands.options import Device, Json, RunPath
+from diffrep.commands.console import progress, say, say_json
+from diffrep.commands.options import Device, Json, Moved, RunPath
 
 HERE = "127.0.0.1"
 
@@ -23,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
 def report(
     run: RunPath,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write (RUN/report.html)")] = None,
+    data: Moved = None,
     device: Device = "auto",
 ) -> None:
     """Write the numbers and pictures of a run as one HTML file, which needs no network."""
@@ -32,7 +32,7 @@ def report(
     if output is not None:
         check_place(output, ".html")
     with progress() as update:
-        path = write(run, output, device=device, progress=update)
+        path = write(run, output, device=device, progress=update, data=data)
     say(f"The report is in {path}. Open it in a browser.")
 
 
@@ -43,6 +43,7 @@ def explore(
     password: Annotated[
         str | None, typer.Option(envvar="DIFFREP_PASSWORD", help="asked for with the user name diffrep")
     ] = None,
+    data: Moved = None,
     device: Device = "auto",
 ) -> None:
     """Open a page in the browser to look at examples, codes, noise, walks and samples; needs the extra `app`."""
@@ -50,7 +51,7 @@ def explore(
     from diffrep.pages.explorer import Explorer
 
     check(host, password)
-    explorer = Explorer.of(run, device)
+    explorer = Explorer.of(run, device, data)
     say(f"Open http://{host}:{port} in a browser; Ctrl-C ends it.")
     serve(explorer, host, port, password)
 
@@ -64,4 +65,4 @@ def runs(
     from diffrep.pages.listing import listing, rows_of
 
     rows = listing(folder)
-    print(json.dumps(rows)) if as_json else show_rows(rows_of(rows))
+    say_json(rows) if as_json else show_rows(rows_of(rows))

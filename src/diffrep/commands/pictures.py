@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffrep.commands.console import progress, say
-from diffrep.commands.options import DataSource, Device, Examples, RunPath, Sampler, Seed, Steps
+from diffrep.commands.options import DataSource, Device, Examples, Moved, RunPath, Sampler, Seed, Steps
 from diffrep.errors import UserError
 
 
@@ -85,6 +85,7 @@ def sample(
         str | None, typer.Option(help="distribution that is noised to --t-init: gaussian, uniform or noise (gaussian)")
     ] = None,
     seed: Seed = 0,
+    data: Moved = None,
     device: Device = "auto",
 ) -> None:
     """Draw new examples: a code from the prior (or from a file), then the decoder, which may begin below t = 1."""
@@ -102,7 +103,7 @@ def sample(
         raise UserError("--t-init draws its codes from the prior: leave out --codes.")
     if start is not None and t_init is None:
         raise UserError("--start is for sampling that begins below t = 1: give --t-init too, such as 0.6.")
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     check_output(output, loaded)
     sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device
@@ -130,6 +131,7 @@ def interpolate(
     sampler: Sampler = None,
     steps: Steps = None,
     seed: Seed = 0,
+    data: Moved = None,
     device: Device = "auto",
 ) -> None:
     """Draw the interpolation from A to B: codes on the line between theirs, decoded from the same noise."""
@@ -142,7 +144,7 @@ def interpolate(
     from diffrep.runs.inputs import one_example
     from diffrep.shapes import Draws
 
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     check_output(output, loaded)
     sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device

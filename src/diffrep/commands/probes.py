@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from diffrep.commands.console import progress, say, show_rows
-from diffrep.commands.options import Device, Json
+from diffrep.commands.console import progress, say, say_json, show_rows
+from diffrep.commands.options import Device, Json, Moved
+from diffrep.errors import UserError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,6 +27,7 @@ def probe(
     repeats: Annotated[int, typer.Option("--draws", min=2, help="draws of few labels")] = 20,
     most: Annotated[int, typer.Option(min=2, help="training examples, labelled ones first")] = 20_000,
     seed: Annotated[int, typer.Option(min=0, help="seed of the draws, and of the splits of a file without splits")] = 0,
+    data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -35,15 +36,17 @@ def probe(
     from diffrep.measures import probe as probing
     from diffrep.probes.protocols import counts_of, names_of
 
+    if data is not None and not what.is_dir():
+        raise UserError(f"--data says where the data of a run lies and {what} is no run: leave it out.")
     asked = probing.Probing(labels, names_of(protocols), counts_of(few), t, repeats, most, seed)
-    loaded = runs.load(what, device) if what.is_dir() else None
+    loaded = runs.load(what, device, data) if what.is_dir() else None
     with progress() as update:
         if loaded is None:
             result = probing.probe_file(what, asked, progress=update)
         else:
             result = probing.probe(loaded, None, asked, progress=update)
     if as_json:
-        print(json.dumps(result))
+        say_json(result)
         return
     show_rows(probing.rows_of(result))
     for sentence in probing.sentences(result):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from diffrep.commands.console import progress, say, show_rows
-from diffrep.commands.options import Device, Json, RunPath, Seed
+from diffrep.commands.console import progress, say, say_json, show_rows
+from diffrep.commands.options import Device, Json, Moved, RunPath, Seed
 from diffrep.errors import UserError
 from diffrep.plus_minus import plus_minus
 
@@ -25,6 +24,7 @@ def readout(
     search: Annotated[int, typer.Option(min=2, help="examples of train and of validation in the search")] = 2000,
     most: Annotated[int, typer.Option(min=2, help="training examples of the probe at the end")] = 20_000,
     seed: Seed = 0,
+    data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -32,11 +32,11 @@ def readout(
     from diffrep import runs
     from diffrep.measures.readout import read_layers, readout_table
 
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     with progress() as update:
         result = read_layers(loaded, None, levels, search, most, seed, update)
     if as_json:
-        print(json.dumps(result))
+        say_json(result)
         return
     show_rows(readout_table(result))
     say(
@@ -52,6 +52,7 @@ def times(
     epochs: Annotated[int, typer.Option(min=1, help="at most, of each network")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="fits of each network")] = 1,
     most: Annotated[int, typer.Option(min=2, help="training examples")] = 20_000,
+    data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -62,11 +63,11 @@ def times(
     ks = times_.split(",")
     if not all(k.strip().isdecimal() and int(k) for k in ks):
         raise UserError(f"--times expects numbers such as 1,2,5,10, got {times_!r}.")
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     with progress() as update:
         result = read_times(loaded, None, sorted({int(k) for k in ks}), epochs, seeds, most, update)
     if as_json:
-        print(json.dumps(result))
+        say_json(result)
         return
     show_rows(single_table(result))
     show_rows(combined_table(result))
@@ -84,6 +85,8 @@ def semi(
     seeds: Annotated[int, typer.Option(min=1, help="draws of the labels")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="of each fit")] = 300,
     most: Annotated[int, typer.Option(min=1, help="unlabelled training examples")] = 10_000,
+    budget: Annotated[str | None, typer.Option(help="time, such as 2m, that lowers --steps to what fits")] = None,
+    data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -92,14 +95,15 @@ def semi(
     from diffrep.measures.semi import semi as measure
     from diffrep.measures.semi import table
 
-    loaded = runs.load(run, device)
+    loaded = runs.load(run, device, data)
     with progress() as update:
-        result = measure(loaded, None, labels_per_class, seeds, steps, most, progress=update)
+        result = measure(loaded, None, labels_per_class, seeds, steps, most, update, budget)
     if as_json:
-        print(json.dumps(result))
+        say_json(result)
         return
     show_rows(table(result))
     say(
-        f"{result['labels_per_class']} labels of each class, {result['seeds']} draws, {result['unlabelled_examples']:,}"
-        f" examples without, nothing chosen; {result['examples']:,} test examples, {', '.join(result['protocol'])}."
+        f"{result['labels_per_class']} labels of each class, {result['seeds']} draws, {result['steps']:,} steps a fit,"
+        f" {result['unlabelled_examples']:,} examples without, nothing chosen; {result['examples']:,} test examples,"
+        f" {', '.join(result['protocol'])}."
     )

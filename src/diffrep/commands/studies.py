@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffrep.commands.console import progress, say, say_aside
+from diffrep.commands.console import progress, say, say_aside, say_json
 from diffrep.commands.options import Device, Json
 from diffrep.errors import UserError
 
@@ -41,7 +40,7 @@ def study(
 
     content = carry_out(plan.read(file, data), output, only, say_aside, progress)
     page = _page(content, output, f"diffrep study {file} -o {output}")
-    print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))) + f"\n{page} shows them.")
+    say_json(content) if as_json else say(markdown(table(rows_of(content))) + f"\n{page} shows them.")
 
 
 def benchmark(
@@ -74,14 +73,14 @@ def benchmark(
             raise UserError("expected --budget or --total, got both; leave one out.")
         several = draw(data, output, budget.split(","), design, say=say_aside, watch=progress)
         tables = [f"{content['budget']}\n\n{markdown(table(rows_of(content)))}" for content in several]
-        print(json.dumps(several)) if as_json else say("\n".join([*tables, f"{output / CURVES} shows them."]))
+        say_json(several) if as_json else say("\n".join([*tables, f"{output / CURVES} shows them."]))
         return
     content = judge(data, output, design, budget=budget, total=total, say=say_aside, watch=progress)
     words = ["diffrep", "benchmark", "--data", data, "-o", str(output), "--seeds", str(seeds), "--levels", str(levels)]
     words += ["--budget", str(content["budget"]), *(["--methods", methods] if methods else [])]
     words += [word for change in changes for word in ("--set", change)]
     page = _page(content, output, shlex.join(words))
-    print(json.dumps(content)) if as_json else say(markdown(table(rows_of(content))) + f"\n{page} shows them.")
+    say_json(content) if as_json else say(markdown(table(rows_of(content))) + f"\n{page} shows them.")
 
 
 def compare(
@@ -110,7 +109,7 @@ def compare(
         words = shlex.join(["diffrep", "compare", *map(str, runs), "--html", str(html)])
         numbers = {side.run: [side.numbers] for side in compared.runs}
         page(html, "Runs compared", f"{len(runs)} runs", shown.without_empty(), numbers, [words])
-    print(json.dumps(compared.written())) if as_json else say(tables.markdown(shown.without_empty()))
+    say_json(compared.written()) if as_json else say(tables.markdown(shown.without_empty()))
 
 
 def _page(content: StudyFile, folder: Path, command: str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffrep.data.names import IDS, LABELS, SPLITS, is_index, required_column, usual_column
 from diffrep.data.raw import Raw, is_class_column, is_target
-from diffrep.data.reading import Reading
+from diffrep.data.reading import Guess, Reading
 from diffrep.errors import UserError
 
 ALL = "all"  # data.columns=all: columns of words are features too
@@ -64,11 +64,16 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
     left.pop(reading.ids or "", None)
     index = [key for key in left if is_index(key) and key not in asked]
     targets = [key for key in left if key.lower() in LABELS and key not in asked and left[key].kind == "number"]
-    factors = [key for key, c in left.items() if c.kind == "word" and key not in asked]
+    written = [key for key, c in left.items() if c.kind == "word" and key not in asked]
     if reading.features is not None and ALL in reading.features:
-        words, factors = factors, []
-    else:
+        words = written
+    elif asked:
         words = [key for key in asked if left[key].kind == "word"]
+    elif any(c.kind == "list" for c in left.values()):
+        words = []  # beside embeddings words are what is known of them
+    else:
+        words = [key for key in written if repeats(left[key].values)]
+    factors = [key for key in written if key not in words and not nearly_unique(left[key].values)]
     if asked:
         numbers = [key for key in asked if left[key].kind in ("number", "list")]
         factors = [
@@ -77,15 +82,27 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
     else:
         numbers = [key for key, c in left.items() if c.kind in ("number", "list") and key not in (*index, *targets)]
         factors = [*factors, *targets]
-    if not asked and factors and not targets and len(factors) < len(left):
-        shown = ", ".join(factors[:5])
-        doubt = f"The columns of words of {name} ({shown}) are factors: data.columns=all makes features of them."
-    else:
-        doubt = ""
+    free = not asked and ALL not in (reading.features or ())
+    doubt, doubts = "", []
+    if words and free:
+        shown = ", ".join(words[:5])
+        doubt = f"The columns of words of {name} ({shown}) are features, one number a word: data.drop leaves them out."
+    known = [key for key in written if key not in words and key in factors]
+    if known and free:
+        doubts.append(
+            f"The columns of words of {name} ({', '.join(known[:5])}) are factors and no features: data.columns=all"
+            " makes features of them."
+        )
+    unique = [key for key in written if key not in words and key not in factors]
+    if unique and free:
+        doubts.append(f"The columns {', '.join(unique[:5])} of {name} hold another word in most rows: left out.")
     out += [key for key, c in left.items() if key not in (*numbers, *words, *factors)]
     decided = replace(reading, features=None) if not asked else reading
     decided = decided.guess("features", tuple(numbers)) if not asked else replace(reading, features=tuple(numbers))
-    decided = decided.guess("factors", tuple(factors), doubt)
+    decided = decided.guess("factors", tuple(factors)) if factors else decided.decided(factors=())
+    decided = decided.noted(*doubts)
+    if words and free:
+        decided = replace(decided, guesses=(*decided.guesses, Guess("words", doubt)))
     return decided.decided(words={key: vocabulary(left[key].values) for key in words}, left_out=tuple(out))
 
 
@@ -111,7 +128,7 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
                 f"Column {column!r} of {name} holds no single value for each example, so it is no label: name another."
             )
         return reading.guess("label", "", doubt)
-    words = [c for c in columns if c.kind == "word" and c.values is not None and _repeats(c.values)]
+    words = [c for c in columns if c.kind == "word" and repeats(c.values)]
     if len(words) == 1:
         doubt = (
             f"Column {words[0].name!r} of {name}, the only one of words, was taken for the label: data.label_column"
@@ -121,9 +138,17 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
     return reading.guess("label", "")
 
 
-def _repeats(values: np.ndarray) -> bool:
+def repeats(values: np.ndarray | None) -> bool:
+    """Are these a few words that come again: 2 to `WORDS` of them, each twice on average at least?"""
+    if values is None:
+        return False
     different = len({v for v in values.tolist() if v})
     return 2 <= different <= WORDS and len(values) >= 2 * different
+
+
+def nearly_unique(values: np.ndarray | None) -> bool:
+    """Does more than every other row hold a word of its own, as names and free text do?"""
+    return values is None or 2 * len({v for v in values.tolist() if v}) > len(values)
 
 
 def _with_ids(columns: Sequence[Column], reading: Reading) -> Reading:
@@ -203,6 +228,17 @@ def expanded(raw: Raw, name: str) -> np.ndarray:
         values = raw.words[column].astype(str)
         pieces.append((values[:, None] == np.array(words, dtype=str)[None]).astype(np.float64))
     return np.concatenate(pieces, 1)
+
+
+def strange(raw: Raw, name: str) -> list[str]:
+    """A sentence for each column with words that training did not have: none of its indicators is 1 there."""
+    said = []
+    for column, words in raw.reading.words.items() if raw.reading.applied else ():
+        new = sorted({str(v) for v in raw.words[column].tolist() if v not in (None, "")} - set(words))
+        if new:
+            shown = ", ".join(new[:5]) + (", ..." if len(new) > 5 else "")
+            said.append(f"Column {column!r} of {name} holds words that training lacks ({shown}): they count as none.")
+    return said
 
 
 def _names(raw: Raw) -> list[str]:

@@ -1,9 +1,8 @@
-"""Features from a file, not from a run: with labels and, where the file has them, splits."""
+"""Features that are no run's: a file of them, with labels and, where it has them, splits."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,122 +12,203 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from diffrep.data.columns import stacked
-from diffrep.data.names import LABELS, SPLITS
+from diffrep.data.columns import chosen
+from diffrep.data.names import FEATURES, LABELS, SPLITS, is_index, usual_column
+from diffrep.data.readers.arrays import joined, opened
+from diffrep.data.readers.csv_files import SUFFIXES, is_csv, read_csv
+from diffrep.data.readers.tables import as_column, as_numbers
+from diffrep.data.reading import Reading
 from diffrep.errors import UserError, unknown
 
-FEATURES = ("features", "codes", "code", "embeddings", "x", "z")  # names of the features in an .npz
-KINDS = "a .npz, .npy or .parquet file"
+LABEL_FILES = (".npy", ".parquet", *SUFFIXES)
+KINDS = "a .npz, .npy, .parquet, .csv or .tsv file"
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """x (N, d), labels (N,) as written, the name of the labels, and the split (N,): "train", "valid" or "test"."""
+    """x (N, d), labels (N,) as they were written, what these are called, (N,) of "train", "valid", "test"; and what is
+    to be said of how they were found."""
 
     x: np.ndarray
     labels: np.ndarray
     label_name: str
     split: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Features, and every column beside them by its name; label: the column that looks like one of labels."""
+
+    x: np.ndarray
+    columns: Mapping[str, np.ndarray]
+    split: np.ndarray | None = None
+    label: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read(path: Path, labels: str | None = None, t: float | None = None) -> Features:
     """Features and labels of a file.
 
-    `.npz`: features (or x, codes, ...) with labels (or y, ...) and, if it has one, split; or train_features,
-    train_labels, test_features, ... `.parquet`: as `diffrep encode` writes it; t picks the column of that time. `.npy`:
-    features. labels: a .npy file of them, or the name of a column or an array. UserError: what cannot be read, does not
-    fit, or is missing.
+    `.npz`: features (or embeddings, X, codes, ..., arr_0) with labels (or y, ..., arr_1) and, if it has one, split; or
+    train_features, train_labels, test_features, ... `.parquet`: as `diffrep encode` writes it, where t picks the column
+    of that time; else a column of lists (embedding), else all columns of numbers; so is `.csv`. `.npy`: features.
+    labels: a file of them (.npy, .csv or .parquet), or the name of a column or an array; (N, 1) or one in k will do.
+    UserError: what cannot be read, does not fit, or is missing.
     """
     suffix = path.suffix.lower()
-    if not path.is_file() or suffix not in (".npz", ".npy", ".parquet"):
+    if not path.is_file() or not (suffix in (".npz", ".npy", ".parquet") or is_csv(path)):
         there = "is none of these" if path.exists() else "does not exist"
         raise UserError(f"{path} {there}: give a run directory, or features as {KINDS}.")
     if t is not None and suffix != ".parquet":
         raise UserError(f"--t picks a column of a .parquet file, and {path.name} is a {suffix} file: leave it out.")
-    columns, split = _of_parquet(path, t) if suffix == ".parquet" else _of_arrays(path)
-    x = columns.pop("")
-    given, called = _labels(columns, labels, path)
+    if suffix in (".npz", ".npy"):
+        file = _of_arrays(path, labels)
+    else:
+        file = _of_table(_table(path), path, labels, t)
+    given, called = _labels(file, labels, path)
+    x = file.x
     if len(given) != len(x):
         raise UserError(f"{path} holds {len(x):,} features and there are {len(given):,} labels: give one for each.")
-    if x.dtype.kind not in "biuf" or x.ndim < 2 or not np.isfinite(x).all():
+    if file.split is not None and len(file.split) != len(x):
+        raise UserError(f"{path} holds {len(x):,} features and {len(file.split):,} words of split: give one for each.")
+    if x.dtype.kind not in "biuf" or x.ndim < 2:
         raise UserError(f"{path} holds {x.dtype} of shape {x.shape}, expected finite numbers (N, d): convert them.")
-    return Features(x.reshape(len(x), -1), given, called, split)
+    x = x.reshape(len(x), -1)
+    if not (whole := np.isfinite(x)).all():
+        rows = int((~whole.all(1)).sum())
+        raise UserError(
+            f"{path} holds {int((~whole).sum()):,} NaN or infinite numbers in {rows:,} of {len(x):,} rows, expected "
+            "finite features: fill them, or leave these rows out."
+        )
+    return Features(x, given, called, file.split, file.notes)
 
 
-def _of_parquet(path: Path, t: float | None) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    x = read_codes(path, "code" if t is None else f"code_t{t:.2f}").numpy()
-    table = pq.ParquetFile(path)
-    plain = [field.name for field in table.schema_arrow if not pa.types.is_nested(field.type)]
-    columns = {name: column.to_numpy() for name, column in zip(plain, table.read(columns=plain).columns, strict=True)}
-    return {**columns, "": x}, _split(columns.pop("split", None), path)
+def _of_table(table: pa.Table, path: Path, labels: str | None, t: float | None) -> _Found:
+    """A column of lists, by its name or because it is the only one; else every column of numbers."""
+    columns = {name: as_column(table, name) for name in table.column_names}
+    values = {name: column.values for name, column in columns.items() if column.values is not None}
+    split = next((name for name in values if name.lower() == "split"), None)
+    words = None if split is None else _split(values.pop(split), path)
+    lists = [name for name, column in columns.items() if column.kind == "list"]
+    code = f"code_t{t:.2f}" if t is not None else "code" if "code" in lists else usual_column(FEATURES, lists)
+    if t is not None and code not in columns:
+        raise UserError(
+            f"{path} holds no codes of t = {t:.2f} (it has {', '.join(lists) or 'no lists'}): leave --t out."
+        )
+    if code is None and len(lists) > 1:
+        known = ", ".join(FEATURES[:6])
+        raise UserError(
+            f"{path} holds the lists {', '.join(lists)}, expected one of features, named {known}: rename it."
+        )
+    if code is not None or lists:
+        code = code or lists[0]
+        usual = usual_column(LABELS, values)
+        return _Found(as_numbers(table.column(code), columns[code], f"column {code!r} of {path}"), values, words, usual)
+    beside = [column for name, column in columns.items() if name != split]
+    asked = labels if labels in values else None
+    reading = chosen(beside, str(path), Reading(label=asked))
+    named = reading.features or ()
+    if not named:
+        raise UserError(
+            f"{path} holds no codes: expected a column of lists ({', '.join(FEATURES[:6])}, ...) or columns of numbers,"
+            f" and it has {', '.join(table.column_names)}."
+        )
+    x = np.column_stack([as_numbers(table.column(c), columns[c], f"column {c!r} of {path}") for c in named])
+    notes: tuple[str, ...] = ()
+    if reading.label and not asked and reading.label.lower() not in LABELS:
+        notes = (f"Column {reading.label!r}, the only one of words, was taken for the labels: --labels names another.",)
+    label = reading.label or next((name for name in reading.factors or () if name.lower() in LABELS), None)
+    return _Found(x, values, words, label, notes)
 
 
-def _of_arrays(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """The features under "", everything else under its name, and the splits."""
+def _table(path: Path) -> pa.Table:
+    if path.suffix.lower() != ".parquet":
+        return read_csv(path, Reading())[0]
     try:
-        content = np.load(path, allow_pickle=False)
-        arrays = {"features": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        return pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(". ")
-        raise UserError(f"{path} cannot be read ({reason}): save it anew with numpy.savez.") from error
-    arrays, split = _joined(arrays, path)
-    name = next((name for name in FEATURES if name in arrays), None)
+        raise UserError(f"{path} cannot be read as Parquet ({reason}): write it anew.") from error
+
+
+def _of_arrays(path: Path, labels: str | None) -> _Found:
+    """The features, everything else under its name, and the splits."""
+    arrays, unread = opened(path)
+    if path.suffix.lower() == ".npy":
+        return _Found(np.asarray(next(iter(arrays.values()))), {})
+    arrays, split = joined(arrays, str(path))
+    name = usual_column(FEATURES, [key for key, array in arrays.items() if array.ndim and key not in (labels, "arr_1")])
     if name is None:
-        raise UserError(
-            f"{path} holds {', '.join(sorted(arrays)) or 'no arrays'}, expected features named {', '.join(FEATURES)}:"
-            " rename the array."
-        )
-    split = _split(arrays.pop("split", None), path) if split is None else split
+        held = ", ".join(sorted([*arrays, *unread])) or "no arrays"
+        raise UserError(f"{path} holds {held}, expected features named {', '.join(FEATURES)}: rename the array.")
     x = arrays.pop(name)
-    if split is not None and len(split) != len(x):
-        raise UserError(f"{path} holds {len(x):,} features and {len(split):,} words of split: give one for each.")
-    return {**arrays, "": x}, split
-
-
-def _joined(arrays: dict[str, np.ndarray], path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """train_features, train_labels, test_features, ... (or features_train, ...) -> features, labels and splits."""
-    by_split: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
-        first, last = name.partition("_"), name.rpartition("_")
-        if first[0] in SPLITS and first[2]:
-            by_split.setdefault(SPLITS[first[0]], {})[first[2]] = array
-        elif last[2] in SPLITS and last[0]:
-            by_split.setdefault(SPLITS[last[2]], {})[last[0]] = array
-    if "train" not in by_split:
-        return arrays, None
-    shared = set.intersection(*(set(arrays_of) for arrays_of in by_split.values()))
-    features = next((name for name in FEATURES if name in shared), None)
-    if features is None:
+    word = next((key for key in arrays if key.lower() == "split"), None)
+    if split is None and word is not None:
+        split = _split(arrays.pop(word), path)
+    lost = usual_column([labels] if labels else LABELS, unread)
+    if lost is not None:
         raise UserError(
-            f"{path} holds {', '.join(sorted(arrays))}, expected features of one name in every split, such as"
-            " train_features and test_features: rename the arrays."
+            f"{lost!r} of {path} holds objects, which cannot be read without unpickling: save words as str,"
+            " labels.astype(str)."
         )
-    return stacked(by_split, features, sorted(shared), f"{path}")
+    return _Found(
+        x, arrays, split, usual_column(LABELS, arrays) or usual_column(["arr_1"], arrays if name == "arr_0" else [])
+    )
 
 
-def _split(words: np.ndarray | None, path: Path) -> np.ndarray | None:
-    if words is None:
-        return None
-    words = words.astype(str)
-    if odd := sorted(set(words.tolist()) - set(SPLITS)):
-        raise UserError(f"{path} has the split {odd[0]!r}, expected train, valid and test: rename it.")
-    return np.array([SPLITS[word] for word in words])
+def _split(words: np.ndarray, path: Path) -> np.ndarray:
+    folded = [str(word).lower() for word in words.tolist()]
+    for word, written in zip(folded, words.tolist(), strict=True):
+        if word not in SPLITS:
+            raise UserError(f"{path} has the split {written!r}, expected train, valid and test: rename it.")
+    return np.array([SPLITS[word] for word in folded])
 
 
-def _labels(columns: dict[str, np.ndarray], labels: str | None, path: Path) -> tuple[np.ndarray, str]:
-    if labels is not None and labels not in columns and labels.endswith(".npy"):
-        try:
-            return np.load(labels, allow_pickle=False), labels
-        except (OSError, ValueError, EOFError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(". ")
-            raise UserError(f"the labels {labels} cannot be read ({reason}): save them with numpy.save.") from error
-    name = labels or next((name for name in LABELS if name in columns), None)
+def _labels(file: _Found, labels: str | None, path: Path) -> tuple[np.ndarray, str]:
+    """The labels (N,), and what they are called."""
+    if labels is not None and labels not in file.columns and labels.lower().endswith(LABEL_FILES):
+        return _single(_label_file(Path(labels)), labels, path), labels
+    name = labels or file.label
     if name is None:
-        others = ", ".join(sorted(columns)) or "nothing"
-        raise UserError(f"{path} has no labels beside its features ({others}): name a column or a file with --labels.")
-    if name not in columns:
-        raise unknown("label column", name, columns, "" if columns else f"{path} has no column at all.")
-    return columns[name], name
+        known = ", ".join(sorted(file.columns)) or "nothing"
+        raise UserError(f"{path} has no labels beside its features ({known}): name a column or a file with --labels.")
+    if name not in file.columns:
+        raise unknown("label column", name, file.columns, "" if file.columns else f"{path} has no column at all.")
+    return _single(file.columns[name], name, path), name
+
+
+def _label_file(path: Path) -> np.ndarray:
+    """(N,) or (N, k) of a file that holds labels and nothing else but an index."""
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(". ")
+        raise UserError(f"the labels {path} cannot be read ({reason}): save them with numpy.save.") from error
+    table = _table(path)
+    columns = {name: as_column(table, name).values for name in table.column_names if not is_index(name)}
+    name = usual_column(LABELS, columns) or (next(iter(columns)) if len(columns) == 1 else None)
+    values = None if name is None else columns[name]
+    if values is None:
+        raise UserError(f"the labels {path} are {', '.join(columns) or 'no column'}, expected one column of them.")
+    return values
+
+
+def _single(values: np.ndarray, name: str, path: Path) -> np.ndarray:
+    """Labels as (N,): of (N, 1), or of (N, k) that are one in k."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        return values[:, 0]
+    if (
+        values.ndim == 2
+        and values.dtype.kind in "biuf"
+        and np.isin(values, (0, 1)).all()
+        and (values.sum(1) == 1).all()
+    ):
+        return values.argmax(1)
+    if values.ndim != 1:
+        raise UserError(f"{name!r} of {path} has shape {values.shape}, expected one label for each example, (N,).")
+    return values
 
 
 def read_codes(path: Path, column: str = "code") -> Tensor:

@@ -44,12 +44,14 @@ class Raw:
         """
         if self.labels is None:
             return None, None, self.reading
-        missing = self.reading.missing_label
-        if missing is None and not self.reading.applied:
-            missing, doubt = missing_label(self.labels, self.label_names)
-            reading = replace(self.reading, missing_label=missing).noted(*([doubt] if doubt else []))
-        else:
-            reading = self.reading
+        reading = self.reading
+        if reading.missing_label is None:
+            guess, doubt = missing_label(self.labels, self.label_names)
+            if -1 in self.labels.tolist() and not self.label_names:
+                reading = reading.guess("missing_label", "none" if guess is None else guess, doubt)
+            else:
+                reading = reading.decided(missing_label=guess)
+        missing = reading.missing_label if isinstance(reading.missing_label, int) else None
         classes = reading.classes if reading.applied else None
         if classes is None:
             labels, names = numbered(self.labels, self.label_names, missing)
@@ -100,7 +102,7 @@ def missing_label(labels: np.ndarray, names: list[str] | None = None) -> tuple[i
     if others == {1} or min(others, default=0) < 0:
         return None, ""
     if others == {0, 1}:
-        return -1, "The labels are -1, 0 and 1, and -1 was taken for no label: write them as words if it is a class."
+        return -1, "The labels are -1, 0 and 1, and -1 was taken for no label: data.unlabelled=none if it is a class."
     return -1, ""
 
 
@@ -163,6 +165,9 @@ def as_labels(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind == "f":
         values = np.array([int(v) if np.isfinite(v) else None for v in values], object)
     values = values.astype(object)
+    odd = next((v for v in values if v is not None and not isinstance(v, (str, int, float, np.generic))), None)
+    if odd is not None:
+        raise UserError(f"{name} cannot be labels (one is a {type(odd).__name__}), expected words or whole numbers.")
     kinds = {isinstance(v, str) for v in values if v is not None and v == v}
     if kinds == {True, False}:  # words beside numbers
         values = np.array([None if v is None or v != v else str(v) for v in values], object)

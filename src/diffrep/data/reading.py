@@ -20,7 +20,9 @@ SETTINGS = {  # field of a reading -> the setting that overrides a guess of it
     "features": "data.columns",
     "label": "data.label_column",
     "ids": "data.drop",
+    "words": "data.columns",
     "factors": "data.columns",
+    "missing_label": "data.unlabelled",
     "layout": "data.layout",
     "levels": "data.levels",
     "range": "data.range",
@@ -49,10 +51,11 @@ class Reading:
     array, such as "nhwc". levels: grey levels, 0 for continuous data; range: (low, high), the values of the first and
     the last grey level, or the values that become -1 and 1. counts: a table of counts is brought to 10,000 a row and
     log(1 + count). scaling: mean and standard deviation of each number of a table. classes: their names by number.
-    missing_label: the number that stands for "no label". mode: of pictures. size: (height, width) that they are brought
-    to. upright: turned as their EXIF tag says. applied: decided by a run, and applied to other data. notes: sentences
-    that a user should read. columns: every column of a table in its order, and what it holds: "float", "int", "bool",
-    "day", "second", "word" or "other", so that examples can be written as they were. rate: samples a second of sounds.
+    missing_label: the number that stands for "no label", "none" where none does. mode: of pictures. size: (height,
+    width) that they are brought to. upright: turned as their EXIF tag says. applied: decided by a run, and applied to
+    other data. notes: sentences that a user should read. columns: every column of a table in its order, and what it
+    holds: "float", "int", "bool", "day", "second", "word" or "other", so that examples can be written as they were.
+    rate: samples a second of sounds.
     """
 
     source: str = ""
@@ -78,7 +81,7 @@ class Reading:
     counts: bool | None = None
     scaling: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     classes: tuple[str, ...] | None = None
-    missing_label: int | None = None
+    missing_label: int | str | None = None
     mode: str | None = None
     size: tuple[int, int] | None = None
     upright: bool = True
@@ -109,6 +112,7 @@ class Reading:
     def asked(
         cls,
         label_column: str | None = None,
+        unlabelled: str | int = "auto",
         columns: tuple[str, ...] = (),
         drop: tuple[str, ...] = (),
         layout: str = "auto",
@@ -126,9 +130,11 @@ class Reading:
         value."""
         if counts not in ("auto", "yes", "no"):
             raise UserError(f"data.counts={counts} is unknown, expected auto, yes or no.")
+        missing = None if unlabelled == "auto" else "none" if unlabelled == "none" else _whole(str(unlabelled))
         sizes = (size, size) if isinstance(size, int) else size
         return cls(
             label=label_column,
+            missing_label=missing,
             features=tuple(columns) or None,
             drop=tuple(drop),
             layout=None if layout == "auto" else layout.lower(),
@@ -212,6 +218,13 @@ class Reading:
         words = {name: tuple(several) for name, several in own.pop("words", {}).items()}
         plain: dict[str, Any] = {name: _tuples(value) for name, value in own.items()}
         return cls(**plain, guesses=guesses, words=words)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UserError(f"data.unlabelled={text} is unknown, expected auto, none or a whole number.") from error
 
 
 def _tuples(value: object) -> object:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffrep.data.columns import expanded, fitted
+from diffrep.data.columns import expanded, fitted, strange
 from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.raw import Raw
 from diffrep.data.readers.source import read
@@ -129,6 +129,7 @@ def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
     elif values.table:
         if raw.reading.scaling is None:
             raw = replace(raw, reading=fitted(raw, rows.numpy(), name))
+        raw = replace(raw, reading=raw.reading.noted(*strange(raw, name)))
         table = torch.from_numpy(expanded(raw, name))
         scaling = _scaling(raw.reading, table, rows, name)
         mean, std = (moment.double() for moment in scaling)

@@ -16,6 +16,7 @@ from diffrep.models.base import Model
 from diffrep.probes import linear
 from diffrep.probes.fitting import Labelled, Stopping, cross_entropy, fit, predicted
 from diffrep.probes.mlp import BATCH, RATE, perceptron
+from diffrep.probes.result import error_of_share
 from diffrep.progress import Progress, counting, silent
 
 PROTOCOL = "times-1"  # P2F: 512 units, dropout 1/4, batches of 256, Adam 1e-3; the epoch by validation, then test once
@@ -131,7 +132,7 @@ def combined(way: str, splits: TimedSplits, epochs: int = 100, seeds: int = 1, p
     share = scores.mean(0)
     return {
         "accuracy": float(share.mean()),
-        "se": float(share.std() / math.sqrt(len(share))),
+        "se": error_of_share(float(share.mean()), len(share), float(share.var(correction=0))),
         "spread": float(scores.mean(1).std()) if seeds > 1 else None,
         "valid_accuracy": sum(chosen) / seeds,
     }

@@ -12,7 +12,7 @@ import torch
 
 from diffrep.data import Examples, Splits, feature_files
 from diffrep.data.examples import labelled_first
-from diffrep.data.raw import as_labels, is_class_column, numbered
+from diffrep.data.raw import as_labels, is_class_column, is_target, missing_label, numbered
 from diffrep.data.splits import cut
 from diffrep.errors import UserError, unknown
 from diffrep.measures.evaluate import PROBED
@@ -22,7 +22,7 @@ from diffrep.plus_minus import plus_minus
 from diffrep.probes.overlap import overlap, sentence
 from diffrep.probes.protocols import OF_NUMBERS, Protocol, protocols
 from diffrep.probes.references import RANDOM, references
-from diffrep.probes.result import Result, score
+from diffrep.probes.result import Result, error_of, score
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs import records
 from diffrep.runs.records import FEATURES, PROBES, digest, read, weights_digest
@@ -30,6 +30,7 @@ from diffrep.runs.results import Probes
 from diffrep.runs.run import Run
 
 CODE = "code"
+BESIDE = {"balanced": "balanced", "auroc": "AUROC"}  # numbers beside an accuracy -> their words
 SPLITS = ("train", "valid", "test")
 
 
@@ -50,9 +51,9 @@ class Probing:
     most: int = PROBED
     seed: int = 0
 
-    def protocols(self, numbers: bool) -> dict[str, Protocol]:
-        """The protocols of these names; numbers: the targets are quantities, not classes."""
-        return protocols(self.names, self.few, self.repeats, self.seed, numbers)
+    def protocols(self, numbers: bool, classes: Sequence[str] | None = None) -> dict[str, Protocol]:
+        """The protocols of these names; numbers: the targets are quantities, not classes. classes: their names."""
+        return protocols(self.names, self.few, self.repeats, self.seed, numbers, classes)
 
 
 USUAL = Probing()  # the default
@@ -63,17 +64,17 @@ def probe(
 ) -> Probes:
     """Probes on the codes of a run, on pixels, PCA and its untrained encoder -> RUN/probes.json, and returned.
 
-    beside: with the references. Earlier results with the same weights, data, labels and t are kept, and codes in
-    RUN/features are reused.
+    beside: with the references. Numbers that are not whole, or hardly repeat, are regressed on unless classes are asked
+    for. Earlier results with the same weights, data, labels and t are kept, and codes in RUN/features are reused.
     """
     model, t = run.model, asked.t
     if not model.has_code:
         raise UserError(f"{run.settings.method} has no code to probe; `diffrep methods` lists methods that have one.")
     splits = splits or run.splits()
     probed = [splits.train, splits.valid, splits.test]
-    called = asked.labels or "label"
-    targets, numbers = _targets([_column(split, asked.labels) for split in probed], called, asked.names)
-    chosen = asked.protocols(numbers)
+    called, given = asked.labels or "label", splits.train.label_names if asked.labels is None else None
+    targets, numbers, classes = _targets([_column(split, asked.labels) for split in probed], called, asked.names, given)
+    chosen = asked.protocols(numbers, classes)
     model.need_code(t)
     rows = labelled_first(_has_target(targets[0]), asked.most)
     probed[0], targets[0] = splits.train.subset(torch.from_numpy(rows)), targets[0][rows]
@@ -81,7 +82,7 @@ def probe(
     about: Probes = {
         "method": run.settings.method,
         "data": run.card.source,
-        **_about(called, numbers, targets, overlap(splits.train.digests, splits.test.digests)),
+        **_about(called, classes, targets, overlap(splits.train.digests, splits.test.digests)),
         "t": t,
         "weights": weights,
         "key": digest(weights, *(split.fingerprint for split in probed), t, *(y.tobytes() for y in targets)),
@@ -99,40 +100,49 @@ def probe_file(
 ) -> Probes:
     """Probes on the features of a file, with its own splits or those that the seed cuts; see `probe`, `feature_files`.
 
-    There is no data for references.
+    There is no data for references. Where splits are cut, rows without a label are for training.
     """
     path = Path(path)
     file = feature_files.read(path, asked.labels, asked.t)
-    positions = cut(len(file.x), file.split, str(path), valid, test, asked.seed)
-    rows = {name: index.numpy() for name, index in positions.items()}
-    targets, numbers = _targets([file.labels[rows[split]] for split in SPLITS], file.label_name, asked.names)
-    chosen = asked.protocols(numbers)
+    (every,), numbers, classes = _targets([file.labels], file.label_name, asked.names)
+    rows = _cut(file.split, _has_target(every), str(path), valid, test, asked.seed)
+    targets = [every[rows[split]] for split in SPLITS]
+    chosen = asked.protocols(numbers, classes)
     x = [np.ascontiguousarray(file.x[rows[split]]) for split in SPLITS]
     shared = overlap(x[0], x[2])
     kept = labelled_first(_has_target(targets[0]), asked.most)
     x[0], targets[0] = x[0][kept], targets[0][kept]
-    about: Probes = {"data": str(path), **_about(file.label_name, numbers, targets, shared), "t": asked.t}
+    about: Probes = {"data": str(path), **_about(file.label_name, classes, targets, shared), "t": asked.t}
+    about["notes"] = [*file.notes, *about["notes"]]
     return _judged({path.stem: x}, targets, chosen, about, {}, lambda result: None, progress)
 
 
 def rows_of(result: Probes) -> list[list[str]]:
-    """A row for each protocol and a column for each kind of features, with their names."""
+    """A row for each protocol and each number beside an accuracy, a column for each kind of features, with names."""
     scores = result["scores"]
     names = list(dict.fromkeys(name for results in scores.values() for name in results))
     head = ["R^2" if result["classes"] is None else "accuracy", *scores]
-    sizes = ["features", *(str(result["dims"][kind]) for kind in scores)]
-    return [head, sizes, *([name, *(_cell(results.get(name)) for results in scores.values())] for name in names)]
+    rows = [head, ["features", *(str(result["dims"][kind]) for kind in scores)]]
+    for name in names:
+        results = [kinds.get(name) for kinds in scores.values()]
+        rows.append([name, *map(_cell, results)])
+        for beside, word in BESIDE.items():
+            if any(beside in (one or {}) for one in results):
+                rows.append([f"  {word}", *(_number(one, beside) for one in results)])
+    return rows
 
 
 def sentences(result: Probes) -> list[str]:
-    """The examples behind the numbers, the meaning of the errors, and a warning if there is one."""
+    """The examples behind the numbers, the meaning of the errors, notes, and a warning if there is one."""
     count = result["examples"]
-    text = f"{count['test']:,} test, {count['valid']:,} validation and {count['train']:,} training examples"
+    text = f"{count['test']:,} test, {count['valid']:,} validation, {count['train']:,} training examples with a label"
     if result["most_frequent"] is not None:
         text += f", {result['classes']} classes; the most frequent one would score {result['most_frequent']:.3f}"
     repeats = {r["draws"] for results in result["scores"].values() for r in results.values() if "draws" in r}
-    over = f"; of a few labels, over {' or '.join(map(str, sorted(repeats)))} draws of them" if repeats else ""
-    return [f"{text}.", f"+- is one standard error{over}.", *([result["warning"]] if result["warning"] else [])]
+    over = f"; of a few labels, over {' or '.join(map(str, sorted(repeats)))} draws of them too" if repeats else ""
+    what = "one standard error" if result["classes"] is None else "half of Wilson's interval at one standard error"
+    warning = [result["warning"]] if result["warning"] else []
+    return [f"{text}.", f"+- is {what}{over}.", *result.get("notes", []), *warning]
 
 
 def _features(
@@ -187,36 +197,67 @@ def _column(split: Examples, name: str | None) -> np.ndarray:
     return split.factors[name]
 
 
-def _targets(columns: list[np.ndarray], name: str, names: Sequence[str] | None) -> tuple[list[np.ndarray], bool]:
-    """Labels as they are written, of each split -> (N,) each: classes with -1 for none, or numbers with NaN for none.
+def _targets(
+    columns: list[np.ndarray], name: str, names: Sequence[str] | None, given: Sequence[str] | None = None
+) -> tuple[list[np.ndarray], bool, list[str] | None]:
+    """Labels as they are written, of each split -> (N,) each: classes with -1 for none, or numbers with NaN for none;
+    whether they are numbers; the names of the classes.
 
-    They are numbers where some are not whole, or where `names` is regression.
+    They are numbers where some are not whole, or where regression is what is asked for; whole ones that hardly repeat
+    are, unless classes are asked for. given: names of labels that are numbers of classes.
     """
     every, ends = np.concatenate(columns), np.cumsum([len(column) for column in columns])[:-1]
-    if every.dtype.kind in "biuf" and (not is_class_column(every) or tuple(names or ()) == OF_NUMBERS):
-        return np.split(every.astype(np.float64), ends), True
-    labels = numbered(as_labels(every, f"{name!r}"))[0]
-    if labels is None:
+    regressed = tuple(names or ()) == OF_NUMBERS
+    if every.dtype.kind in "biuf" and given is None:
+        if not is_class_column(every) or regressed or (is_target(every) and not names):
+            return np.split(every.astype(np.float64), ends), True, None
+    elif every.dtype.kind in "biuf" and regressed:
+        return np.split(np.where(every >= 0, every, np.nan).astype(np.float64), ends), True, None
+    labels = as_labels(every, f"{name!r}")
+    classes, called = numbered(labels, None, missing_label(labels)[0] if given is None else -1)
+    if classes is None or called is None:
         raise UserError(f"{name!r} holds no label, and the probe needs some: name another column.")
-    return np.split(labels.numpy(), ends), False
+    if given is not None:
+        called = [given[int(k)] for k in called]
+    return np.split(classes.numpy(), ends), False, called
+
+
+def _cut(
+    split: np.ndarray | None, known: np.ndarray, name: str, valid: float, test: float, seed: int
+) -> dict[str, np.ndarray]:
+    """Positions of each split: those given, or a cut of the rows that have a label, where the others train."""
+    if split is not None or known.all() or not known.any():
+        return {part: rows.numpy() for part, rows in cut(len(known), split, name, valid, test, seed).items()}
+    labelled, others = np.flatnonzero(known), np.flatnonzero(~known)
+    rows = {part: labelled[rows.numpy()] for part, rows in cut(len(labelled), None, name, valid, test, seed).items()}
+    return {**rows, "train": np.sort(np.concatenate([rows["train"], others]))}
 
 
 def _has_target(y: np.ndarray) -> np.ndarray:
     return np.isfinite(y) if y.dtype.kind == "f" else y >= 0
 
 
-def _about(called: str, numbers: bool, targets: list[np.ndarray], shared: int) -> Probes:
+def _about(called: str, names: list[str] | None, targets: list[np.ndarray], shared: int) -> Probes:
     train, test = targets[0], targets[2]
     about: Probes = {
         "labels": called,
-        "classes": None if numbers else len(np.unique(train[train >= 0])),
-        "examples": {split: len(y) for split, y in zip(SPLITS, targets, strict=True)},
+        "classes": None if names is None else len(np.unique(train[train >= 0])),
+        "class_names": names,
+        "examples": {split: int(_has_target(y).sum()) for split, y in zip(SPLITS, targets, strict=True)},
         "most_frequent": None,
         "overlap": shared,
         "warning": sentence(shared, len(test)),
+        "notes": [],
     }
-    if not numbers and (train >= 0).any() and (test >= 0).any():
+    if names is not None and (train >= 0).any() and (test >= 0).any():
         about["most_frequent"] = float((test[test >= 0] == np.bincount(train[train >= 0]).argmax()).mean())
+        strange = sorted(set(test[test >= 0].tolist()) - set(train.tolist()))
+        if strange:
+            lost = int(np.isin(test, strange).sum())
+            shown = ", ".join(names[k] for k in strange[:5]) + (", ..." if len(strange) > 5 else "")
+            about["notes"] = [
+                f"{lost:,} test examples are of classes that training does not have ({shown}); they count as wrong."
+            ]
     return about
 
 
@@ -230,4 +271,9 @@ def _before(path: Path, key: str) -> Probes:
 
 
 def _cell(result: Result | None) -> str:
-    return "" if result is None else plus_minus(score(result) or 0.0, result["se"], ".3f")
+    return "" if result is None else plus_minus(score(result) or 0.0, error_of(result), ".3f")
+
+
+def _number(result: Result | None, name: str) -> str:
+    value = (result or {}).get(name)
+    return f"{value:.3f}" if isinstance(value, float) else ""

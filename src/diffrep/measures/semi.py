@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.budget import Budget
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
@@ -15,7 +17,7 @@ from diffrep.methods.catalog import build
 from diffrep.models.base import Model
 from diffrep.plus_minus import plus_minus
 from diffrep.probes.few_labels import drawn
-from diffrep.probes.fitting import Labelled, accuracy
+from diffrep.probes.fitting import Labelled, accuracy, cross_entropy, descend
 from diffrep.probes.result import error_of_share
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import SEMI
@@ -23,6 +25,7 @@ from diffrep.runs.results import FewLabels, SemiFile
 from diffrep.runs.run import Run
 from diffrep.shapes import mean_and_error
 
+TRIED = 3  # steps that are timed to find how many fit into a budget
 KINDS = {  # names in the table
     "frozen": "frozen encoder, linear probe",
     "random": "fine-tuned from random weights",
@@ -39,12 +42,14 @@ def semi(
     steps: int = finetune.STEPS,
     most: int = 10_000,
     progress: Progress = silent,
+    budget: str | None = None,
 ) -> SemiFile:
     """Accuracy on the whole test split from few labels, four ways, `seeds` draws of the labels -> RUN/semi.json.
 
     Nothing is chosen: rates, steps and rounds are those of the protocols, and the validation split is not used. The
     unlabelled examples are at most `most` of the training split, evenly chosen, without their labels. The run's weights
-    do not change. se: over new labels and new test examples (over the latter alone for one draw).
+    do not change. se: over new labels and new test examples (over the latter alone for one draw). budget: such as 60s,
+    which lowers the steps to what fits, by the time of a few. UserError: it is too short for one step.
     """
     splits = splits or run.splits()
     device = run.device
@@ -55,9 +60,12 @@ def semi(
     pool = splits.train.evenly(most)
     every = inputs(splits.train.subset(pool), device)
     accuracies: dict[str, list[float]] = {name: [] for name in KINDS}
-    count = counting("steps", steps * (2 + pseudo_labels.ROUNDS) * seeds, progress)
     labels = splits.train.require_labels().cpu().numpy()
     labelled_rows = drawn(labels, labels_per_class, seeds, seed=0, names=splits.train.label_names)
+    if budget is not None:
+        few = examples_and_labels(splits.train.subset(torch.from_numpy(np.sort(labelled_rows[0]))), device)
+        steps = _steps_within(budget, steps, seeds, trained, few, every)
+    count = counting("steps", steps * (2 + pseudo_labels.ROUNDS) * seeds, progress)
     for seed in range(seeds):
         chosen = torch.from_numpy(np.sort(labelled_rows[seed]))
         few = examples_and_labels(splits.train.subset(chosen), device)
@@ -99,6 +107,34 @@ def table(result: SemiFile) -> list[list[str]]:
     }
     rows = [[KINDS[name], plus_minus(way["accuracy"], way["se"])] for name, way in ways.items()]
     return [["encoder", "accuracy on test"], *rows]
+
+
+def _steps_within(budget: str, steps: int, seeds: int, trained: finetune.CodeOf, few: Labelled, every: Tensor) -> int:
+    """How many steps of each fit, at most `steps`, take the time of the budget, by the time of `TRIED` of either kind.
+
+    Beside its steps each draw encodes all training examples for three fits and for each round of pseudo-labels.
+    """
+    amount = Budget.parse(budget)
+    if amount.unit != "seconds":
+        raise UserError(f"the budget of semi is a time, such as 60s or 5m, got {budget!r}: --steps gives their number.")
+    began = time.perf_counter()
+    classifier = finetune.frozen(trained, few, every)
+    encoding = time.perf_counter() - began
+    plain = (every, torch.zeros(len(every), dtype=torch.int64, device=every.device), torch.ones(len(every)).to(every))
+    seconds = []
+    for loss in (cross_entropy(classifier, few, finetune.BATCH, 0), pseudo_labels.composite(classifier, few, plain, 0)):
+        began_one = time.perf_counter()
+        descend(classifier, loss, finetune.groups_of(classifier, finetune.RATE), TRIED, 0)
+        seconds.append((time.perf_counter() - began_one) / TRIED)
+    fixed = seeds * (3 + pseudo_labels.ROUNDS) * encoding + time.perf_counter() - began
+    each = seeds * (2 * seconds[0] + pseudo_labels.ROUNDS * seconds[1])
+    fitting = int((amount.amount - fixed) / each)
+    if fitting < 1:
+        raise UserError(
+            f"a budget of {budget} is too short: {seeds} draws take {fixed + each:.0f} s with one step a fit; give"
+            " more, fewer --seeds, or fewer examples by --most."
+        )
+    return min(steps, fitting)
 
 
 def _untrained(run: Run, seed: int) -> Model:

@@ -66,9 +66,9 @@ class Explorer:
     splits: Splits
 
     @classmethod
-    def of(cls, directory: str | Path, device: str = "auto") -> Explorer:
-        """UserError where there is no run, or its data have changed."""
-        run = runs.load(directory, device)
+    def of(cls, directory: str | Path, device: str = "auto", data: str | None = None) -> Explorer:
+        """data: where the run's data lies now, if it has moved. UserError: no run, or its data have changed."""
+        run = runs.load(directory, device, data)
         return cls(run, run.splits())
 
     @property

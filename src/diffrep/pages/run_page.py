@@ -27,17 +27,18 @@ def report(
     splits: Splits | None = None,
     device: str = "auto",
     progress: Progress = silent,
+    data: str | None = None,
 ) -> Path:
     """Write the report of a run, with its numbers and pictures, as one HTML file -> its path.
 
-    output: by default RUN/report.html. splits: the run's data, where it was trained on an array in memory. Nothing is
-    measured: for missing numbers the page states the command. UserError where there is no run, or its data have
-    changed.
+    output: by default RUN/report.html. splits: the run's data, where it was trained on an array in memory. data: where
+    the data lies now, if it has moved. Nothing is measured: for missing numbers the page states the command. UserError
+    where there is no run, or its data have changed.
     """
     files = RunFiles.of(directory)
     pictures, why = None, ""
     try:
-        run = runs.load(directory, device)
+        run = runs.load(directory, device, data)
         pictures = draw_all(run.model, splits or run.splits(), log_snrs_of(files), progress)
     except UserError as reason:
         why = f"There are no pictures: {str(reason).rstrip('.')}."

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from diffrep.errors import UserError
 from diffrep.probes.factors import is_discrete
+from diffrep.probes.result import quiet
 
 DCI = "dci-1"  # gradient boosted trees, impurity importances, fitted on one half and judged on the other
 MIG = "mig-1"  # plug-in information of histograms: 20 bins of equal width
@@ -57,6 +58,7 @@ class Tad(TypedDict):
     protocol: str
 
 
+@quiet
 def dci(
     codes: np.ndarray,
     factors: np.ndarray,
@@ -100,6 +102,7 @@ def dci(
     }
 
 
+@quiet
 def mig(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> Gap:
     """Mutual information gap: mean_j (I(z_a; v_j) - I(z_b; v_j)) / H(v_j) (Chen et al. 2018, Eq. 6), in [0, 1].
 
@@ -117,6 +120,7 @@ def mig(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> Ga
     return _gap(shares, MIG)
 
 
+@quiet
 def sap(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None, seed: int = 0) -> Gap:
     """Separated attribute predictability: mean_j (S_aj - S_bj) of the two best numbers (Kumar et al. 2018, Section 3).
 
@@ -146,6 +150,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None, seed:
     return _gap(scores, SAP)
 
 
+@quiet
 def tad(codes: np.ndarray, factors: np.ndarray, discrete: Discrete = None) -> Tad:
     """Total AUROC difference: sum over captured attributes of best AUROC - next best number's (Yeats et al. 2022).
 

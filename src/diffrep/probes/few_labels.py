@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from diffrep.errors import UserError
 from diffrep.probes.linear import with_target
-from diffrep.probes.result import Result, Split
+from diffrep.probes.result import Result, Split, auroc, balanced, error_of_share, quiet
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -20,24 +19,36 @@ FEW = "few-labels-1"  # centred, one scale for all features, by all of train; lo
 STRENGTH = 1.0  # fixed: to choose it would take more labels than there are for training
 
 
-def few_labels(train: Split, test: Split, per_class: int, repeats: int = 20, seed: int = 0) -> Result:
+@quiet
+def few_labels(
+    train: Split,
+    test: Split,
+    per_class: int,
+    repeats: int = 20,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+) -> Result:
     """Logistic regression on `per_class` training examples of each class, drawn `repeats` times; see `over_draws`.
 
     Nothing is chosen: the strength of the penalty is the same for all features and all numbers of labels. Features are
     centred and divided by one number, so that their variance over train is 1 on average: the result does not change
-    under rotation, and features that hardly vary are not scaled up. UserError where a class has fewer examples.
+    under rotation, and features that hardly vary are not scaled up. names: of the classes. UserError where a class has
+    fewer examples.
     """
     y, (x_test, y_test) = train[1], with_target(test, test[1] >= 0)
     if not len(y_test):
         raise UserError("few labels need labelled examples in the test split; give it a larger share")
     centre, scale = scaling(train[0])
     x, x_test = (train[0] - centre) / scale, (x_test - centre) / scale
-    right = []
-    for rows in drawn(y, per_class, repeats, seed):
-        right.append(regression(x[rows], y[rows]).predict(x_test) == y_test)
-    return over_draws(
-        np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, {"seed": seed, "strength": STRENGTH}
-    )
+    right, beside = [], []
+    for rows in drawn(y, per_class, repeats, seed, names):
+        fit = regression(x[rows], y[rows])
+        predicted = fit.predict(x_test)
+        right.append(predicted == y_test)
+        beside.append((balanced(predicted, y_test), auroc(fit.decision_function(x_test), y_test, fit.classes_)))
+    means = np.mean(beside, 0)
+    chosen: Result = {"seed": seed, "strength": STRENGTH, "balanced": float(means[0]), "auroc": float(means[1])}
+    return over_draws(np.array(right), per_class * len(np.unique(y[y >= 0])), FEW, per_class, chosen)
 
 
 def drawn(
@@ -86,7 +97,7 @@ def over_draws(right: np.ndarray, train_examples: int, protocol: str, per_class:
         "low": mean - half,
         "high": mean + half,
         "sd": sd,
-        "test_se": float(right.mean(0).std() / math.sqrt(examples)),
+        "test_se": error_of_share(mean, examples, float(right.mean(0).var())),
         "draws": repeats,
         "per_class": per_class,
         "examples": examples,
@@ -102,14 +113,12 @@ def scaling(features: np.ndarray) -> tuple[np.ndarray, float]:
     return features.mean(0), math.sqrt(features.var(0).mean()) or 1.0
 
 
+@quiet
 def regression(x: np.ndarray, y: np.ndarray) -> LogisticRegression:
     """Multinomial logistic regression of classes (n,) on scaled features (n, d), its penalty fixed."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=STRENGTH, max_iter=1000).fit(x, y)
+    return LogisticRegression(C=STRENGTH, max_iter=1000).fit(x, y)
 
 
 def scores_of(fit: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from diffrep.data.examples import evenly
 from diffrep.errors import UserError
-from diffrep.probes.result import Result, Split, accuracy
+from diffrep.probes.result import Result, Split, accuracy, quiet
 
 LINEAR = "linear-1"  # standardised by train; C chosen on validation; refitted on train alone; full test split
 SVM = "svm-1"  # as linear-1, with a Gaussian kernel of width "scale" (one over the number of features)
@@ -21,6 +20,7 @@ SVM_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 
+@quiet
 def linear(train: Split, valid: Split, test: Split, most: int = 20_000) -> Result:
     """Multinomial logistic regression on features (N, d) with labels (N,); -1 is no label. Accuracy and its error.
 
@@ -30,19 +30,29 @@ def linear(train: Split, valid: Split, test: Split, most: int = 20_000) -> Resul
     train, valid, test = labelled(train, valid, test)
     train, valid, test = standardised((train[0][:most], train[1][:most]), valid, test)
     place, fit = logistic(train, valid)
-    return accuracy(fit.predict(test[0]), test[1], len(train[1]), LINEAR, {"strength": STRENGTHS[place]})
+    return accuracy(
+        fit.predict(test[0]),
+        test[1],
+        len(train[1]),
+        LINEAR,
+        {"strength": STRENGTHS[place]},
+        fit.decision_function(test[0]),
+        fit.classes_,
+    )
 
 
+@quiet
 def logistic(train: Split, valid: Split) -> tuple[int, Any]:
-    """(place in STRENGTHS, fit): the logistic regression on standardised features that is best on validation."""
-    from sklearn.exceptions import ConvergenceWarning
+    """(place in STRENGTHS, fit): the logistic regression on standardised features that is best on validation.
+
+    Where one does not converge, its last iterate is a fit like any other, judged as such.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterate is a fit too; validation judges it
-        return best((LogisticRegression(C=c, max_iter=1000).fit(*train) for c in STRENGTHS), valid)
+    return best((LogisticRegression(C=c, max_iter=1000).fit(*train) for c in STRENGTHS), valid)
 
 
+@quiet
 def svm(train: Split, valid: Split, test: Split, most: int = 10_000) -> Result:
     """Support vector machine with a Gaussian kernel (scikit-learn's SVC); C chosen on validation.
 
@@ -52,9 +62,18 @@ def svm(train: Split, valid: Split, test: Split, most: int = 10_000) -> Result:
 
     train, valid, test = standardised(*labelled(train, valid, test, most))
     place, fit = best((SVC(C=c).fit(*train) for c in SVM_STRENGTHS), valid)
-    return accuracy(fit.predict(test[0]), test[1], len(train[1]), SVM, {"strength": SVM_STRENGTHS[place]})
+    return accuracy(
+        fit.predict(test[0]),
+        test[1],
+        len(train[1]),
+        SVM,
+        {"strength": SVM_STRENGTHS[place]},
+        fit.decision_function(test[0]),
+        fit.classes_,
+    )
 
 
+@quiet
 def regression(train: Split, valid: Split, test: Split, most: int = 20_000) -> Result:
     """Ridge regression of a continuous factor (N,) on features (N, d); NaN is a missing value. R^2 on test, and its
     error.

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from diffrep.probes.fitting import Labelled, Stopping, cross_entropy, fit, predicted
+from diffrep.probes.fitting import Labelled, Stopping, cross_entropy, fit
 from diffrep.probes.linear import labelled, standardised
-from diffrep.probes.result import Result, Split, accuracy
+from diffrep.probes.result import Result, Split, accuracy, quiet
 
 MLP = "mlp-2"  # P2F's network; standardised by train; Adam 1e-3, batches of 256; the epoch chosen on validation
 HIDDEN, DROPOUT, BATCH, RATE = 512, 0.25, 256, 1e-3
 
 
+@quiet
 def mlp(
     train: Split,
     valid: Split,
@@ -40,9 +41,17 @@ def mlp(
     each = math.ceil(len(train_[1]) / BATCH)  # steps of an epoch
     loss = cross_entropy(network, train_, BATCH, seed)
     chosen = fit(network, loss, valid_, groups, Stopping(each * epochs, epochs, patience), seed)
-    right = predicted(network, test_[0], 10_000) == test_[1]
+    network.eval()
+    with torch.no_grad():
+        scores = torch.cat([network(part) for part in test_[0].split(10_000)]).numpy()
     return accuracy(
-        right.numpy(), np.ones(len(right), bool), len(train_[1]), MLP, {"epoch": chosen.step // each, "seed": seed}
+        classes[scores.argmax(1)],
+        test[1],
+        len(train_[1]),
+        MLP,
+        {"epoch": chosen.step // each, "seed": seed},
+        scores,
+        classes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from diffrep.errors import UserError
 from diffrep.probes.few_labels import drawn, over_draws
 from diffrep.probes.linear import labelled
-from diffrep.probes.result import Result, Split, accuracy
+from diffrep.probes.result import Result, Split, accuracy, auroc, balanced, quiet
 
 KNN = "knn-1"  # features as they are; k and metric chosen on validation; each neighbour one vote; full test split
 SPREADING = "spreading-1"  # train and test in one graph of 10 neighbours by cosine; alpha = 0.99; no choices
@@ -18,6 +19,7 @@ NUMBERS = (1, 5, 10, 20, 50, 100)  # of neighbours
 DEGREE, ALPHA = 10, 0.99
 
 
+@quiet
 def knn(train: Split, valid: Split, test: Split, most: int = 1_000_000, chunk: int = 1000) -> Result:
     """The most frequent label among the k nearest training examples; of equally frequent ones the smallest.
 
@@ -34,7 +36,8 @@ def knn(train: Split, valid: Split, test: Split, most: int = 1_000_000, chunk: i
             if score > highest:
                 highest, metric, k = score, name, number
     near = train[1][nearest(train[0], test[0], k, metric, chunk)]
-    return accuracy(vote(near), test[1], len(train[1]), KNN, {"k": k, "metric": metric})
+    classes, votes = counted(near)
+    return accuracy(classes[votes.argmax(1)], test[1], len(train[1]), KNN, {"k": k, "metric": metric}, votes, classes)
 
 
 def nearest(
@@ -52,13 +55,27 @@ def nearest(
 
 def vote(near: np.ndarray) -> np.ndarray:
     """(n,) the most frequent label of each row of `near` (n, k); of equally frequent ones the smallest."""
+    classes, votes = counted(near)
+    return classes[votes.argmax(1)]
+
+
+def counted(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes (K,) that occur in `near` (n, k), rising, and how often each does in each row, (n, K)."""
     classes, places = np.unique(near, return_inverse=True)
     rows = np.arange(len(near))[:, None] * len(classes)
     counts = np.bincount((rows + places.reshape(near.shape)).ravel(), minlength=len(near) * len(classes))
-    return classes[counts.reshape(len(near), -1).argmax(1)]
+    return classes, counts.reshape(len(near), -1)
 
 
-def spreading(train: Split, test: Split, per_class: int, repeats: int = 20, seed: int = 0) -> Result:
+@quiet
+def spreading(
+    train: Split,
+    test: Split,
+    per_class: int,
+    repeats: int = 20,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+) -> Result:
     """A few labels of each class, spread over the graph of neighbours of train and test (Zhou et al. 2004).
 
     Transductive: training examples without a label, and test examples, are nodes; no test label is used. An example
@@ -66,20 +83,22 @@ def spreading(train: Split, test: Split, per_class: int, repeats: int = 20, seed
     """
     (x, y), (x_test, y_test) = train, test
     graph = neighbour_graph(np.concatenate([x, x_test]).astype(np.float64))
-    asked, right = np.flatnonzero(y_test >= 0), []
+    asked, right, beside = np.flatnonzero(y_test >= 0), [], []
     if not len(asked):
         raise UserError("label spreading needs labelled examples in the test split; give it a larger share")
-    for rows in drawn(y, per_class, repeats, seed):
+    for rows in drawn(y, per_class, repeats, seed, names):
         classes, places = np.unique(y[rows], return_inverse=True)
         seeds = np.zeros((len(x) + len(x_test), len(classes)))
         seeds[rows, places] = 1
         scores = spread_labels(graph, seeds)[len(x) + asked]
         predicted = np.where(scores.max(1) > 0, classes[scores.argmax(1)], -1)
         right.append(predicted == y_test[asked])
+        beside.append((balanced(predicted, y_test[asked]), auroc(scores, y_test[asked], classes)))
     count = per_class * len(np.unique(y[y >= 0]))
-    return over_draws(
-        np.array(right), count, SPREADING, per_class, {"seed": seed, "neighbours": DEGREE, "alpha": ALPHA}
-    )
+    means = np.mean(beside, 0)
+    chosen: Result = {"seed": seed, "neighbours": DEGREE, "alpha": ALPHA}
+    chosen |= {"balanced": float(means[0]), "auroc": float(means[1])}
+    return over_draws(np.array(right), count, SPREADING, per_class, chosen)
 
 
 def neighbour_graph(features: np.ndarray, degree: int = DEGREE, weighed: bool = False) -> Any:

@@ -41,11 +41,17 @@ class Protocol:
 
 
 def protocols(
-    names: Sequence[str] | None, few: Sequence[int] = (), repeats: int = 20, seed: int = 0, numbers: bool = False
+    names: Sequence[str] | None,
+    few: Sequence[int] = (),
+    repeats: int = 20,
+    seed: int = 0,
+    numbers: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Protocol]:
     """The protocols of these names; None: linear and knn, or regression where the labels are `numbers`.
 
     few: numbers of labels of each class for the protocols of few labels ("few-10"); without such a name, that is "few".
+    classes: their names, for sentences about one.
     UserError: a name that does not exist, or that is not for such labels; few labels without their number.
     """
     asked = list(dict.fromkeys(names or (OF_NUMBERS if numbers else OF_CLASSES)))
@@ -62,7 +68,7 @@ def protocols(
         raise UserError("these labels are numbers, which have no classes to draw a few of: leave out --few.")
     chosen = {name: Protocol(ONCE[name][0], {"protocol": ONCE[name][1]}) for name in asked if name in ONCE}
     for name in drawn or ["few"]:
-        chosen |= {f"{name}-{count}": _of_draws(name, count, repeats, seed) for count in few}
+        chosen |= {f"{name}-{count}": _of_draws(name, count, repeats, seed, classes) for count in few}
     return chosen
 
 
@@ -84,11 +90,11 @@ def counts_of(words: str | None) -> list[int]:
     return [int(word) for word in counts]
 
 
-def _of_draws(name: str, count: int, repeats: int, seed: int) -> Protocol:
+def _of_draws(name: str, count: int, repeats: int, seed: int, classes: Sequence[str] | None) -> Protocol:
     many, version = DRAWN[name]
 
     def measure(train: Split, valid: Split, test: Split) -> Result:
         """Nothing is chosen, so the validation split is not used."""
-        return many(train, test, count, repeats, seed)
+        return many(train, test, count, repeats, seed, classes)
 
     return Protocol(measure, {"protocol": version, "per_class": count, "draws": repeats, "seed": seed})

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from diffrep.data import Examples
+from diffrep.probes.result import quiet
 
 PIXELS, PCA, RANDOM = "pixels", "pca", "random-encoder"
 SIDES = {1: 3072, 2: 32, 3: 16}  # longest side of signals, pictures, volumes; larger ones are averaged down to it
@@ -38,6 +39,7 @@ def pixels(examples: Examples, chunk: int = 500) -> np.ndarray:
     return torch.cat(rows).numpy()
 
 
+@quiet
 def pca(splits: Sequence[np.ndarray], dim: int) -> list[np.ndarray]:
     """The first `dim` principal components over the first split, not whitened; all of them where there are fewer."""
     from sklearn.decomposition import PCA as Components

@@ -13,11 +13,11 @@ from diffrep import data
 from diffrep.codes.posteriors import Code
 from diffrep.data import Examples
 from diffrep.errors import UserError
+from diffrep.evaluation.encoding import encoded
 from diffrep.models.base import evaluating
 from diffrep.runs.card import form
 from diffrep.runs.run import Run
 
-AT_ONCE = 500  # examples in a batch of the encoder
 SLACK = 1e-3  # by which values of a tensor may lie outside of [-1, 1]
 
 
@@ -66,12 +66,11 @@ def tensor_of(run: Run, x: Any) -> Tensor:
 def codes_of(run: Run, x: Any, t: float | None = None) -> Code:
     """The codes of raw examples, see `Run.encode`."""
     whole = tensor_of(run, x)
+    run.model.need_code(t)
+    if not len(whole):
+        raise UserError("there is no example to encode; give one at least.")
     with evaluating(run.model):
-        codes = [run.model.encode(chunk, t) for chunk in whole.split(AT_ONCE)]
-    spreads = [some.spread for some in codes if some.spread is not None]
-    return replace(
-        codes[0], mean=torch.cat([some.mean for some in codes]), spread=torch.cat(spreads) if spreads else None
-    )
+        return encoded(run.model, whole, t)
 
 
 def one_example(run: Run, end: str) -> Tensor:

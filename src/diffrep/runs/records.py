@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 
 from diffrep.errors import UserError
-from diffrep.files import write_bytes, writing
+from diffrep.files import plain, write_bytes, writing
 from diffrep.training.checkpoints import Tensors, load_tensors
 
 Content = TypeVar("Content", bound=Mapping[str, object])  # what a file of results holds
@@ -42,15 +41,6 @@ def keep(directory: Path, name: str, content: Content, weights: str) -> Content:
     stamped = {**plain(content), STAMP: weights}
     write_bytes(directory / name, (json.dumps(stamped, indent=2) + "\n").encode())
     return cast(Content, stamped)
-
-
-def plain(content: Any) -> Any:
-    """Content for JSON: NaN becomes null."""
-    if isinstance(content, dict):
-        return {name: plain(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [plain(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content
 
 
 def current(directory: Path) -> dict[str, dict]:

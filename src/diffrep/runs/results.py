@@ -104,18 +104,21 @@ class Metrics(Bounded):
 class Probes(TypedDict, total=False):
     """probes.json, by `diffrep probe`. scores: features ("code", "pixels", ...) -> protocol -> result.
 
-    labels: name of the target. classes: None for numbers. most_frequent: accuracy of always the most frequent class.
-    dims: numbers of each kind of features. key: of weights, data, labels and t.
+    labels: name of the target. classes: None for numbers. class_names: by number. examples: those with a label, of each
+    split. most_frequent: accuracy of always the most frequent class. notes: sentences for the user. dims: numbers of
+    each kind of features. key: of weights, data, labels and t.
     """
 
     method: str
     data: str
     labels: str
     classes: int | None
+    class_names: list[str] | None
     examples: dict[str, int]
     most_frequent: float | None
     overlap: int
     warning: str | None
+    notes: list[str]
     t: float | None
     weights: str
     key: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from diffrep import config
 from diffrep.config import Settings
-from diffrep.probes.result import Result, score
+from diffrep.probes.result import Result, error_of, score
 from diffrep.runs.records import DISTANCE, FACTORS, METRICS, PROBES, PROFILE, current
 
 
@@ -32,7 +33,8 @@ def number(heading: str | None = None, digits: int = 0, lowest: bool | None = No
 class Numbers:
     """The numbers of a run that tables compare; None where its directory does not have them.
 
-    `..._se` is the standard error of the number before it. images_per_second, examples and seconds are of training.
+    `..._se` is the standard error of the number before it, `..._low` and `..._high` are the ends of its 95 % interval.
+    images_per_second, examples and seconds are of training.
     """
 
     bits_per_dim: float | None = number("bits/dim", 4, lowest=True)
@@ -46,12 +48,22 @@ class Numbers:
     active_units: int | None = number("active units", 1)
     probe_linear: float | None = number("linear probe", 4, lowest=False)
     probe_linear_se: float | None = number()
+    probe_linear_low: float | None = number()
+    probe_linear_high: float | None = number()
+    probe_linear_balanced: float | None = number("linear, balanced", 4)
+    probe_linear_auroc: float | None = number("linear, AUROC", 4)
     probe_knn: float | None = number("kNN probe", 4, lowest=False)
     probe_knn_se: float | None = number()
+    probe_knn_low: float | None = number()
+    probe_knn_high: float | None = number()
     probe_few1: float | None = number("1 label a class", 4, lowest=False)
     probe_few1_se: float | None = number()
+    probe_few1_low: float | None = number()
+    probe_few1_high: float | None = number()
     probe_few10: float | None = number("10 labels a class", 4, lowest=False)
     probe_few10_se: float | None = number()
+    probe_few10_low: float | None = number()
+    probe_few10_high: float | None = number()
     frechet: float | None = number("Frechet distance", 2, lowest=True)
     images_per_second: float | None = number("images/s", 0)
     parameters: int | None = number("parameters", 0)
@@ -61,6 +73,11 @@ class Numbers:
     def value(self, name: str) -> float | None:
         """The number of that name; None where the name ends in `_se` and there is no such number."""
         return getattr(self, name, None) if name.endswith("_se") else getattr(self, name)
+
+    def ends(self, name: str) -> tuple[float, float] | None:
+        """The ends of the 95 % interval of the number of that name, where they are known."""
+        low, high = getattr(self, f"{name}_low", None), getattr(self, f"{name}_high", None)
+        return None if low is None or high is None else (low, high)
 
 
 COLUMNS: dict[str, Column] = {f.name: column for f in fields(Numbers) if (column := f.metadata["column"])}
@@ -90,17 +107,36 @@ def numbers(directory: Path) -> Numbers:
         parameters=metrics.get("parameters"),
         examples=examples,
         seconds=seconds,
-        **{f"probe_{name}": metrics.get("probes", {}).get(name) for name in ("linear", "linear_se", "knn", "knn_se")},
+        **accuracies(_of_codes(metrics.get("probes", {})), ("linear", "knn")),
         **accuracies(results[PROBES].get("scores", {}).get("code", {}), ("few-1", "few-10")),
     )
 
 
 def accuracies(results: Mapping[str, Result], protocols: Sequence[str]) -> dict[str, Any]:
-    """Those of the protocols that have an accuracy, as fields of `Numbers`: "few-10" is probe_few10, with its error."""
-    chosen = {
-        f"probe_{name.replace('-', '')}": results[name] for name in protocols if "accuracy" in results.get(name, {})
+    """Those of the protocols that have an accuracy, as fields of `Numbers`: "few-10" is probe_few10, with its error and
+    interval; and what stands beside the linear probe."""
+    numbers: dict[str, Any] = {}
+    for protocol in protocols:
+        result = results.get(protocol, {})
+        if "accuracy" not in result:
+            continue
+        name, error = f"probe_{protocol.replace('-', '')}", error_of(result)
+        numbers |= {name: result["accuracy"], f"{name}_se": None if math.isnan(error) else error}
+        if "test_se" in result:  # over draws: of these and of the test examples both
+            numbers |= {f"{name}_low": result["accuracy"] - 2 * error, f"{name}_high": result["accuracy"] + 2 * error}
+        elif "low" in result:
+            numbers |= {f"{name}_low": result["low"], f"{name}_high": result["high"]}
+        if protocol == "linear":
+            numbers |= {f"{name}_{word}": result.get(word) for word in ("balanced", "auroc")}
+    return numbers
+
+
+def _of_codes(probes: Mapping[str, Any]) -> dict[str, Result]:
+    """The results of `evaluate`, in older files without their protocols."""
+    plain = {
+        name: {"accuracy": probes[name], "se": probes.get(f"{name}_se")} for name in ("linear", "knn") if name in probes
     }
-    return {n: r["accuracy"] for n, r in chosen.items()} | {f"{n}_se": r["se"] for n, r in chosen.items()}
+    return {name: probes.get(f"{name}_protocol", result) for name, result in plain.items()}
 
 
 def distance_protocol(directory: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from diffrep import shapes
 from diffrep.runs.summary import COLUMNS
@@ -42,7 +43,7 @@ def differences(group: Sequence[Row], rows: Sequence[Row], name: str = "bits_per
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One line for each run and choice of the axes; the best in bold where intervals of two errors do not meet."""
+    """One line for each run and choice of the axes; the best in bold where 95 % intervals do not meet."""
     axes = list(dict.fromkeys(name for row in rows for name in row.axes))
     factors = list(dict.fromkeys(name for row in rows for name in row.factors))
     lines: list[tuple[Cell, ...]] = []
@@ -66,8 +67,16 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def _number(rows: Sequence[Row], name: str, digits: int) -> Number:
-    """The mean over seeds; of a single seed, the error over its test examples."""
+    """The mean over seeds; of a single seed, the error over its test examples.
+
+    All seeds share the test examples, so that the interval of an accuracy is at least as wide as that of one of them.
+    """
     mean, error = mean_and_error(row.numbers.value(name) for row in rows)
     if len(rows) == 1:
         error = rows[0].numbers.value(f"{name}_se")
-    return Number(mean, None if name == "parameters" else error, digits)
+    number = Number(mean, None if name == "parameters" else error, digits)
+    own, test = number.interval(), [ends for row in rows if (ends := row.numbers.ends(name)) is not None]
+    if own is None or not test:
+        return number
+    low, high = (sum(side) / len(test) for side in zip(*test, strict=True))
+    return replace(number, ends=(min(own[0], low), max(own[1], high)))

@@ -102,10 +102,14 @@ def table(compared: Comparison) -> Table:
     lines: list[tuple[Cell, ...]] = []
     for side in compared.runs:
         own = side.numbers
-        cells = (Number(own.value(name), own.value(f"{name}_se"), c.digits) for name, c in columns.items())
+        cells = (
+            Number(own.value(name), own.value(f"{name}_se"), c.digits, ends=own.ends(name))
+            for name, c in columns.items()
+        )
         lines.append((side.run, side.method, str(side.seed), *cells))
     note = (
-        "± standard error over test examples, of probes with few labels over draws. -: not measured, or there is none."
+        "± standard error over test examples (of an accuracy half of Wilson's interval), of few labels over draws too."
+        " -: not measured, or there is none."
     )
     headings = ("run", "method", "seed", *(column.heading for column in columns.values()))
     shown = Table(headings, tuple(lines), (note, *compared.notes))

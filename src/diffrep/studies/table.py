@@ -12,13 +12,23 @@ from diffrep.runs.summary import Column
 
 @dataclass(frozen=True)
 class Number:
-    """A value with its standard error (None: no error); a value of None is shown as "-"."""
+    """A value with its standard error (None: no error); a value of None is shown as "-".
+
+    ends: of its 95 % interval, where that is not two standard errors to either side, such as Wilson's of an accuracy.
+    """
 
     value: float | None
     se: float | None = None
     digits: int = 3
     bold: bool = False
     signed: bool = False
+    ends: tuple[float, float] | None = None
+
+    def interval(self) -> tuple[float, float] | None:
+        """Where the value may lie; None where that is not known."""
+        if self.ends is not None or self.value is None or self.se is None:
+            return self.ends
+        return self.value - 2 * self.se, self.value + 2 * self.se
 
     def text(self, plus_minus: str = " +- ") -> str:
         if self.value is None:
@@ -52,7 +62,7 @@ class Table:
         return shown
 
     def emphasised(self, column: str, lowest: bool) -> Table:
-        """With the best number of a column in bold, if its interval (2 se) does not meet another."""
+        """With the best number of a column in bold, if its interval (Wilson's, or 2 se) does not meet another."""
         if column not in self.columns:
             return self
         at = self.columns.index(column)
@@ -63,16 +73,18 @@ class Table:
 
 
 def clear_best(numbers: Sequence[Number], lowest: bool) -> Number | None:
-    """The best of two numbers or more, where its value +- 2 standard errors does not meet the interval of any other.
+    """The best of two numbers or more, where its interval (see `Number.interval`) does not meet that of any other.
 
-    None where it does, or where an error is missing.
+    None where it does, or where an interval is not known.
     """
-    sign = 1 if lowest else -1
-    measured = [(sign * n.value, 2 * n.se, n) for n in numbers if n.value is not None and n.se is not None]
-    if len(measured) < max(2, len(numbers)):
+    measured = [(n, interval) for n in numbers if n.value is not None and (interval := n.interval()) is not None]
+    if len(numbers) < 2 or len(measured) < len(numbers):
         return None
-    value, width, best = min(measured, key=lambda one: one[0])
-    return best if all(value + width < other - its for other, its, n in measured if n is not best) else None
+    sign = 1 if lowest else -1
+    best, (low, high) = min(measured, key=lambda pair: sign * (pair[0].value or 0.0))
+    others = [interval for n, interval in measured if n is not best]
+    apart = (high < other[0] if lowest else low > other[1] for other in others)
+    return best if all(apart) else None
 
 
 def markdown(table: Table) -> str:

@@ -75,10 +75,20 @@ def array(values: Any) -> np.ndarray:
 
 def _plain(values: np.ndarray) -> np.ndarray:
     """Objects (N,) as numbers or words, where they are one of these; None where one is missing."""
-    kinds = {type(value) for value in values if value is not None and value == value}
+    values = values.copy()
+    values[[k for k, value in enumerate(values) if _is_missing(value)]] = None
+    kinds = {type(value) for value in values if value is not None}
     if kinds and all(issubclass(kind, (int, float, np.number)) and kind is not bool for kind in kinds):
-        return np.array([np.nan if value is None or value != value else float(value) for value in values])
+        return np.array([np.nan if value is None else float(value) for value in values])
     return values
+
+
+def _is_missing(value: object) -> bool:
+    """None, NaN, or the NA of pandas, which says neither yes nor no."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
 
 
 def _pair(x: object, y: object, reading: Reading, skip_bad: bool) -> Raw:

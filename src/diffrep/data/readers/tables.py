@@ -117,7 +117,7 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
     lengths = [len(piece.table) for piece in tables]
     split = np.repeat([piece.split for piece in tables], lengths) if tables[0].split else None
     picture, reading = _picture(table, name, reading)
-    columns = [_column(table, c) for c in table.column_names if c != picture]
+    columns = [as_column(table, c) for c in table.column_names if c != picture]
     if split is not None:
         reading = reading.decided(split="files")
     else:
@@ -137,7 +137,7 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
             f"{name} has neither a column of pictures nor numeric columns (it has {shown}): store pictures as {{bytes, "
             "path}, or numbers, or name columns of words with data.columns."
         )
-    pieces = [_features(table.column(c), by_name[c], f"column {c!r} of {name}") for c in reading.features]
+    pieces = [as_numbers(table.column(c), by_name[c], f"column {c!r} of {name}") for c in reading.features]
     features = np.column_stack(pieces) if pieces else np.zeros((len(table), 0))
     widths = [1 if piece.ndim == 1 else piece.shape[1] for piece in pieces]
     called = [c if w == 1 else f"{c}[{i}]" for c, w in zip(reading.features, widths, strict=True) for i in range(w)]
@@ -212,7 +212,8 @@ def _begins(column: pa.ChunkedArray) -> bool:
     return pa.types.is_struct(column.type)
 
 
-def _column(table: pa.Table, name: str) -> Column:
+def as_column(table: pa.Table, name: str) -> Column:
+    """A column by its name, with the kind that its type makes it."""
     kind = table.schema.field(name).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -287,7 +288,7 @@ def _nested(column: pa.ChunkedArray, name: str) -> np.ndarray:
         raise UserError(f"{name} holds examples of different shapes, expected one: pad or cut them.") from error
 
 
-def _features(column: pa.ChunkedArray, read: Column, name: str) -> np.ndarray:
+def as_numbers(column: pa.ChunkedArray, read: Column, name: str) -> np.ndarray:
     """A numeric column as (N,), or a column of equally long lists as (N, F); missing numbers become NaN."""
     if read.kind == "word":
         raise UserError(f"{name} holds words, expected numbers as in training: check the file.")
