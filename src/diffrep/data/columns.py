@@ -87,7 +87,7 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
     if words and free:
         shown = ", ".join(words[:5])
         doubt = f"The columns of words of {name} ({shown}) are features, one number a word: data.drop leaves them out."
-    known = [key for key in written if key not in words and key in factors]
+    known = [key for key in written if key in factors and key not in words]
     if known and free:
         doubts.append(
             f"The columns of words of {name} ({', '.join(known[:5])}) are factors and no features: data.columns=all"
