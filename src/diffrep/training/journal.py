@@ -89,7 +89,11 @@ class Bar:
     """A bar on stderr with the loss terms, examples a second and the time left; only on a terminal, after a delay."""
 
     def __init__(self, *, active: bool):
-        self.console, self.active, self.started = Console(stderr=True), active, time.monotonic()
+        self.console, self.active, self.started = (
+            Console(stderr=True, markup=False, emoji=False),
+            active,
+            time.monotonic(),
+        )
         self.bar: Progress | None = None
 
     def __enter__(self) -> Bar:
@@ -108,7 +112,9 @@ class Bar:
             return
         if self.bar is None:
             columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn())
-            self.bar = Progress(*columns, TextColumn("{task.description}"), console=self.console, transient=True)
+            self.bar = Progress(
+                *columns, TextColumn("{task.description}", markup=False), console=self.console, transient=True
+            )
             self.bar.start()
             self.task = self.bar.add_task("", total=1.0)
         self.bar.update(self.task, completed=progress, description=text)
