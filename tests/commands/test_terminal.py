@@ -34,7 +34,7 @@ def test_evaluate_ends_with_the_verdict_and_fits_80_columns(tmp_path, capsys):
     run = shutil.copytree(run_of("vae-vdm"), tmp_path / "run")
     assert diffrep("evaluate", run, "--levels", 1) == 0
     said = capsys.readouterr().out
-    assert "The bound on -log p\(x\)" in said and "\x1b" not in said
+    assert "The bound on -log p(x)" in said and "\x1b" not in said
     table = said.rstrip().split("\n")[:-3]
     assert all(len(line) <= 80 for line in table), table
 

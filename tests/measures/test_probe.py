@@ -17,6 +17,7 @@ from diffrep.measures import evaluate, probe, readout, stored_codes
 from diffrep.methods.catalog import build
 from diffrep.probes.protocols import Protocol, protocols
 from diffrep.probes.references import pixels
+from diffrep.probes.result import error_of
 from diffrep.runs.records import digest, weights_digest
 from runs_at_hand import diffrep, one_sentence, run_of
 from samples import parts_of
@@ -250,7 +251,7 @@ def test_what_has_no_code_or_is_no_run_is_one_sentence(tmp_path, capsys):
     for what, said in (
         (run, "no code to probe"),
         (tmp_path, "is not a run"),
-        (tmp_path / "notes.txt", ".npz, .npy or .parquet"),
+        (tmp_path / "notes.txt", ".npz, .npy, .parquet, .csv or .tsv"),
         (tmp_path / "none.npz", "does not exist"),
     ):
         assert diffrep("probe", what) == 2
@@ -269,7 +270,7 @@ def test_the_table_and_the_json_say_the_same(tmp_path, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for results in found["scores"].values():
         for result in results.values():
-            assert f"{result['accuracy']:.3f} +- {result['se']:.3f}" in shown
+            assert f"{result['accuracy']:.3f} +- {error_of(result):.3f}" in shown
     assert "359 test" in shown and "over 3 draws" in shown
 
 
