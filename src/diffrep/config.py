@@ -95,9 +95,7 @@ class DecoderSettings(Frozen):
         default=(1, 2, 2), min_length=1, description="factors of width, finest first"
     )
     blocks: PositiveInt = Field(default=1, description="residual blocks at each resolution; vectors: one more")
-    condition_width: PositiveInt | None = Field(
-        default=None, description="embedding size of noise level and code; none: width"
-    )
+    condition_width: PositiveInt | None = Field(default=None, description="size of the embeddings of noise and code")
     attention: tuple[bool, ...] = Field(default=(), description="self-attention at each resolution, finest first")
     fourier: tuple[int, ...] = Field(default=(), description="n of the added features sin(2^n pi x), cos(2^n pi x)")
     dropout: Share = Field(default=0.0, description="share of features dropped in training")
