@@ -151,7 +151,8 @@ def test_a_method_that_only_encodes_says_so(name, kind):
             lambda: model.reconstruct(batch.x),
             lambda: model.interpolate(batch.x[:1], batch.x[1:2]),
         ),
-        "no noise": (lambda: model.invert(batch.x), lambda: model.denoising_by_level(batch)),
+        "no x_1": (lambda: model.invert(batch.x),),
+        "no noise": (lambda: model.denoising_by_level(batch),),
         "no bound": (lambda: model.bound(batch),),
         "no probability flow": (lambda: model.flow_bound(batch),),
         "does not depend on t": (lambda: model.encode(batch.x, 0.5),),
@@ -220,7 +221,7 @@ def test_levels_of_detail_by_name(name):
     t = torch.linspace(0.05, 0.95, 19)
     slope, log_snr = -noise.log_snr_slope(t), noise.log_snr(t)
     torch.testing.assert_close(levels.looks(noise, t), LOOKS[name](slope, log_snr))
-    torch.testing.assert_close(levels.draws(noise, t), levels.looks(noise, t))
+    torch.testing.assert_close(levels.proposal(noise, t), levels.looks(noise, t))
     assert {*LOOKS} == {*DETAILS, "band:-2:3"}
 
 
