@@ -31,15 +31,19 @@ DETAILS: dict[str, Callable[[int], Density]] = {  # name -> (numbers in an examp
 def noise(settings: NoiseSettings, own: str, bins: int | None) -> noises.Noise:
     """The forward process. own: that of the method's paper. bins: grey levels of the data, None if continuous."""
     s = settings
-    gamma_0 = clean_end(bins) if s.gamma_0 is None else s.gamma_0
+
+    def gamma_0() -> float:
+        """Read by the processes that use it, so that the others warn of it."""
+        return clean_end(bins) if s.gamma_0 is None else s.gamma_0
+
     make: dict[str, Callable[[], noises.Noise]] = {
         "ve": lambda: noises.VE(s.sigma_min, s.sigma_max),
         "vp": lambda: noises.VP(s.beta_min, s.beta_max),
         "subvp": lambda: noises.SubVP(s.beta_min, s.beta_max),
-        "cosine": lambda: noises.Cosine(-15.0, -gamma_0),
-        "linear": lambda: noises.LinearGamma(gamma_0, s.gamma_1),
-        "learned-ends": lambda: noises.LinearGamma(gamma_0, s.gamma_1, learned=True),
-        "learned": lambda: noises.LearnedGamma(gamma_0, s.gamma_1),
+        "cosine": lambda: noises.Cosine(-15.0, -gamma_0()),
+        "linear": lambda: noises.LinearGamma(gamma_0(), s.gamma_1),
+        "learned-ends": lambda: noises.LinearGamma(gamma_0(), s.gamma_1, learned=True),
+        "learned": lambda: noises.LearnedGamma(gamma_0(), s.gamma_1),
     }
     return make[chosen(s.kind, own)]()
 

@@ -56,7 +56,7 @@ def classifier(parts: Parts) -> Model:
 
 
 def random_encoder(parts: Parts) -> Model:
-    return Untrained(parts.facts.shape, parts.facts.bins, parts.deterministic())
+    return Untrained(parts.facts.shape, parts.facts.bins, parts.deterministic(dropout=0.0))
 
 
 def _autoencoder(parts: Parts, posterior: Posterior, prior: Prior, **rest: Any) -> Autoencoder:

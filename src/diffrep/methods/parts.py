@@ -63,8 +63,9 @@ class Parts:
         """The distribution of x_1 in sampling: the moments of the data at t = 1, where they are counted."""
         return denoising.matched(self.facts.moments, self.facts.shape)
 
-    def encoder(self, time: bool = False) -> Encoder:
-        return nets.encoder(self.settings.encoder, self.facts.shape, time)
+    def encoder(self, time: bool = False, **fixed: float) -> Encoder:
+        """fixed: what the method sets itself, in place of the settings of the encoder."""
+        return nets.encoder(self.settings.encoder, self.facts.shape, time, **fixed)
 
     def random(self, time: bool = False) -> Posterior:
         """q(z | x), Gaussian, of a fixed rate, or categorical."""
@@ -73,13 +74,13 @@ class Parts:
     def gaussian(self) -> Posterior:
         return Gaussian(self.encoder(), self.settings.code.dim)
 
-    def deterministic(self, time: bool = False) -> Posterior:
+    def deterministic(self, time: bool = False, **fixed: float) -> Posterior:
         if self.settings.code.kind != "auto":
             raise UserError(
                 f"{self.settings.method} has a deterministic code, got code.kind={self.settings.code.kind}; leave it"
                 " out, or train vdrl, vae-vdm or vae"
             )
-        return Deterministic(self.encoder(time), self.settings.code.dim, time)
+        return Deterministic(self.encoder(time, **fixed), self.settings.code.dim, time)
 
     def prior(self, own: str = "normal") -> Prior:
         """p(z) of a random code, trained with it; own: the method's prior, used for "auto"."""

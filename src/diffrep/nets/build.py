@@ -15,11 +15,11 @@ UNITS = 8  # units of a layer of a perceptron for each channel of `width`
 WIDER = {"mlp": UNITS, "vit": 4}  # units of a layer, or numbers of a token, for one of `encoder.width`
 
 
-def encoder(settings: EncoderSettings, shape: Shape, time: bool = False) -> Encoder:
-    """The network that reads an example of `shape`. time: it also reads a noise level."""
+def encoder(settings: EncoderSettings, shape: Shape, time: bool = False, **fixed: float) -> Encoder:
+    """The network that reads an example of `shape`. time: it also reads a noise level. fixed: in place of settings."""
     name = chosen(settings.kind, "mlp" if len(shape) == 1 else "conv")
     wider = {"width": WIDER[name] * settings.width} if name in WIDER else {}
-    return made(ENCODERS[name], settings, shape, time=time, **wider)
+    return made(ENCODERS[name], settings, shape, time=time, **wider, **fixed)
 
 
 def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channels: int) -> Decoder:
