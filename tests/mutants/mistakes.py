@@ -84,7 +84,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("probes/linear.py", "if score > highest:\n            chosen", "if score >= highest:\n            chosen", "the last of equals"),
     ("probes/linear.py", "return float(1 - lost)", "return float(lost)", "R^2 is what is not explained"),
     ("probes/linear.py", "influence.std() / math.sqrt(len(y))", "influence.std()", "error of R^2"),
-    ("probes/result.py", "share * (1 - share) / examples", "share / examples", "error of an accuracy"),
+    ("probes/result.py", "of_mean = share * (1 - share) / examples", "of_mean = share / examples", "error of an accuracy"),
     ("probes/few_labels.py", "[seed, draw]", "[0, draw]", "draws of few labels, their seed"),
     ("probes/few_labels.py", "[seed, draw]", "[seed, 0]", "all draws are one"),
     ("probes/few_labels.py", "t.ppf(0.975, repeats - 1)", "t.ppf(0.95, repeats - 1)", "95 % are 90 %"),
