@@ -2,7 +2,8 @@
 
 python benchmarks/code_trials.py TRIALS.toml --data FOLDER --out RESULTS.json
 
-TRIALS.toml: budget, set = [settings of all], bound_examples, and [trials] with name = [method, setting, ...]. A trial
+TRIALS.toml: budget, set = [settings of all], bound_examples, judged = "valid" or "test" (the split that is scored; what
+chooses defaults is scored on valid), and [trials] with name = [method, setting, ...]. A trial
 whose name stands in RESULTS.json with the same settings is not made again, so a stopped series goes on where it was.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import diffrep
-from diffrep.data import Splits
+from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
 from diffrep.evaluation import information
@@ -33,13 +34,14 @@ PROBED, COMPARED, PROFILED = 8_000, 1_500, 300  # training codes; test codes in 
 AWAKE = 1.0  # nats that examples lose by each other's codes
 
 
-def trial(data: str, budget: str, method: str, changes: Sequence[str], bound_examples: int) -> dict:
+def trial(data: str, budget: str, method: str, changes: Sequence[str], bound_examples: int, judged: str) -> dict:
     """Train and measure one run; what a method does not have is None."""
     with tempfile.TemporaryDirectory() as directory:
         started = time.monotonic()
         run = diffrep.train(data, Path(directory) / "run", method, budget, changes)
         wall, lines = time.monotonic() - started, journal.read(run.directory)
         splits = run.splits()
+        scored = getattr(splits, judged)
         gaps = [(line["step"], line["watch"].get("gap_nats")) for line in lines]
         found = {
             "method": method,
@@ -47,16 +49,17 @@ def trial(data: str, budget: str, method: str, changes: Sequence[str], bound_exa
             "budget": budget,
             "parameters": sum(p.numel() for p in run.model.parameters()),
             "seconds": None if run.result is None else run.result.seconds,
+            "examples": None if run.result is None else run.result.examples,
             "wall_seconds": wall,
             "awake_at_step": next((step for step, gap in gaps if gap is not None and gap > AWAKE), None),
         }
-        found |= _bound(run, splits, bound_examples)
-        return found | (_code(run, splits) if run.model.has_code else {})
+        found |= _bound(run, scored, bound_examples)
+        return found | (_code(run, splits, scored) if run.model.has_code else {})
 
 
-def _bound(run: Run, splits: Splits, most: int) -> dict:
+def _bound(run: Run, scored: Examples, most: int) -> dict:
     try:
-        said = bounds.bound(run.model, splits.test.subset(splits.test.evenly(most)), levels=8)
+        said = bounds.bound(run.model, scored.subset(scored.evenly(most)), levels=8)
     except UserError:
         return {"bits_per_dim": None}
     whole = said.summary()
@@ -64,9 +67,8 @@ def _bound(run: Run, splits: Splits, most: int) -> dict:
     return kept | {"rate_nats": said.rate_nats, "active_units": said.active_units}
 
 
-def _code(run: Run, splits: Splits) -> dict:
+def _code(run: Run, splits: Splits, test: Examples) -> dict:
     found: dict = {}
-    test = splits.test
     try:
         told = information.mutual_information(run.model, test.subset(test.evenly(COMPARED)))
         found["information_nats"] = [mean_and_error(told.lower)[0], mean_and_error(told.upper)[0]]
@@ -93,14 +95,16 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = tomllib.loads(arguments.trials.read_text())
     known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"trials": {}}
+    judged = plan.get("judged", "test")
     for name, (method, *own) in plan["trials"].items():
         changes = [*plan.get("set", []), *own]
         was = known["trials"].get(name)
         if was is not None and (was["method"], was["settings"], was["budget"]) == (method, changes, plan["budget"]):
             continue
-        found = trial(arguments.data, plan["budget"], method, changes, plan.get("bound_examples", 2_000))
+        found = trial(arguments.data, plan["budget"], method, changes, plan.get("bound_examples", 2_000), judged)
         known["trials"][name] = found | {"commit": commit()}
-        about = {"about": plan.get("about", ""), "data": Path(arguments.data).name, "hardware": hardware()}
+        about = {"about": plan.get("about", ""), "data": Path(arguments.data).name, "judged": judged}
+        about["hardware"] = hardware()
         arguments.out.write_text(json.dumps(about | {"trials": known["trials"]}, indent=2) + "\n")
         print(name, {key: value for key, value in found.items() if key not in ("settings", "budget")}, flush=True)
 

@@ -23,7 +23,7 @@ SHAPE, BATCH, CODE, ROUNDS = (1, 28, 28), 128, 32, 5
 DECODERS = {
     "UNet, default: 32 x (1, 2, 2)": UNet(SHAPE, conditioning=Conditioning(CODE, fourier=(7, 8))),
     "32 x (1, 2, 2), attention at 7x7": UNet(SHAPE, attention=(2,), conditioning=Conditioning(CODE, fourier=(7, 8))),
-    "32 x (1, 2, 2), code drawn": UNet(SHAPE, draw_code=True, conditioning=Conditioning(CODE, fourier=(7, 8))),
+    "32 x (1, 2, 2), code drawn": UNet(SHAPE, conditioning=Conditioning(CODE, fourier=(7, 8), drawn=True)),
     "24 x (1, 2, 4)": UNet(SHAPE, width=24, multipliers=(1, 2, 4), conditioning=Conditioning(CODE, fourier=(7, 8))),
     "16 x (1, 2, 4)": UNet(SHAPE, width=16, multipliers=(1, 2, 4), conditioning=Conditioning(CODE, fourier=(7, 8))),
     "16 x (1, 2, 4), no code": UNet(SHAPE, width=16, multipliers=(1, 2, 4), conditioning=Conditioning(fourier=(7, 8))),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from diffrep.budget import Budget
 from diffrep.config import Settings, load, names, override, save, value
 from diffrep.errors import UserError
-from diffrep.older_settings import SINCE_0_1
+from diffrep.older_settings import NEWER
 
 
 def test_saved_settings_come_back(tmp_path):
@@ -128,13 +128,17 @@ def test_a_run_of_the_first_version_means_what_it_meant(tmp_path):
     """A file that states every setting of 0.1.0 and none that came later is read as that version would have; a person's
     own file, which states a few, gets the defaults of today."""
     whole = json.loads(Settings().model_dump_json())
-    for name in SINCE_0_1:
+    for name in NEWER:
         section, last = name.split(".")
         del whole[section][last]
     path = tmp_path / "config.json"
     path.write_text(json.dumps(whole))
     old = load(path)
-    assert {name: value(old, name) for name in SINCE_0_1} == SINCE_0_1
+    assert {name: value(old, name) for name in NEWER} == NEWER
+    between = json.loads(Settings().model_dump_json())  # a later version, whose decoders had no patches
+    del between["decoder"]["patch"]
+    path.write_text(json.dumps(between))
+    assert load(path) == override(Settings(), ["decoder.patch=1"])
     path.write_text(json.dumps({"decoder": {"draw_code": False}}))
     assert load(path).decoder == Settings().decoder.model_copy(update={"draw_code": False})
     save(Settings(), path)

@@ -12,6 +12,7 @@ SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that versi
     "code.detail": "decoder",
     "views.thin": 0.0,
 }
+NEWER = {**SINCE_0_1, "decoder.patch": 1}  # settings that some version lacked, and what it did
 OWN_IN_0_1 = {  # what a method of version 0.1.0 took for a setting of "auto" and takes no longer
     "drl": {"detail": "uniform"},
     "tdrl": {"detail": "uniform"},
@@ -24,9 +25,10 @@ OWN_IN_0_1 = {  # what a method of version 0.1.0 took for a setting of "auto" an
 
 
 def migrated(raw: dict, origin: object = "the settings") -> dict:
-    """Settings without their version number; those of version 0.1.0 get its defaults filled in.
+    """Settings without their version number; those of older versions get the defaults of their time filled in.
 
-    The file of a run states every setting, so version 0.1.0 wrote each file that states none of the later ones.
+    The file of a run states every setting that there was, so version 0.1.0 wrote each file that states none of the
+    later ones.
     UserError: a version that is newer than this one, or no number.
     """
     version = raw.get("version", VERSION)
@@ -39,12 +41,14 @@ def migrated(raw: dict, origin: object = "the settings") -> dict:
             f" {VERSION}): pip install -U diffrep."
         )
     stated = {f"{section}.{name}" for section, values in raw.items() if isinstance(values, dict) for name in values}
-    if not {"decoder.draw_code", "train.ema"} <= stated or stated & set(SINCE_0_1):
+    if not {"decoder.draw_code", "train.ema"} <= stated:  # no file of a run
         return raw
     old = {section: dict(values) if isinstance(values, dict) else values for section, values in raw.items()}
-    for name, value in SINCE_0_1.items():
+    for name, value in NEWER.items():
         section, last = name.split(".")
-        old[section][last] = value
+        old[section].setdefault(last, value)
+    if stated & set(SINCE_0_1):
+        return old
     own = OWN_IN_0_1.get(str(raw.get("method", "")), {})
     if old.get("detail") == "auto":
         old["detail"] = own.get("detail", "auto")

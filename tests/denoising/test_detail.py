@@ -12,6 +12,7 @@ from diffrep.denoising.detail import (
     band,
     bump,
     coarse,
+    coarse_patch,
     fine,
     high_noise,
     likelihood,
@@ -96,6 +97,16 @@ def test_presets_order_the_axis():
     assert centre(coarse(small)) < centre(balanced(small)) < centre(fine(small))
     assert centre(coarse(large)) - centre(coarse(small)) == pytest.approx(-math.log(4), abs=0.01)
     assert centre(fine(large)) == pytest.approx(centre(fine(small)))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 100, 60), (1, 8, 8), (2, 300), (1, 16, 16, 16)])
+def test_the_mean_of_a_patch_shows_where_coarse_looks(shape):
+    """The mean of side^axes numbers that are alike has as many times the SNR of one: at the centre of `coarse` below
+    one for the patch, above it for one of twice the side. Vectors have no patches."""
+    places, axes, side = math.prod(shape[1:]), len(shape) - 1, coarse_patch(shape)
+    snr = math.exp(-3) * 768 / places  # of one number, at the centre
+    assert snr * (2 * side) ** axes > 1 and (side == 1 or snr * side**axes <= 1)
+    assert coarse_patch((784,)) == 1
 
 
 def test_high_noise_draws_sigma_uniformly_under_ve():

@@ -21,6 +21,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "decoder.kind": ("dsm", (), "mlp"),
     "decoder.width": ("dsm", (), "8"),
     "decoder.multipliers": ("dsm", (), "[1,2]"),
+    "decoder.patch": ("dsm", (), "2"),
     "decoder.blocks": ("dsm", (), "2"),
     "decoder.condition_width": ("dsm", (), "8"),
     "decoder.attention": ("dsm", (), "[true,false]"),

@@ -188,6 +188,24 @@ def test_the_seed_names_the_weights():
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize(
+    "name, changes, patch",
+    [
+        ("drl", (), 4),
+        ("soda", (), 4),
+        ("drl", ("detail=uniform",), 1),
+        ("drl", ("decoder.patch=2",), 2),
+        ("vae-vdm", (), 1),
+        ("vae-vdm", ("detail=coarse",), 1),  # teaches the code; the decoder learns from all
+    ],
+)
+def test_a_coarse_loss_has_a_decoder_of_patches(name, changes, patch):
+    """28x28 pictures: 7x7 patches where the loss is coarse, pixels where it looks at all levels; the settings win."""
+    chosen = override(Settings(), [f"method={name}", *SMALL, *changes])
+    net = build(chosen, Facts((1, 28, 28), 4)).denoiser.network
+    assert net.patch == patch and net.stem.in_channels == net.inputs * patch**2
+
+
 def test_the_clean_end_follows_the_levels():
     """Where the settings leave gamma_0 open, sigma_0 / alpha_0 is a sixth of the distance of two grey levels."""
     for bins in (2, 16, 256, 65536):

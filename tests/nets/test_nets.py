@@ -1,14 +1,16 @@
 """Networks: shapes of every kind, a code that is always heard, parameters that can be counted by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
-from diffrep.nets.blocks import Padding, group_norm, halvings
+from diffrep.nets.blocks import Padding, depth_to_space, group_norm, halvings, space_to_depth
 from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import Decoder, Generator, MLPDecoder, MLPGenerator, UNet
 from diffrep.nets.embeddings import Fourier, NoiseLevel
@@ -27,7 +29,8 @@ def decoders(code_dim: int = CODE, extra_channels: int = 0) -> dict[str, Decoder
     return {
         "unet": UNet(IMAGE, width=8, multipliers=(1, 2), attention=(1,), conditioning=given()),
         "full resolution": UNet(IMAGE, width=8, multipliers=(1,), blocks=2, conditioning=given(7, 8)),
-        "drawn": UNet(IMAGE, width=8, draw_code=code_dim > 0, conditioning=given()),
+        "drawn": UNet(IMAGE, width=8, conditioning=replace(given(), drawn=code_dim > 0)),
+        "patches": UNet(IMAGE, width=8, multipliers=(1, 2), conditioning=replace(given(), drawn=code_dim > 0), patch=2),
         "mlp": MLPDecoder((6,), width=16, conditioning=given()),
         "mlp on images": MLPDecoder(IMAGE, width=16, blocks=1, conditioning=given(0)),
     }
@@ -60,10 +63,11 @@ def shapes(draw):
 
 
 @settings(max_examples=25, deadline=None)
-@given(shape=shapes(), width=st.sampled_from([4, 6, 16]), levels=st.integers(1, 3))
-def test_unet_returns_its_input_shape(shape, width, levels):
-    """Padding to a multiple of 2^(levels - 1) happens inside: no size is refused and none is changed."""
-    net = UNet(shape, width=width, multipliers=(1, 2, 2)[:levels], draw_code=True, conditioning=Conditioning(3))
+@given(shape=shapes(), width=st.sampled_from([4, 6, 16]), levels=st.integers(1, 3), patch=st.integers(1, 3))
+def test_unet_returns_its_input_shape(shape, width, levels, patch):
+    """Padding to a multiple of patch 2^(levels - 1) happens inside: no size is refused and none is changed."""
+    multipliers = (1, 2, 2)[:levels]
+    net = UNet(shape, width, multipliers, conditioning=Conditioning(3, drawn=True), patch=patch)
     out = net(torch.randn(2, *shape), torch.zeros(2), torch.randn(2, 3))
     assert out.shape == (2, *shape) and out.isfinite().all()
 
@@ -78,7 +82,19 @@ def test_encoders_critic_and_generators_take_any_shape(shape):
     assert Critic(shape, width=4)(x).shape == (2,)
     assert MLPGenerator(shape, CODE, width=8)(torch.randn(2, CODE)).shape == x.shape
     if len(shape) > 1:
-        assert Generator(shape, CODE, width=4)(torch.randn(2, CODE)).shape == x.shape
+        for patch in (1, 2, 3):
+            assert Generator(shape, CODE, width=4, patch=patch)(torch.randn(2, CODE)).shape == x.shape
+
+
+@pytest.mark.parametrize("spatial", [(6,), (6, 9), (3, 6, 9)])
+def test_patches_become_channels_and_pixels_again(spatial):
+    """The channel of place (i, j) of a patch is (c side + i) side + j, as in PyTorch's pixel_unshuffle."""
+    h = torch.randn(2, 4, *spatial)
+    patches = space_to_depth(h, 3)
+    assert patches.shape == (2, 4 * 3 ** len(spatial), *(n // 3 for n in spatial))
+    assert torch.equal(depth_to_space(patches, 3), h)
+    if len(spatial) == 2:
+        assert torch.equal(patches, F.pixel_unshuffle(h, 3))
 
 
 @given(spatial=st.lists(st.integers(1, 20), min_size=1, max_size=3), multiple=st.sampled_from([1, 2, 4, 8]))
@@ -127,20 +143,18 @@ def test_dropped_examples_equal_a_mix_by_hand(name):
     assert torch.allclose(mixed[~drop], net(x_t[~drop], log_snr[~drop], z[~drop]), atol=1e-6)
 
 
-@pytest.mark.parametrize("build", [UNet, MLPDecoder])
-@pytest.mark.parametrize("map_", [False, True])
-def test_a_code_is_seen_below_its_noise_level_alone(build, map_):
+@pytest.mark.parametrize("build, drawn", [(UNet, False), (UNet, True), (MLPDecoder, False)])
+def test_a_code_is_seen_below_its_noise_level_alone(build, drawn):
     """From `code_until` on each code is the null code, bit by bit; a unit below it is seen whole, between in part."""
     torch.manual_seed(0)
-    more = {"draw_code": True} if map_ and build is UNet else {}
-    net = build(IMAGE, width=8, conditioning=Conditioning(CODE, code_until=1.5), **more)
+    net = build(IMAGE, width=8, conditioning=Conditioning(CODE, code_until=1.5, drawn=drawn))
     nn.init.normal_(net.null)
     x_t, _, z = inputs(net)
     for log_snr in (1.5, 9.0):
         level = torch.full((4,), log_snr)
         assert torch.equal(net(x_t, level, z), net(x_t, level))
         assert torch.equal(net(x_t, level, z), net(x_t, level, z, drop=torch.arange(4) < 2))
-    free = build(IMAGE, width=8, conditioning=Conditioning(CODE), **more)
+    free = build(IMAGE, width=8, conditioning=Conditioning(CODE, drawn=drawn))
     free.load_state_dict(net.state_dict())
     for log_snr, seen in ((0.5, 1.0), (-9.0, 1.0), (1.25, 0.25)):
         level, part = torch.full((4,), log_snr), (1 - seen) * net.null + seen * z
@@ -243,7 +257,13 @@ def test_a_decoder_without_a_code_refuses_one():
         net(torch.zeros(4, *IMAGE), torch.zeros(4), torch.zeros(4, CODE))
     with pytest.raises(ValueError, match=r"expected data of shape .*2, 7, 10.*, got \(4, 3, 7, 10\)"):
         net(torch.zeros(4, 3, 7, 10), torch.zeros(4))
-    for build in (lambda: UNet(IMAGE, draw_code=True), lambda: UNet(IMAGE, attention=(3,)), lambda: UNet((6,))):
+    drawn, coded = Conditioning(drawn=True), Conditioning(CODE, drawn=True)
+    for build in (
+        lambda: UNet(IMAGE, conditioning=drawn),
+        lambda: UNet(IMAGE, attention=(3,)),
+        lambda: UNet((6,)),
+        lambda: MLPDecoder((6,), conditioning=coded),
+    ):
         with pytest.raises(ValueError, match="expected"):
             build()
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffrep.denoising.noise import Noise
-from diffrep.shapes import Draws, Time
+from diffrep.shapes import Draws, Shape, Time
 
 FINE = 0.5  # log-SNR from which on one number, of standard deviation about 1/2, can be told from its noise
 
@@ -86,6 +86,19 @@ def balanced(dims: int) -> Density:
 def fine(dims: int) -> Density:
     """The noise levels at which one number, or a few, show: a tint, an edge. Width 1, centre 1/2 for all dims."""
     return bump(FINE, 1.0)
+
+
+def coarse_patch(shape: Shape) -> int:
+    """The side, a power of two, of the largest patch whose mean has an SNR below 1 at the centre of `coarse`.
+
+    Of p numbers that are alike the mean has p times the SNR of one (Hoogeboom et al. 2023, Section 3.1), so that what
+    is finer than this patch hardly shows where the loss is coarse: 4 for 28x28, 1 for 8x8 and for vectors.
+    """
+    if len(shape) < 2:
+        return 1
+    numbers = math.exp(-_first(math.prod(shape[1:])))
+    side = numbers ** (1 / (len(shape) - 1))
+    return 2 ** max(0, math.floor(math.log2(side)))
 
 
 def share(target: Density, measure: Density) -> Density:

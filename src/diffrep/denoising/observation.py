@@ -16,15 +16,15 @@ class Observation(nn.Module):
 
     rho is exactly 0 where the code is dropped. log rho lies in [-10, 4] and begins near -2, the precision of x_t at a
     log-SNR of -2. width: of the generator that outputs both; a layer for vectors has 8 times as many units. until: rho
-    is 0 above this log-SNR and rises to its value over the unit of log-SNR below it.
+    is 0 above this log-SNR and rises to its value over the unit of log-SNR below it. patch: see `Generator`.
     """
 
-    def __init__(self, shape: Shape, code_dim: int, width: int, until: float | None = None):
+    def __init__(self, shape: Shape, code_dim: int, width: int, until: float | None = None, patch: int = 1):
         super().__init__()
         self.until = until
         both = (2 * shape[0], *shape[1:])
         self.network: nn.Module = (
-            MLPGenerator(both, code_dim, 8 * width) if len(shape) == 1 else Generator(both, code_dim, width)
+            MLPGenerator(both, code_dim, 8 * width) if len(shape) == 1 else Generator(both, code_dim, width, patch)
         )
 
     def forward(self, z: CodeVector, log_snr: Time, drop: Tensor | None = None) -> Observed:

@@ -14,7 +14,7 @@ from diffrep.config import Settings, chosen
 from diffrep.data.views import Hide, Split, View, chain, crop, drop, erase, flip, hidden, jitter, noisy, thinned
 from diffrep.denoising import build as denoising
 from diffrep.denoising.denoiser import Denoiser
-from diffrep.denoising.detail import Density, Levels, share, uniform
+from diffrep.denoising.detail import Density, Levels, coarse_patch, share, uniform
 from diffrep.denoising.noise import Noise
 from diffrep.denoising.parameterisations import Parameterisation
 from diffrep.denoising.start import Start
@@ -38,21 +38,27 @@ class Parts:
     settings: Settings
     facts: Facts
 
-    def denoiser(self, noise: str, code: bool = False) -> Denoiser:
-        """noise: the process of the method's paper, used for "auto". code: whether it gets a code."""
+    def denoiser(self, noise: str, code: bool = False, coarse: bool = False) -> Denoiser:
+        """noise: the process of the method's paper, used for "auto". code: whether it gets a code.
+
+        coarse: whether its loss has the detail of `coarse_levels`.
+        """
+        patch = self._patch(coarse)
         observed = code and self.settings.decoder.observe_code is not False
         parameterisation = self._parameterisation(observed)
         observation = None
         if observed:
             settings = self.settings.decoder
-            observation = denoising.observation(settings, self.facts.shape, self._code_dim(code), parameterisation)
-        network = self._network(parameterisation, code)
+            observation = denoising.observation(
+                settings, self.facts.shape, self._code_dim(code), parameterisation, patch
+            )
+        network = self._network(parameterisation, code, patch)
         return Denoiser(network, self._noise(noise), parameterisation, observation)
 
     def filled(self, noise: str) -> Denoiser:
         """A decoder without a code, and a second one that adds the correction from the code."""
         parameterisation = self._parameterisation()
-        plain, gap = (self._network(parameterisation, code) for code in (False, True))
+        plain, gap = (self._network(parameterisation, code, self._patch()) for code in (False, True))
         return Denoiser(Filled(plain, gap), self._noise(noise), parameterisation)
 
     def start(self, code: bool = False) -> Start:
@@ -149,9 +155,16 @@ class Parts:
     def _parameterisation(self, observed: bool = False) -> Parameterisation:
         return denoising.parameterisation(self.settings.predicts, self.settings.decoder, self.facts, observed)
 
-    def _network(self, parameterisation: Parameterisation, code: bool) -> Decoder:
+    def _network(self, parameterisation: Parameterisation, code: bool, patch: int) -> Decoder:
         extra = parameterisation.channels * self.facts.shape[0]
-        return nets.decoder(self.settings.decoder, self.facts.shape, self._code_dim(code), extra)
+        return nets.decoder(self.settings.decoder, self.facts.shape, self._code_dim(code), extra, patch)
+
+    def _patch(self, coarse: bool = False) -> int:
+        """The side of the decoder's patches: where its loss is coarse, finer things than a patch hardly show."""
+        if len(self.facts.shape) == 1:
+            return 1
+        coarse = coarse and chosen(self.settings.detail, "coarse") == "coarse"
+        return self.settings.decoder.patch or (coarse_patch(self.facts.shape) if coarse else 1)
 
     def _density(self, name: str, dim: int) -> Prior:
         return made(PRIORS[name], self.settings.prior, dim)

@@ -38,7 +38,7 @@ def drl(parts: Parts, time: bool = False) -> Model:
     code = parts.settings.code
     return _diffusion(
         parts,
-        parts.denoiser("ve", code=True),
+        parts.denoiser("ve", code=True, coarse=True),
         {"denoising": denoise, **_code_terms(parts)},
         parts.coarse_levels(),
         Coding(parts.deterministic(time), None if time else parts.prior_after(), code.drop),
@@ -54,7 +54,7 @@ def vdrl(parts: Parts, time: bool = False) -> Model:
     rate_weight = parts.rate_weight(HELD)
     return _diffusion(
         parts,
-        parts.denoiser("ve", code=True),
+        parts.denoiser("ve", code=True, coarse=True),
         {"denoising": denoise, "rate": rate, **_code_terms(parts)},
         parts.coarse_levels(),
         Coding(
@@ -115,7 +115,7 @@ def adversarial_drl(parts: Parts) -> Model:
 def diffae(parts: Parts) -> Model:
     return _diffusion(
         parts,
-        parts.denoiser("vp", code=True),
+        parts.denoiser("vp", code=True, coarse=True),
         {"denoising": denoise, **_code_terms(parts)},
         parts.coarse_levels(),
         Coding(parts.deterministic(), parts.prior_after("diffusion"), parts.settings.code.drop),
@@ -147,7 +147,7 @@ def pdae(parts: Parts) -> Model:
 def soda(parts: Parts) -> Model:
     return _diffusion(
         parts,
-        parts.denoiser("cosine", code=True),
+        parts.denoiser("cosine", code=True, coarse=True),
         {"denoising": denoise},
         parts.coarse_levels(),
         Coding(parts.deterministic(), parts.prior_after(), parts.settings.code.drop, *parts.view_or_split()),

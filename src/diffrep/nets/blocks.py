@@ -164,6 +164,25 @@ def upsampled(h: FeatureMap) -> FeatureMap:
     return F.interpolate(h, scale_factor=2.0, mode="nearest")
 
 
+def space_to_depth(h: FeatureMap, side: int) -> FeatureMap:
+    """(B, C, *n) -> (B, side^axes C, *n / side): the positions of a patch become channels; n must be multiples."""
+    if side == 1:
+        return h
+    axes = range(h.ndim - 2)
+    split = h.reshape(*h.shape[:2], *(part for n in h.shape[2:] for part in (n // side, side)))
+    return split.permute(0, 1, *(3 + 2 * a for a in axes), *(2 + 2 * a for a in axes)).flatten(1, h.ndim - 1)
+
+
+def depth_to_space(h: FeatureMap, side: int) -> FeatureMap:
+    """The inverse of `space_to_depth`: (B, side^axes C, *n) -> (B, C, *n side)."""
+    if side == 1:
+        return h
+    axes = h.ndim - 2
+    split = h.unflatten(1, (-1, *[side] * axes))
+    joined = split.permute(0, 1, *(i for a in range(axes) for i in (2 + axes + a, 2 + a)))
+    return joined.reshape(len(h), -1, *(n * side for n in h.shape[2:]))
+
+
 class Padding:
     """Pads each spatial axis to a multiple of `multiple` by repeating the border, and crops it again."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from diffrep.config import DecoderSettings, EncoderSettings, chosen
@@ -22,7 +24,7 @@ def encoder(settings: EncoderSettings, shape: Shape, time: bool = False, **fixed
     return made(ENCODERS[name], settings, shape, time=time, **wider, **fixed)
 
 
-def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channels: int) -> Decoder:
+def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channels: int, patch: int = 1) -> Decoder:
     """The network that removes noise from an example of `shape`; code_dim: 0 for one without a code."""
     d = settings
     until = d.code_until if code_dim else None
@@ -30,8 +32,8 @@ def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channe
     if chosen(d.kind, "mlp" if len(shape) == 1 else "unet") == "mlp":
         return MLPDecoder(shape, UNITS * d.width, d.blocks + 1, d.dropout, conditioning)
     attention = tuple(stage for stage, attends in enumerate(d.attention) if attends)
-    drawn = code_dim > 0 and d.draw_code
-    return UNet(shape, d.width, d.multipliers, d.blocks, attention, drawn, d.dropout, conditioning)
+    drawn = replace(conditioning, drawn=code_dim > 0 and d.draw_code)
+    return UNet(shape, d.width, d.multipliers, d.blocks, attention, d.dropout, drawn, patch)
 
 
 def generator(settings: DecoderSettings, shape: Shape, code_dim: int) -> nn.Module:

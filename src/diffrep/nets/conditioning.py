@@ -14,6 +14,8 @@ class Conditioning:
     the code is used at every log-SNR. fourier: exponents n of the sines and cosines of 2^n pi x_t that are added to the
     input. extra_channels: of an additional input that is concatenated to x_t. width: of each of the two vectors, for
     the noise level and for the code, that modulate every block; None: it follows from the width of the network.
+    drawn: a `Generator` also turns the code into feature maps, which a `UNet` adds to the output of its first
+    convolution: modulation alone is the same at every position.
     """
 
     code_dim: int = 0
@@ -21,6 +23,7 @@ class Conditioning:
     fourier: tuple[int, ...] = ()
     extra_channels: int = 0
     width: int | None = None
+    drawn: bool = False
 
 
 NOISE_LEVEL = Conditioning()  # the noise level alone

@@ -19,9 +19,11 @@ from diffrep.nets.blocks import (
     SpatialAttention,
     convolution,
     damped,
+    depth_to_space,
     dimensions,
     group_norm,
     halvings,
+    space_to_depth,
     upsampled,
 )
 from diffrep.nets.conditioning import NOISE_LEVEL, Conditioning
@@ -103,10 +105,10 @@ class UNet(Decoder):
     resolution throughout (VDM, Appendix B). Skip connections are sums: concatenation took 15 to 40 % longer.
 
     attention: stages (0 is the finest) with one self-attention after their blocks on the way down; sliced score
-    matching differentiates twice, which fused attention cannot. draw_code: a `Generator` of half the width also turns
-    the code into feature maps, which are added to the output of the first convolution: modulation alone is the same at
-    every position. dropout: in each block. conditioning:
-    a width of None is 4 width.
+    matching differentiates twice, which fused attention cannot. dropout: in each block. patch: the side of the patches
+    of the input that become channels before the first convolution and pixels again after the last (Hoogeboom et al.
+    2023, Section 2.4): each stage then works at
+    1 / patch of its resolution. conditioning: a width of None is 4 width.
     """
 
     def __init__(
@@ -116,20 +118,20 @@ class UNet(Decoder):
         multipliers: tuple[int, ...] = (1, 2, 2),
         blocks: int = 1,
         attention: tuple[int, ...] = (),
-        draw_code: bool = False,
         dropout: float = 0.0,
         conditioning: Conditioning = NOISE_LEVEL,
+        patch: int = 1,
     ):
         super().__init__(shape, 4 * width, conditioning)
         dims, stages = dimensions(shape), len(multipliers)
         if blocks < 1:
             raise UserError(f"expected at least one block a stage, got {blocks}")
-        if draw_code and not self.code_dim:
-            raise UserError("expected a code for draw_code = True, got code_dim = 0; set code_dim")
+        if conditioning.drawn and not self.code_dim:
+            raise UserError("expected a code for drawn = True, got code_dim = 0; set code_dim")
         if not set(attention) <= set(range(stages)):
             raise UserError(f"expected attention at stages among 0 to {stages - 1}, got {attention}")
         channels = [width * m for m in multipliers]
-        self.padding = Padding(shape[1:], 2 ** (stages - 1))
+        self.patch, self.padding = patch, Padding(shape[1:], patch * 2 ** (stages - 1))
 
         def block(inputs: int, outputs: int, stride: int = 1) -> ResidualBlock:
             return ResidualBlock(
@@ -146,19 +148,19 @@ class UNet(Decoder):
         def rise(stage: int) -> nn.ModuleList:
             return nn.ModuleList(block(channels[stage], channels[stage]) for _ in range(blocks))
 
-        self.stem = convolution(dims, self.inputs, channels[0])
+        self.stem = convolution(dims, patch**dims * self.inputs, channels[0])
         self.down = nn.ModuleList(fall(stage) for stage in range(stages))
         self.attend = nn.ModuleList(attend(stage) for stage in range(stages))
         self.middle = nn.ModuleList(block(channels[-1], channels[-1]) for _ in range(2))
         self.up = nn.ModuleList(rise(stage) for stage in reversed(range(stages)))
         self.narrow = nn.ModuleList(convolution(dims, low, high, kernel=1) for high, low in pairwise(channels))[::-1]
         self.norm = group_norm(channels[0])
-        self.out = damped(convolution(dims, channels[0], shape[0]))
-        drawn = (channels[0], *self.padding.padded)
-        self.drawn = Generator(drawn, self.code_dim, max(1, width // 2)) if draw_code else None
+        self.out = damped(convolution(dims, channels[0], patch**dims * shape[0]))
+        drawn = (channels[0], *(n // patch for n in self.padding.padded))
+        self.drawn = Generator(drawn, self.code_dim, max(1, width // 2)) if conditioning.drawn else None
 
     def body(self, h: FeatureMap, conditions: Conditions, z: CodeVector | None) -> Data:
-        h = self.stem(self.padding.pad(h))
+        h = self.stem(space_to_depth(self.padding.pad(h), self.patch))
         h = h if self.drawn is None else h + self.drawn(z)
         skips: list[FeatureMap] = []
         for row, attend in zip(self.down, self.attend, strict=True):
@@ -172,7 +174,7 @@ class UNet(Decoder):
             h = upsampled(self.narrow[i - 1](h)) if i else h
             for block in row.children():
                 h = block(h + skips.pop(), conditions)
-        return self.padding.crop(self.out(F.silu(self.norm(h))))
+        return self.padding.crop(depth_to_space(self.out(F.silu(self.norm(h))), self.patch))
 
 
 class MLPDecoder(Decoder):
@@ -190,6 +192,8 @@ class MLPDecoder(Decoder):
         conditioning: Conditioning = NOISE_LEVEL,
     ):
         super().__init__(shape, width, conditioning)
+        if conditioning.drawn:
+            raise UserError("expected drawn = False: a perceptron has no feature maps; use a UNet")
         self.stem = nn.Linear(self.inputs * math.prod(shape[1:]), width)
         self.blocks = nn.ModuleList(
             DenseBlock(width, self.sources, self.condition_width, dropout) for _ in range(blocks)
@@ -206,28 +210,30 @@ class MLPDecoder(Decoder):
 
 class Generator(nn.Module):
     """z (B, code_dim) -> x (B, *shape), the decoder of an autoencoder: a linear map to at most 4 positions an axis,
-    then residual blocks and doublings, from 4 width channels to `width` at full size."""
+    then residual blocks and doublings, from 4 width channels to `width` at full size; patch: at 1 / patch of it, and
+    the last convolution outputs patches."""
 
-    def __init__(self, shape: Shape, code_dim: int, width: int = 32):
+    def __init__(self, shape: Shape, code_dim: int, width: int = 32, patch: int = 1):
         super().__init__()
-        dims, doublings = dimensions(shape), halvings(shape[1:])
+        dims, doublings = dimensions(shape), halvings(tuple(-(-n // patch) for n in shape[1:]))
         channels = [width, *(width * min(2**i, 4) for i in range(doublings))][::-1]
-        self.code_dim, self.padding = code_dim, Padding(shape[1:], 2**doublings)
-        self.coarse = (channels[0], *(n // 2**doublings for n in self.padding.padded))
+        self.code_dim, self.patch = code_dim, patch
+        self.padding = Padding(shape[1:], patch * 2**doublings)
+        self.coarse = (channels[0], *(n // (patch * 2**doublings) for n in self.padding.padded))
         self.stem = nn.Linear(code_dim, math.prod(self.coarse))
         self.blocks = nn.ModuleList(
             ResidualBlock(dims, inputs, outputs, sources=0, width=0)
             for inputs, outputs in zip(channels, [*channels[1:], width], strict=True)
         )
         self.norm = group_norm(width)
-        self.out = convolution(dims, width, shape[0])
+        self.out = convolution(dims, width, patch**dims * shape[0])
 
     def forward(self, z: CodeVector) -> Data:
         _check_code(z, self.code_dim)
         h = self.stem(z).unflatten(1, self.coarse)
         for i, block in enumerate(self.blocks):
             h = block(upsampled(h) if i else h, ())
-        return self.padding.crop(self.out(F.silu(self.norm(h))))
+        return self.padding.crop(depth_to_space(self.out(F.silu(self.norm(h))), self.patch))
 
 
 class MLPGenerator(nn.Module):
