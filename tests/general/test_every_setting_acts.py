@@ -87,7 +87,7 @@ TOLD = {  # reaches the engine, which other tests hold to its meaning
 }  # fmt: skip
 DATA = {  # how data is read, which tests/data holds to its meaning
     "source", "valid", "test", "skip_bad", "label_column", "column", "columns", "config", "counts", "delimiter", "drop",
-    "header", "layout", "levels", "range", "size", "split_column",
+    "header", "layout", "levels", "range", "size", "split_column", "unlabelled",
 }  # fmt: skip
 
 
