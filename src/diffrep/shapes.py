@@ -88,11 +88,13 @@ class Draws:
     each process draws the numbers of all.
 
     seed: a number that depends on the step. shard, shards: the place of this shard, and the number of equal shards.
+    repeats: so many equal blocks of the batch get the same numbers.
     """
 
     generator: torch.Generator
     shard: int = 0
     shards: int = 1
+    repeats: int = 1
 
     @classmethod
     def of(cls, seed: int, device: torch.device | str = "cpu", shard: int = 0, shards: int = 1) -> Draws:
@@ -108,12 +110,17 @@ class Draws:
 
     def stratified(self, batch: int) -> Time:
         """Low-discrepancy times t_i = (u + i / B) mod 1 over the whole batch (VDM, Appendix I.1); (batch,)."""
+        if self.repeats > 1:
+            return replace(self, repeats=1).stratified(batch // self.repeats).repeat(self.repeats)
         size = batch * self.shards
         u = torch.rand((), generator=self.generator, device=self.generator.device)
         steps = torch.arange(size, device=u.device)[self.shard * batch : (self.shard + 1) * batch]
         return (u + steps / size) % 1
 
     def _slice(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        if self.repeats > 1:
+            block = replace(self, repeats=1)._slice(draw, (shape[0] // self.repeats, *shape[1:]))
+            return block.repeat(self.repeats, *[1] * (len(shape) - 1))
         whole = draw((shape[0] * self.shards, *shape[1:]), generator=self.generator, device=self.generator.device)
         return whole[self.shard * shape[0] : (self.shard + 1) * shape[0]]
 

@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from diffrep import DiffusionClassifier, DiffusionEncoder, UserError
+from diffrep import DiffusionClassifier, DiffusionEncoder, Draws, UserError
 
 SMALL = {"decoder.width": 4, "encoder.width": 4}
 CHECKED = {  # the checks of scikit-learn that fail, and why
@@ -82,6 +83,49 @@ def test_the_bound_is_the_score(rows):
     assert fitted.bound_["bits_per_dim"] < 5 and "bits/dim" in fitted._repr_html_()
     with pytest.raises(UserError, match="no bound"):
         encoder(method="ae").fit(rows).score(rows)
+
+
+@pytest.mark.slow
+def test_the_score_of_a_row_does_not_depend_on_the_others(rows):
+    """Many rows in one pass have the numbers that each has alone: noise levels and noise are those of a row."""
+    for x in (rows[:20], load_digits().images[:20]):
+        fitted = encoder(method="vae-vdm").fit(x)
+        nats, order = fitted.score_samples(x), np.random.default_rng(1).permutation(20)
+        np.testing.assert_allclose(fitted.score_samples(x[order]), nats[order], rtol=1e-5)
+        np.testing.assert_allclose([fitted.score_samples(x[i : i + 1])[0] for i in range(3)], nats[:3], rtol=1e-5)
+
+
+def test_draws_that_repeat_are_those_of_a_block_again():
+    """Three blocks of four: each has what a batch of four has, of every kind of number."""
+    one, three = Draws.of(0), replace(Draws.of(0), repeats=3)
+    for draw in (lambda d, n: d.normal(n, 2), lambda d, n: d.uniform(n), lambda d, n: d.stratified(n)):
+        block = draw(one, 4)
+        assert torch.equal(draw(three, 12), torch.cat([block] * 3))
+
+
+@pytest.mark.slow
+def test_fine_tuning_is_kept_and_pickled(rows):
+    """finetune=True trains encoder and head; the pickle predicts the same; few labels: the head alone."""
+    y = (rows[:, 0] > rows[:, 0].mean()).astype(int)
+    fitted = DiffusionClassifier(encoder(method="ae"), finetune=True).fit(rows, y)
+    assert isinstance(fitted.tuned_, bytes) and fitted.score(rows, y) > 0.9
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_allclose(again.predict_proba(rows), fitted.predict_proba(rows), atol=1e-9)
+    scores = fitted.decision_function(rows)
+    np.testing.assert_allclose(fitted.decision_function(rows[5:6]), scores[5:6], atol=1e-9)
+    np.testing.assert_array_equal(fitted.predict(rows), fitted.classes_[(scores > 0).astype(int)])
+    assert DiffusionClassifier(encoder(method="ae")).fit(rows[:40], y[:40]).tuned_ is None
+
+
+@pytest.mark.slow
+def test_a_data_set_of_torch_and_labels_in_the_picture_of_a_fit():
+    """Items (x, label): the same codes as the array gives; with labels, the notebook shows what neighbours tell."""
+    digits = load_digits()
+    x, y = torch.from_numpy(digits.images[:60] / 16).float()[:, None], torch.from_numpy(digits.target[:60])
+    fitted = encoder(method="ae").fit(torch.utils.data.TensorDataset(x, y))
+    assert fitted.transform(x).shape == (60, fitted.settings_.code.dim)
+    assert "nearest neighbours, held-out rows" in fitted._repr_html_()
+    assert "nearest neighbours" not in encoder(method="ae").fit(x.numpy())._repr_html_()
 
 
 @pytest.mark.slow

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
+import safetensors.torch
+import torch
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch import nn
 
 from diffrep.estimators.encoder import DiffusionEncoder
+from diffrep.evaluation.finetune import Classifier, encoder_of, finetune, frozen
+
+ENOUGH, HELD = (
+    50,
+    5,
+)  # labels of each class from which on training encoder and head is tried; one in so many is held out
+AT_ONCE = 500  # rows that are classified at a time
 
 
 class DiffusionClassifier(ClassifierMixin, BaseEstimator):
     """Classes from few labels: `encoder` is trained on all rows, a logistic regression on those with a label.
 
     encoder: a `DiffusionEncoder`, which is cloned; None: one with its defaults. strength: C of the logistic regression
-    on standardised codes. random_state: of an encoder that has none of its own.
+    on standardised codes. finetune: train encoder and head together on the labels; "auto": where each class has 50
+    labels, and only if that is better on a fifth of them that is held out. random_state: of an encoder that has none of
+    its own.
 
-    y: -1 (among words: None) is unlabelled, as in `sklearn.semi_supervised`. Fitted: encoder_, head_, classes_,
-    n_features_in_, feature_names_in_.
+    y: -1 (among words: None) is unlabelled, as in `sklearn.semi_supervised`. Fitted: encoder_, head_, tuned_
+    (weights as bytes of safetensors; None where the head alone was trained), classes_, n_features_in_,
+    feature_names_in_.
     """
 
-    def __init__(self, encoder=None, *, strength=1.0, random_state=None):
+    def __init__(self, encoder=None, *, strength=1.0, finetune="auto", random_state=None):
         self.encoder = encoder
         self.strength = strength
+        self.finetune = finetune
         self.random_state = random_state
 
     def fit(self, X, y) -> DiffusionClassifier:
@@ -59,26 +75,65 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         head = LogisticRegression(C=self.strength, max_iter=1000)
         self.head_ = make_pipeline(StandardScaler(), head).fit(codes.astype(np.float64), numbers)
         self.classes_ = classes
+        self.tuned_ = self._tuned(X, np.flatnonzero(has_label), numbers)
         return self
 
     def decision_function(self, X) -> np.ndarray:
         """Scores (N, classes), of the second class alone (N,) where there are two."""
-        codes = self._codes(X)
-        return self.head_.decision_function(codes)
+        check_is_fitted(self)
+        if self.tuned_ is None:
+            return self.head_.decision_function(self._codes(X))
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X) -> np.ndarray:
         """p(class | row), (N, classes)."""
-        codes = self._codes(X)
-        return self.head_.predict_proba(codes)
+        check_is_fitted(self)
+        if self.tuned_ is None:
+            return self.head_.predict_proba(self._codes(X))
+        return softmax(self._scores(X), 1)
 
     def predict(self, X) -> np.ndarray:
         """The most probable class of each row, (N,)."""
-        codes = self._codes(X)
-        return self.classes_[self.head_.predict(codes)]
+        check_is_fitted(self)
+        if self.tuned_ is None:
+            return self.classes_[self.head_.predict(self._codes(X))]
+        return self.classes_[self._scores(X).argmax(1)]
 
     def _codes(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
         return self.encoder_.transform(X).astype(np.float64)
+
+    def _tuned(self, X: Any, rows: np.ndarray, numbers: np.ndarray) -> bytes | None:
+        """Weights of encoder and head, trained together on the labelled rows; None where they are not to be."""
+        if not self.finetune or (self.finetune == "auto" and np.bincount(numbers).min() < ENOUGH):
+            return None
+        model, examples = self.encoder_.run_.model, self.encoder_._examples(X)
+        x, y = examples.batch(torch.from_numpy(rows)).x.to(self.encoder_.run_.device), torch.from_numpy(numbers)
+        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+        held, few = (part.to(x.device) for part in order.tensor_split([len(y) // HELD]))
+        y, encoder = y.to(x.device), encoder_of(model)
+        if self.finetune == "auto":
+            plain, tuned = (make(encoder, (x[few], y[few]), x).eval() for make in (frozen, finetune))
+            with torch.no_grad():
+                right = [(net(x[held]).argmax(1) == y[held]).double().mean() for net in (plain, tuned)]
+            if right[1] <= right[0]:
+                return None
+        return safetensors.torch.save(finetune(encoder, (x, y), x).state_dict())
+
+    @torch.no_grad()
+    def _scores(self, X: Any) -> np.ndarray:
+        """(N, classes) of the trained network, in double precision, so that a row's do not depend on the others."""
+        run = self.encoder_.run_
+        assert self.tuned_ is not None, "there is nothing to score with"
+        weights = safetensors.torch.load(self.tuned_)
+        classes, dim = weights["head.weight"].shape
+        encoder = copy.deepcopy(encoder_of(run.model))
+        whole = Classifier(encoder, weights["centre"], weights["scale"], nn.Linear(dim, classes))
+        whole.load_state_dict(weights)
+        whole = whole.to(run.device).double().eval()
+        examples = self.encoder_._examples(X)
+        parts = torch.arange(len(examples)).split(AT_ONCE)
+        return torch.cat([whole(examples.batch(p).x.to(run.device).double()).cpu() for p in parts]).numpy()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "head_")

@@ -14,6 +14,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_array, check_is_fitted, validate_data
+from torch.utils.data import Dataset
 
 from diffrep import data, runs
 from diffrep.budget import Budget
@@ -29,6 +30,9 @@ from diffrep.estimators.keeping import files_of, replace_data, temporary
 from diffrep.estimators.sizes import sizes
 from diffrep.evaluation.bound import bound
 from diffrep.methods.catalog import name_of
+from diffrep.plus_minus import plus_minus
+from diffrep.probes.neighbours import knn
+from diffrep.probes.result import Result
 from diffrep.runs.export import write
 from diffrep.runs.inputs import examples_of
 from diffrep.training import journal
@@ -49,8 +53,8 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     rows that are pictures. settings: further ones by their names in `diffrep settings`, such as {"decoder.width": 64}.
 
     X: an array, tensor or sparse matrix (N, F), pictures (N, H, W), (N, C, H, W) or (N, H, W, C), a DataFrame (words,
-    dates and gaps are handled: `forms.Frame`), an AnnData, or a path. y: labels for methods that use them, -1 or
-    None: unlabelled.
+    dates and gaps are handled: `forms.Frame`), an AnnData, a data set of torch, or a path. y: labels for methods that
+    use them, -1 or None: unlabelled.
 
     Fitted: run_ (a `diffrep.Run`), settings_, history_ (lines of the journal), bound_ (bits/dim of held-out rows and
     its terms; None for a method without one), n_features_in_, feature_names_in_.
@@ -92,7 +96,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def fit(self, X, y=None) -> DiffusionEncoder:
         """Learn from the rows of X; a run in `out` is replaced. UserError (a ValueError): see `diffrep.train`."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if isinstance(X, (str, Path)) or is_cells(X):
+        if isinstance(X, (str, Path, Dataset)) or is_cells(X):
             self._form, splits = None, data.load(X, seed=seed)
             self.n_features_in_ = int(np.prod(splits.train.shape))
         else:
@@ -271,6 +275,20 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             name_of(self.method)  # registers a method that is a function
             self.run_ = runs.load(self._place, device=self.device)
 
+    def _probed(self) -> Result | None:
+        """The kNN probe of codes on held-out rows; None without labels, or after a pickle, which holds no rows."""
+        splits = self.run_.data
+        if splits is None or not self.run_.model.has_code:
+            return None
+        try:
+            train, held = (part.subset(part.evenly(SHOWN)).labelled() for part in (splits.train, splits.test))
+        except UserError:
+            return None
+        if not len(held[1]) or len(train[1].unique()) < 2:
+            return None
+        one, two = ((codes.codes(self.run_.model, part)[0], y.numpy()) for part, y in (train, held))
+        return knn(one, two, two)
+
     def _repr_html_(self) -> str:
         """The method, the bound, and the health of the code."""
         if not self.__sklearn_is_fitted__():
@@ -281,6 +299,9 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             rows["bits/dim, held-out rows"] = (
                 f"{self.bound_['bits_per_dim']:.4f} ± {self.bound_['bits_per_dim_se']:.4f}"
             )
+        if (probed := self._probed()) is not None:
+            share = plus_minus(probed["accuracy"], probed["se"], ".3f")
+            rows["nearest neighbours, held-out rows"] = f"{share} right"
         rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in last.items() if value is not None}
         body = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
         return f"<pre>{escape(repr(self))}</pre><table>{body}</table>"
