@@ -210,6 +210,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("estimators/classifier.py", "(y != -1) & ~np.isnan(y.astype(float))", "~np.isnan(y.astype(float))", "rows without a label are a class"),
     ("estimators/codes.py", "Draws.of(seed, device)\n            x_1", "Draws.of(0, device)\n            x_1", "the seed of decoded rows"),
     ("estimators/codes.py", "replace(Draws.of(seed, device), repeats", "replace(Draws.of(0, device), repeats", "the seed of bounds row by row"),
+    ("estimators/codes.py", "repeats=len(rows))", "repeats=1)", "the score of a row depends on the rows beside it"),
     ("studies/curves.py", "design, budget=budget, say=say", "design, budget=budgets[0], say=say", "all points of a curve have one budget"),
     ("studies/curves.py", "[rows_of(content) for content in contents]", "[rows_of(content) for content in contents[-1:]]", "the curve has one point"),
     ("codes/priors.py", "train, valid = (some.double().cpu().numpy() for some in (codes[:-held], codes[-held:]))", "train, valid = (some.double().cpu().numpy() for some in (codes, codes))", "the number of components is chosen on what was fitted"),
