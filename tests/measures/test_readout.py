@@ -108,10 +108,14 @@ def test_what_a_run_cannot_give_is_one_sentence(words, said, capsys):
 
 
 def test_the_error_is_of_new_labels_and_new_examples():
-    """Independent causes add their variances: draws 0.8 and 0.9 say (0.05)^2 of their mean, 100 examples p (1 - p)/100;
-    one draw tells nothing of the first."""
-    assert _over([0.8, 0.9], 100)["se"] == pytest.approx(math.sqrt(0.05**2 + 0.85 * 0.15 / 100))
-    assert _over([0.8], 100)["se"] == pytest.approx(0.04)
+    """Independent causes add their variances: draws 0.8 and 0.9 say (0.05)^2 of their mean, 100 examples half of
+    Wilson's interval, (p (1 - p) / n + 1 / 4 n^2) / (1 + 1 / n)^2; one draw tells nothing of the first."""
+
+    def wilson(p: float) -> float:
+        return (p * (1 - p) / 100 + 1 / 40_000) / 1.01**2
+
+    assert _over([0.8, 0.9], 100)["se"] == pytest.approx(math.sqrt(0.05**2 + wilson(0.85)))
+    assert _over([0.8], 100)["se"] == pytest.approx(math.sqrt(wilson(0.8)))
 
 
 def test_the_picture_has_a_point_for_each_time():
