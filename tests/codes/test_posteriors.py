@@ -136,6 +136,7 @@ def test_free_bits_cost_nothing():
         assert priced.tolist() == [factor * v for v in values] and gradient.tolist() == [factor] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nats", [2.0, 12.0])
 def test_the_target_rate_is_reached(nats):
     """A toy whose decoder gains 30 (1 - exp(-rate / 10)) nats from `rate`: gradient descent would take far more or

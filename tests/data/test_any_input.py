@@ -14,6 +14,8 @@ from diffrep import data
 from diffrep.errors import UserError
 from runs_at_hand import diffrep
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = ("nhw", "nchw", "nhwc", "ncl", "nlc", "ndhw", "ncdhw", "ndhwc", "ndchw")
 KINDS = ("uint8", "uint16", "int16", "int32", "int64", "uint32", "bool", "float16", "float32", "float64", ">f4")
 RANGES = ((0, 1), (-1, 1), (0, 255), (0, 4095), (0, 65535), (-1000, 2000), (-1e-9, 1 + 1e-9), (3, 3), (0.2, 300.5))

@@ -20,6 +20,7 @@ def histogram(channels: int = 1) -> torch.Tensor:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_its_mean_is_that_of_many_draws(channels):
     """Two routes to one number: a table of integrals, and plain draws of noise levels and noise."""

@@ -222,6 +222,7 @@ def test_few_ancestral_steps_lose_variance_and_many_do_not(gaussian):
     assert fitted_order([10, 20, 40], errors) == pytest.approx(1, abs=0.35)
 
 
+@pytest.mark.slow
 def test_langevin_steps_repair_a_wrong_start(gaussian):
     """Corrections draw x towards p_s whatever it was: their own stationary law is p_s but for a known excess.
 

@@ -144,6 +144,7 @@ def test_units_come_back(rows):
     assert flat.sample(2).shape == (2, 64)
 
 
+@pytest.mark.slow
 def test_pickle_joblib_and_clone(rows, tmp_path):
     """A pickle holds weights as bytes of safetensors and works where the run is gone; a clone is not fitted."""
     fitted = encoder().fit(rows)
@@ -199,6 +200,7 @@ def test_sparse_rows_are_the_dense_ones(rows):
     np.testing.assert_allclose(thin.transform(sparse.csr_array(x)), dense.transform(x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mixed_table_comes_back_in_its_columns():
     """Words, dates, gaps, truth values: each is coded, and samples are a table of the same columns and types."""
     rng = np.random.default_rng(0)

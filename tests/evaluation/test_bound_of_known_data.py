@@ -70,6 +70,7 @@ def test_the_bound_of_each_example_is_its_information():
         assert abs(float(off.mean())) < 4.5 * float(off.std()) / math.sqrt(len(off)), float(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 200])
 def test_the_error_of_monte_carlo_is_that_of_other_seeds(n):
     """A split of three is looked at with a plan of its own, not with one that fits the noise of a few draws."""

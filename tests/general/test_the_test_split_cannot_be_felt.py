@@ -29,6 +29,7 @@ def test_training_feels_no_test_split(method):
         assert same(weights(base(method)), weights(train(method, data=source(labels=1))))
 
 
+@pytest.mark.slow
 def test_a_table_is_standardised_by_its_training_rows():
     """The scaler of a table, and all that is learned after it."""
     one = train("vae", data=source(table=True))
@@ -36,6 +37,7 @@ def test_a_table_is_standardised_by_its_training_rows():
     assert one.card.scaling == two.card.scaling and same(weights(one), weights(two)) == []
 
 
+@pytest.mark.slow
 def test_priors_fitted_afterwards_see_training_codes_alone():
     """A mixture fitted to the codes of a deterministic encoder."""
     one, two = (

@@ -77,6 +77,7 @@ def test_the_inside_of_gamma_follows_the_squared_loss():
                 torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_the_inside_of_gamma_lowers_the_variance():
     """With an exact denoiser that does not move, the mean of the loss stays where it is and its variance falls."""
     torch.manual_seed(0)

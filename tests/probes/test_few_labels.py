@@ -75,6 +75,7 @@ def test_intervals_hold_the_mean_over_all_draws():
     assert abs(np.mean(held) - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 2000)
 
 
+@pytest.mark.slow
 def test_intervals_of_other_seeds_agree():
     """Their difference, in units of its error, is about standard normal: the error is that of the mean over draws."""
     said = [few_labels(TRAIN, TEST, 1, repeats=12, seed=seed) for seed in range(40)]

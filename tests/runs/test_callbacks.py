@@ -7,6 +7,8 @@ import torch
 
 import diffrep
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("train.batch=16", "train.log_every=1", "decoder.width=4", "encoder.width=4")
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).numpy()
 

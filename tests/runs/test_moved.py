@@ -10,6 +10,8 @@ from PIL import Image
 
 from runs_at_hand import SMALL, diffrep, one_sentence
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 MEASURES = ("evaluate", "probe", "distance", "readout", "semi", "report")
 QUICK = {

@@ -15,6 +15,8 @@ import diffrep
 from runs_at_hand import SMALL
 from runs_at_hand import diffrep as command
 
+pytestmark = pytest.mark.slow
+
 N = 70  # more than a network encodes at a time
 RNG = np.random.default_rng(0)
 

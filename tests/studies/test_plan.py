@@ -107,6 +107,7 @@ def test_runs_that_would_share_a_folder_are_told(changes):
         plan.expand(plan.plan(with_(**changes)), FACTS)
 
 
+@pytest.mark.slow
 def test_each_run_has_the_twin_of_its_seed_and_equal_twins_are_one():
     """Two prices of one model leave the same model without a code, which is trained once."""
     runs = [{"name": n, "method": "vae-vdm", "set": [f"code.rate={n}"], "twin": True} for n in ("5.0", "9.0")]
