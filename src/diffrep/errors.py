@@ -16,3 +16,9 @@ def unknown(kind: str, name: str, names: Iterable[str], hint: str = "") -> UserE
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r}.{guess} {hint or 'Known: ' + ', '.join(names) + '.'}")
+
+
+def reason_of(error: BaseException) -> str:
+    """What the error of another library says, for the middle of a sentence: its first line, else its kind."""
+    said = getattr(error, "strerror", None) or str(error)
+    return (str(said).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -18,7 +18,7 @@ from diffrep.data.readers.arrays import joined, opened
 from diffrep.data.readers.csv_files import SUFFIXES, is_csv, read_csv
 from diffrep.data.readers.tables import as_column, as_numbers
 from diffrep.data.reading import Reading
-from diffrep.errors import UserError, unknown
+from diffrep.errors import UserError, reason_of, unknown
 
 LABEL_FILES = (".npy", ".parquet", *SUFFIXES)
 KINDS = "a .npz, .npy, .parquet, .csv or .tsv file"
@@ -128,8 +128,7 @@ def _table(path: Path) -> pa.Table:
     try:
         return pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(". ")
-        raise UserError(f"{path} cannot be read as Parquet ({reason}): write it anew.") from error
+        raise UserError(f"{path} cannot be read as Parquet ({reason_of(error)}): write it anew.") from error
 
 
 def _of_arrays(path: Path, labels: str | None) -> _Found:
@@ -184,8 +183,7 @@ def _label_file(path: Path) -> np.ndarray:
         if path.suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(". ")
-        raise UserError(f"the labels {path} cannot be read ({reason}): save them with numpy.save.") from error
+        raise UserError(f"the labels {path} cannot be read ({reason_of(error)}): save them with numpy.save.") from error
     table = _table(path)
     columns = {name: as_column(table, name).values for name in table.column_names if not is_index(name)}
     name = usual_column(LABELS, columns) or (next(iter(columns)) if len(columns) == 1 else None)
@@ -220,8 +218,7 @@ def read_codes(path: Path, column: str = "code") -> Tensor:
         else:
             codes = np.stack(pq.ParquetFile(path).read(columns=[column]).column(column).to_numpy())
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{path} holds no codes ({reason}); {fix}") from error
+        raise UserError(f"{path} holds no codes ({reason_of(error)}); {fix}") from error
     if codes.ndim != 2 or codes.dtype.kind not in "iuf" or len(codes) == 0:
         raise UserError(f"{path} holds {codes.dtype} of shape {codes.shape}, which are no codes; {fix}")
     if not np.isfinite(codes).all():

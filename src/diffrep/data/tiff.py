@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 BITS, SAMPLES, EXTRA, FORMAT = 258, 277, 338, 339  # tags of TIFF
 KINDS = {"uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"}
@@ -56,9 +56,9 @@ def read(encoded: str | bytes, name: str) -> np.ndarray:
                 values, axes = series.asarray(), series.axes
                 several = len(file.series) > 1
     except Exception as error:  # tifffile raises many kinds, and those of its codecs
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise UserError(
-            f"{name} cannot be read ({reason}): save it uncompressed, or as .npy. --skip-bad goes on without it."
+            f"{name} cannot be read ({reason_of(error)}): save it uncompressed, or as .npy. --skip-bad goes on"
+            " without it."
         ) from error
     if several:
         raise UserError(f"{name} holds pages of different sizes, expected one: save them as files of their own.")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffrep.errors import UserError, unknown
+from diffrep.errors import UserError, reason_of, unknown
 from diffrep.shapes import Data
 
 DINO = "facebook/dinov2-small"
@@ -85,9 +85,9 @@ def dino(model: str, device: torch.device) -> Features:
     try:
         network = AutoModel.from_pretrained(model or DINO, use_safetensors=True).to(device).eval()
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(". ")
         raise UserError(
-            f"{model or DINO} cannot be loaded ({reason}); check the connection, or give a folder, as dino:PATH."
+            f"{model or DINO} cannot be loaded ({reason_of(error)}); check the connection, or give a folder,"
+            " as dino:PATH."
         ) from error
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (MEAN, STD))
 

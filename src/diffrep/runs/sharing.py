@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from diffrep import config
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 from diffrep.files import write_bytes
 from diffrep.runs import model_card, records
 from diffrep.runs.card import DATA
@@ -82,7 +82,7 @@ def push(run: Run, name: str, private: bool | None = None, token: str | None = N
     except UserError:
         raise
     except Exception as error:  # the client raises its own, its network's and its file system's errors
-        raise UserError(f"the hub does not take {name} ({_reason(error)}): check the name and your token.") from error
+        raise UserError(f"the hub does not take {name} ({reason_of(error)}): check the name and your token.") from error
     return str(address)
 
 
@@ -117,7 +117,7 @@ def fetched(name: str, revision: str | None = None) -> Path:
         raise
     except Exception as error:
         raise UserError(
-            f"there is no run {name} here, and the hub does not give one of that name ({_reason(error)}): check the"
+            f"there is no run {name} here, and the hub does not give one of that name ({reason_of(error)}): check the"
             " name and the connection."
         ) from error
     check(_below(folder), name)
@@ -173,7 +173,3 @@ def _api(what: str, token: str | None) -> Any:
 def _need_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise UserError(f"{name!r} is no name of the hub, expected one such as org/name.")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")

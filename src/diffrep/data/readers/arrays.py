@@ -15,7 +15,7 @@ from diffrep.data.names import EXAMPLES, IDS, LABELS, parted, required_column, u
 from diffrep.data.raw import Raw, as_labels, is_class_column, is_target
 from diffrep.data.reading import Reading
 from diffrep.data.values import of_array
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 SPRITES = ("color", "shape", "scale", "orientation", "pos_x", "pos_y")  # of dSprites, in its order
 SPARSE = {"format", "shape", "data"}  # what scipy.sparse.save_npz writes
@@ -55,8 +55,7 @@ def opened(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-    return UserError(f"{path} cannot be read ({reason}): save it anew with numpy.save or numpy.savez.")
+    return UserError(f"{path} cannot be read ({reason_of(error)}): save it anew with numpy.save or numpy.savez.")
 
 
 def of_arrays(arrays: dict[str, np.ndarray], name: str, reading: Reading) -> Raw:

@@ -19,7 +19,7 @@ from diffrep.data.raw import Raw, as_labels
 from diffrep.data.reading import Reading
 from diffrep.data.stores import SMALL, Grid, Store
 from diffrep.data.values import COUNTED, STANDARDISED, Values, are_counts, counted, of_table
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 COUNTS = "counts"  # the layer that holds counts where X holds something else
 LOOKED = 1000  # cells of a large file that are looked at to tell counts from other numbers
@@ -48,8 +48,7 @@ def opened(path: Path) -> Stored:
         layers = {str(name): on_disk(file["layers"][name]) for name in file.get("layers", ())}
         return Stored(obs, var.index, on_disk(file["X"]) if "X" in file else None, layers)
     except Exception as error:  # h5py and anndata raise many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise UserError(f"{path} cannot be read as .h5ad ({reason}): write it anew with anndata.") from error
+        raise UserError(f"{path} cannot be read as .h5ad ({reason_of(error)}): write it anew with anndata.") from error
 
 
 @dataclass(frozen=True)

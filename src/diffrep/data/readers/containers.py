@@ -12,7 +12,7 @@ import numpy as np
 from diffrep.data.raw import Raw
 from diffrep.data.readers.arrays import of_arrays
 from diffrep.data.reading import Reading
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 HDF5, ZARR = (".h5", ".hdf5", ".he5"), (".zarr",)
 INNER = re.compile(r"(?P<path>.+\.(?:h5|hdf5|he5|zarr)):(?P<inner>.*)", re.IGNORECASE)
@@ -33,8 +33,7 @@ def read_container(path: Path, inner: str, reading: Reading) -> Raw:
     except UserError:
         raise
     except Exception as error:  # each library raises its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise UserError(f"{name} cannot be read ({reason}): write it anew, or save it as .npy.") from error
+        raise UserError(f"{name} cannot be read ({reason_of(error)}): write it anew, or save it as .npy.") from error
     return of_arrays(arrays, name, reading)
 
 

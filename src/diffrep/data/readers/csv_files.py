@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from diffrep.data.reading import Reading
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "\\t": "\t"}
@@ -71,7 +71,7 @@ def read_csv(file: Path, reading: Reading, as_words: Sequence[str] = ()) -> tupl
             ),
         )
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as CSV ({_first_line(error)}): check its columns.") from error
+        raise UserError(f"{file} cannot be read as CSV ({reason_of(error)}): check its columns.") from error
     return table, reading
 
 
@@ -81,7 +81,7 @@ def _text(file: Path, reading: Reading) -> tuple[str, Reading]:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file} cannot be read ({_first_line(error)}): check the file.") from error
+        raise UserError(f"{file} cannot be read ({reason_of(error)}): check the file.") from error
     try:
         return content.decode("utf-8-sig"), reading
     except UnicodeDecodeError:
@@ -123,7 +123,3 @@ def _unique(names: list[str]) -> list[str]:
             name += ".1"
         unique.append(name)
     return unique
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

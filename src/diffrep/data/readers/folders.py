@@ -20,7 +20,7 @@ from diffrep.data.readers.csv_files import is_csv, read_csv
 from diffrep.data.readers.recordings import is_recording, of_recordings
 from diffrep.data.readers.tables import read_parquet
 from diffrep.data.reading import Reading
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 TABLES = ("metadata", "labels")  # names of tables beside pictures
 FOLDER = "folder:"
@@ -192,8 +192,7 @@ def _table(file: Path, reading: Reading) -> pa.Table:
         if file.suffix.lower() == ".jsonl":
             return pa.json.read_json(file)
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise UserError(f"{file} cannot be read ({reason}): write it anew.") from error
+        raise UserError(f"{file} cannot be read ({reason_of(error)}): write it anew.") from error
     return read_csv(file, Reading(delimiter=reading.delimiter, header=reading.header), FILES)[0]
 
 

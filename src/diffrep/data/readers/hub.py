@@ -8,7 +8,7 @@ from diffrep.data.names import split_of
 from diffrep.data.raw import Raw
 from diffrep.data.readers.tables import Piece, of_tables
 from diffrep.data.reading import Reading
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 
 def read_hub(name: str, reading: Reading, skip_bad: bool) -> Raw:
@@ -22,7 +22,7 @@ def read_hub(name: str, reading: Reading, skip_bad: bool) -> Raw:
     try:
         splits = datasets.load_dataset(*([name] if reading.config is None else [name, reading.config]))
     except Exception as error:  # the hub's client raises its own, its network's and its file system's errors
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        reason = reason_of(error)
         hint = ", and name one with data.config" if "onfig" in reason else ""
         raise UserError(
             f"there is no file or folder {name!r}, and the hub does not give a data set of that name ({reason}): "

@@ -14,7 +14,7 @@ import numpy as np
 from diffrep.data.raw import Raw, keep
 from diffrep.data.reading import Reading
 from diffrep.data.values import Values, of_array
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 SOUNDS, VOLUMES = (".wav",), (".nii", ".nii.gz")
 WINDOW, HOP = 0.025, 0.010  # seconds of a window of a log-mel picture, and from one to the next
@@ -136,9 +136,9 @@ def _signal(path: Path, reading: Reading) -> tuple[np.ndarray, Reading]:
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
             rate, samples = wavfile.read(io.BytesIO(path.read_bytes()))
     except Exception as error:  # scipy raises many kinds, for a file that is cut short too
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise UserError(
-            f"{path} cannot be read as WAV ({reason}): write it anew as PCM, or pass --skip-bad to go on without it."
+            f"{path} cannot be read as WAV ({reason_of(error)}): write it anew as PCM, or pass --skip-bad to go on"
+            " without it."
         ) from error
     if reading.rate not in (None, rate):
         raise UserError(f"{path} has {rate:,} samples a second, expected {reading.rate:,}: resample it.")
@@ -161,9 +161,9 @@ def _volume(path: Path) -> np.ndarray:
         image: Any = nibabel.load(path)  # every kind that has data
         values = np.asanyarray(image.dataobj)
     except Exception as error:  # nibabel raises many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise UserError(
-            f"{path} cannot be read as NIfTI ({reason}): write it anew, or pass --skip-bad to go on without it."
+            f"{path} cannot be read as NIfTI ({reason_of(error)}): write it anew, or pass --skip-bad to go on without"
+            " it."
         ) from error
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]

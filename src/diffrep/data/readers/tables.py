@@ -21,7 +21,7 @@ from diffrep.data.raw import Raw, as_labels, keep
 from diffrep.data.readers.csv_files import read_csv as csv_table
 from diffrep.data.reading import Reading
 from diffrep.data.values import of_array, of_table
-from diffrep.errors import UserError
+from diffrep.errors import UserError, reason_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_parquet(files: Sequence[Path], name: str, root: Path | None, reading: R
         try:
             table = pq.ParquetFile(file).read()
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{file} cannot be read as Parquet ({_first_line(error)}): write it anew.") from error
+            raise UserError(f"{file} cannot be read as Parquet ({reason_of(error)}): write it anew.") from error
         tables.append(Piece(table, str(file), split_of(file.stem) or (split_of(file.parent.name) if root else None)))
     return of_tables(tables, name, reading, skip_bad)
 
@@ -111,7 +111,7 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
     try:
         table = pa.concat_tables([piece.table for piece in tables], promote_options="default")
     except pa.ArrowException as error:
-        raise UserError(f"the files of {name} differ in their columns ({_first_line(error)}): give one.") from error
+        raise UserError(f"the files of {name} differ in their columns ({reason_of(error)}): give one.") from error
     if len(table) == 0:
         raise UserError(f"{name} holds no examples, expected at least 3: check how it was written.")
     lengths = [len(piece.table) for piece in tables]
@@ -342,7 +342,3 @@ def _hub_labels(schema: pa.Schema) -> dict[str, list[str]]:
         return {c: list(f["names"]) for c, f in features.items() if isinstance(f, dict) and "names" in f}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
