@@ -30,15 +30,7 @@ def linear(train: Split, valid: Split, test: Split, most: int = 20_000) -> Resul
     train, valid, test = labelled(train, valid, test)
     train, valid, test = standardised((train[0][:most], train[1][:most]), valid, test)
     place, fit = logistic(train, valid)
-    return accuracy(
-        fit.predict(test[0]),
-        test[1],
-        len(train[1]),
-        LINEAR,
-        {"strength": STRENGTHS[place]},
-        fit.decision_function(test[0]),
-        fit.classes_,
-    )
+    return judged(fit, test, len(train[1]), LINEAR, STRENGTHS[place])
 
 
 @quiet
@@ -62,15 +54,14 @@ def svm(train: Split, valid: Split, test: Split, most: int = 10_000) -> Result:
 
     train, valid, test = standardised(*labelled(train, valid, test, most))
     place, fit = best((SVC(C=c).fit(*train) for c in SVM_STRENGTHS), valid)
-    return accuracy(
-        fit.predict(test[0]),
-        test[1],
-        len(train[1]),
-        SVM,
-        {"strength": SVM_STRENGTHS[place]},
-        fit.decision_function(test[0]),
-        fit.classes_,
-    )
+    return judged(fit, test, len(train[1]), SVM, SVM_STRENGTHS[place])
+
+
+def judged(fit: Any, test: Split, train_examples: int, protocol: str, strength: float) -> Result:
+    """`accuracy` of a fitted classifier of scikit-learn on the test split."""
+    x, y = test
+    scores = fit.decision_function(x)
+    return accuracy(fit.predict(x), y, train_examples, protocol, {"strength": strength}, scores, fit.classes_)
 
 
 @quiet
