@@ -141,5 +141,11 @@ def test_a_run_of_the_first_version_means_what_it_meant(tmp_path):
     assert load(path) == override(Settings(), ["decoder.patch=1"])
     path.write_text(json.dumps({"decoder": {"draw_code": False}}))
     assert load(path).decoder == Settings().decoder.model_copy(update={"draw_code": False})
+    few = {"decoder": {"draw_code": False}, "train": {"ema": 0.9}}  # a user's own, with none of the other sections
+    path.write_text(json.dumps(few))
+    assert load(path) == override(Settings(), ["decoder.draw_code=false", "train.ema=0.9"])
+    path.write_text(json.dumps({**few, "code": 3}))
+    with pytest.raises(UserError, match="'code'"):
+        load(path)
     save(Settings(), path)
     assert load(path) == Settings()

@@ -6,6 +6,7 @@ from diffrep.errors import UserError
 
 VERSION = 2  # of what the names of the settings mean; 1 is that of diffrep 0.1.0, which did not state it
 
+OF_A_RUN = {"decoder.draw_code", "code.dim", "prior.kind", "views.crop", "train.ema"}  # each file of a run states them
 SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that version did
     "decoder.observe_code": False,
     "decoder.by_place": False,
@@ -25,11 +26,10 @@ OWN_IN_0_1 = {  # what a method of version 0.1.0 took for a setting of "auto" an
 
 
 def migrated(raw: dict, origin: object = "the settings") -> dict:
-    """Settings without their version number; those of older versions get the defaults of their time filled in.
+    """Settings without their version number; the file of a run of an older version gets the defaults of its time.
 
-    The file of a run states every setting that there was, so version 0.1.0 wrote each file that states none of the
-    later ones.
-    UserError: a version that is newer than this one, or no number.
+    Such a file states every setting that there was: one without any of `SINCE_0_1` is of version 0.1.0. What a user
+    wrote is left as it is. UserError: a version that is newer than this one, or no number.
     """
     version = raw.get("version", VERSION)
     raw = {name: value for name, value in raw.items() if name != "version"}
@@ -41,7 +41,7 @@ def migrated(raw: dict, origin: object = "the settings") -> dict:
             f" {VERSION}): pip install -U diffrep."
         )
     stated = {f"{section}.{name}" for section, values in raw.items() if isinstance(values, dict) for name in values}
-    if not {"decoder.draw_code", "train.ema"} <= stated:  # no file of a run
+    if not stated >= OF_A_RUN:
         return raw
     old = {section: dict(values) if isinstance(values, dict) else values for section, values in raw.items()}
     for name, value in NEWER.items():
@@ -52,6 +52,6 @@ def migrated(raw: dict, origin: object = "the settings") -> dict:
     own = OWN_IN_0_1.get(str(raw.get("method", "")), {})
     if old.get("detail") == "auto":
         old["detail"] = own.get("detail", "auto")
-    if old["prior"].get("kind") == "auto" and old["code"].get("kind") != "categorical":
+    if old["prior"]["kind"] == "auto" and old["code"].get("kind") != "categorical":
         old["prior"]["kind"] = own.get("prior", "auto")
     return old
