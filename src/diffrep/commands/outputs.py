@@ -97,8 +97,10 @@ def _table(values: np.ndarray | pa.Table, suffix: str) -> bytes:
 
 
 def _pictures(run: Run, x: Tensor, path: Path) -> None:
-    """A PNG for each example, 00000.png and so on, 8 bit, or 16 if there are more than 256 grey grey. The lowest is
-    black, the highest white. The folder is whole or absent."""
+    """A PNG for each example, 00000.png and so on, of 8 bits, or of 16 for one channel of more than 256 grey levels.
+
+    The lowest value is black, the highest white. The folder is whole or absent.
+    """
     from PIL import Image
 
     temporary = path.with_name(f".{path.name}.tmp")

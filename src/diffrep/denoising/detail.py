@@ -91,8 +91,9 @@ def fine(dims: int) -> Density:
 def coarse_patch(shape: Shape) -> int:
     """The side, a power of two, of the largest patch whose mean has an SNR below 1 at the centre of `coarse`.
 
-    Of p numbers that are alike the mean has p times the SNR of one (Hoogeboom et al. 2023, Section 3.1), so that what
-    is finer than this patch hardly shows where the loss is coarse: 4 for 28x28, 1 for 8x8 and for vectors.
+    The mean is over all channels; of p numbers that are alike it has p times the SNR of one (Hoogeboom et al. 2023,
+    Section 3.1). So what is finer than this patch hardly shows where the loss is coarse. 4 for 28x28, with one channel
+    or three, 1 for 8x8 and for vectors.
     """
     if len(shape) < 2:
         return 1

@@ -20,10 +20,8 @@ from torch import nn
 from diffrep.estimators.encoder import DiffusionEncoder
 from diffrep.evaluation.finetune import Classifier, encoder_of, finetune, frozen
 
-ENOUGH, HELD = (
-    50,
-    5,
-)  # labels of each class from which on training encoder and head is tried; one in so many is held out
+ENOUGH = 50  # labels of each class from which on it is tried to train encoder and head together
+HELD = 5  # one in so many labels is held out for that trial
 AT_ONCE = 500  # rows that are classified at a time
 
 

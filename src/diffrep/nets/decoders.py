@@ -107,8 +107,7 @@ class UNet(Decoder):
     attention: stages (0 is the finest) with one self-attention after their blocks on the way down; sliced score
     matching differentiates twice, which fused attention cannot. dropout: in each block. patch: the side of the patches
     of the input that become channels before the first convolution and pixels again after the last (Hoogeboom et al.
-    2023, Section 2.4): each stage then works at
-    1 / patch of its resolution. conditioning: a width of None is 4 width.
+    2023, Section 2.4): each stage then works at 1 / patch of its resolution. conditioning: a width of None is 4 width.
     """
 
     def __init__(

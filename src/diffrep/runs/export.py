@@ -34,7 +34,7 @@ CLOSE = 1e-4  # by which a number of a code may differ, relatively or absolutely
 KEY = "diffrep"  # of the metadata in a file
 OPSET = 20
 
-Run_ = Callable[[Sequence[np.ndarray]], np.ndarray]  # the inputs of a batch -> codes (B, d)
+Encode = Callable[[Sequence[np.ndarray]], np.ndarray]  # the inputs of a batch -> codes (B, d)
 
 
 class Encoding(nn.Module):
@@ -109,7 +109,7 @@ def _traced(whole: nn.Module, examples: list[Tensor]) -> torch.export.ExportedPr
     return torch.export.export(whole, tuple(examples), dynamic_shapes=(tuple({0: batch} for _ in examples),))
 
 
-def _onnx(program: torch.export.ExportedProgram, inputs: Sequence[Input], about: str) -> tuple[bytes, Run_]:
+def _onnx(program: torch.export.ExportedProgram, inputs: Sequence[Input], about: str) -> tuple[bytes, Encode]:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  (torch needs it)
@@ -134,7 +134,7 @@ def _onnx(program: torch.export.ExportedProgram, inputs: Sequence[Input], about:
     return content, again
 
 
-def _pt2(program: torch.export.ExportedProgram, inputs: Sequence[Input], about: str) -> tuple[bytes, Run_]:
+def _pt2(program: torch.export.ExportedProgram, inputs: Sequence[Input], about: str) -> tuple[bytes, Encode]:
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={f"{KEY}.json": about})
     loaded = torch.export.load(io.BytesIO(file.getvalue())).module()
@@ -145,7 +145,7 @@ def _pt2(program: torch.export.ExportedProgram, inputs: Sequence[Input], about: 
     return file.getvalue(), again
 
 
-def _check(whole: nn.Module, again: Run_, inputs: Sequence[Input], path: Path) -> None:
+def _check(whole: nn.Module, again: Encode, inputs: Sequence[Input], path: Path) -> None:
     """Raise UserError if the codes of an export differ from the model's."""
     for seed, size in enumerate(CHECKED, start=1):
         given = [one.drawn(size, seed) for one in inputs]

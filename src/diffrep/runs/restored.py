@@ -70,8 +70,8 @@ def table(reading: Reading, values: np.ndarray) -> pa.Table:
     return pa.table(_ordered(columns, reading.columns))
 
 
-def _ordered(columns: Mapping[str, pa.Array], order_: Mapping[str, str]) -> dict[str, pa.Array]:
-    ordered = [name for name in order_ if name in columns]
+def _ordered(columns: Mapping[str, pa.Array], source: Mapping[str, str]) -> dict[str, pa.Array]:
+    ordered = [name for name in source if name in columns]
     return {name: columns[name] for name in (*ordered, *(name for name in columns if name not in ordered))}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def of_cells(cells: Any, name: str, reading: Reading) -> Raw:
     matrix, reading = _matrix(cells, name, reading)
     genes = [str(gene) for gene in cells.var_names]
     if len(set(genes)) < len(genes):
-        twice = next(gene for i, gene in enumerate(genes) if gene in genes[:i])
+        [(twice, _)] = Counter(genes).most_common(1)
         raise UserError(f"{name} has the gene {twice!r} twice: adata.var_names_make_unique() tells them apart.")
     asked = genes if reading.features is None else list(reading.features)
     if lacking := sorted(set(asked) - set(genes)):
@@ -195,9 +196,9 @@ def _lazy(rows: Rows, name: str, reading: Reading) -> tuple[Values, Reading]:
             raise UserError(f"{name} holds negative or missing numbers: mend it, or set data.counts=no.")
         digests += [hashlib.sha256(row.tobytes()).digest() for row in table]
     store = Rows(rows.matrix, rows.genes, rows.rows, bool(reading.counts))
-    known_ = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 32)
+    hashes = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 32)
     prepared = (COUNTED if reading.counts else "") + STANDARDISED
-    return Values(store, (len(rows.genes),), Grid(None), known_, table=True, prepared=prepared), reading
+    return Values(store, (len(rows.genes),), Grid(None), hashes, table=True, prepared=prepared), reading
 
 
 def _column(values: Any, name: str) -> Column:
