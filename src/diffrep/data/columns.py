@@ -191,7 +191,7 @@ def fitted(raw: Raw, rows: np.ndarray, name: str) -> Reading:
     lacking = np.flatnonzero(np.isnan(table).any(0))
     if not len(lacking):
         return reading
-    names = _names(raw)
+    names = reading.number_names(raw.values.shape[0])
     means = {}
     for i in lacking:
         values = table[rows, i]
@@ -210,7 +210,7 @@ def expanded(raw: Raw, name: str) -> np.ndarray:
     table = raw.values.store.raw(_all(raw)).numpy()
     if reading.features is None:
         return table
-    names = _names(raw)
+    names = reading.number_names(raw.values.shape[0])
     place = {column: i for i, column in enumerate(names)}
     hole = np.isnan(table)
     for i in map(int, np.flatnonzero(hole.any(0))):
@@ -239,12 +239,6 @@ def strange(raw: Raw, name: str) -> list[str]:
             shown = ", ".join(new[:5]) + (", ..." if len(new) > 5 else "")
             said.append(f"Column {column!r} of {name} holds words that training lacks ({shown}): they count as none.")
     return said
-
-
-def _names(raw: Raw) -> list[str]:
-    """A name for each number: that of its column, with its place where the column holds lists."""
-    features, width = list(raw.reading.features or ()), raw.values.shape[0]
-    return features if len(features) == width else [f"number {i}" for i in range(width)]
 
 
 def _all(raw: Raw) -> Any:

@@ -108,6 +108,11 @@ class Reading:
         if self.header not in (None, "yes", "no"):
             raise UserError(f"data.header={self.header} is unknown, expected auto, yes or no.")
 
+    def number_names(self, count: int) -> list[str]:
+        """A name for each of the `count` numbers of a table: that of its column, its place where columns hold lists."""
+        names = list(self.features or ())
+        return names if len(names) == count else [f"number {i}" for i in range(count)]
+
     @classmethod
     def asked(
         cls,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.stores import Grid, InMemory, Store
+from diffrep.data.values import GREY_LEVELS, STANDARDISED
 from diffrep.errors import UserError
 from diffrep.runs.preparation import Columns, GreyLevels, Preparation
 from diffrep.shapes import Shape
@@ -81,7 +82,7 @@ class Table(Form):
             mean, std = x.mean(0), x.std(0)
         tiny = 10 * np.finfo(np.float64).eps * np.abs(mean)
         self.mean, self.std = mean, np.where(std > tiny, std, 1.0)
-        self.shape, self.prepared = (len(mean),), "standardised for each feature"
+        self.shape, self.prepared = (len(mean),), STANDARDISED
 
     def standardised(self, x: Any) -> Tensor:
         dense = x.toarray() if sparse.issparse(x) else np.asarray(x)
@@ -147,8 +148,7 @@ class Array(Form):
         if self.bins is not None and len(x) and not (x.min() >= 0 and x.max() < self.bins):
             raise UserError(
                 f"X holds values from {x.min()} to {x.max()} and was fitted on grey levels 0 to {self.bins - 1}: scale"
-                " it as"
-                " in fit."
+                " it as in fit."
             )
         x = np.moveaxis(x, -1, 1) if self.moved else x
         return InMemory(self.grid.store(x.reshape(len(x), *self.shape)))
@@ -169,9 +169,8 @@ class Array(Form):
 def _grid(x: np.ndarray) -> Grid:
     """The scale of x."""
     low, high = float(x.min()), float(x.max())
-    grey_levels = {"bool": 2, "uint8": 256, "uint16": 65536}
-    if x.dtype.name in grey_levels:
-        return Grid(grey_levels[x.dtype.name])
+    if x.dtype.name in GREY_LEVELS:
+        return Grid(GREY_LEVELS[x.dtype.name])
     if low >= 0 and 1 < high <= 65535 and np.array_equal(x, np.rint(x)):
         return Grid(int(high) + 1 if high <= 127 else 256 if high <= 255 else 65536)
     if low >= -1 and high <= 1:

@@ -185,8 +185,7 @@ def of_table(reading: Reading) -> Columns:
     mean, std = (torch.tensor(moment, dtype=torch.float64) for moment in reading.scaling)
     spoken = sum(map(len, reading.words.values()))
     count = len(mean) - len(reading.fills) - spoken
-    named = list(reading.features or ())
-    names = named if len(named) == count else [f"number {i}" for i in range(count)]
+    names = reading.number_names(count)
     if not set(reading.fills) <= set(names):
         raise UserError("the table of this run has columns without a name: export it with the input already prepared.")
     one_hot = [torch.cat([torch.eye(len(w)), torch.zeros(1, len(w))]) for w in reading.words.values()]

@@ -52,14 +52,12 @@ def table(reading: Reading, values: np.ndarray) -> pa.Table:
     """
     spoken = sum(map(len, reading.words.values()))
     count = values.shape[1] - len(reading.fills) - spoken
-    names = list(reading.features or ())
-    names = names if len(names) == count else [f"number {i}" for i in range(count)]
     numbers, marks = values[:, :count], values[:, count : count + len(reading.fills)]
     if reading.counts:
         numbers = np.expm1(numbers).clip(min=0)
     gaps = {name: marks[:, i] > HALF for i, name in enumerate(reading.fills)}
     columns: dict[str, pa.Array] = {}
-    for i, name in enumerate(names):
+    for i, name in enumerate(reading.number_names(count)):
         columns[name] = _typed(numbers[:, i], reading.columns.get(name, "float"), gaps.get(name))
     first = count + len(reading.fills)
     for name, words in reading.words.items():
