@@ -40,6 +40,12 @@ class Grid:
             return stored.float()
         return stored.float().mul_(2).add_(1).div_(self.bins).sub_(1)
 
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """x as a model gives it, of any shape -> values on their own scale, those of the nearest grey levels."""
+        if self.bins is not None:
+            x = np.rint((x + 1) / 2 * self.bins - 0.5).clip(0, self.bins - 1)
+        return (x - self.shift) / self.slope
+
 
 class Store(ABC):
     """N raw examples by position. `lazy`: each access reads and decodes, so worker processes pay off."""

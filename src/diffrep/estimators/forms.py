@@ -154,10 +154,7 @@ class Array(Form):
         return InMemory(self.grid.store(x.reshape(len(x), *self.shape)))
 
     def restore(self, x: np.ndarray) -> np.ndarray:
-        if self.bins is not None:
-            x = np.clip(np.rint((x + 1) / 2 * self.bins - 0.5), 0, self.bins - 1)
-        else:
-            x = (x - self.grid.shift) / self.grid.slope
+        x = self.grid.values(x)
         x = np.moveaxis(x, 1, -1) if self.moved else x
         return x.reshape(len(x), *self.given).astype(self.kind if self.bins is not None else np.float64)
 

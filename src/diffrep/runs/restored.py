@@ -34,10 +34,9 @@ def array(card: DataCard, reading: Reading, x: np.ndarray) -> np.ndarray:
     grid = grid_of(reading)
     kind = "float32"
     if card.bins is not None:
-        x = np.rint((x + 1) / 2 * card.bins - 0.5).clip(0, card.bins - 1)
         plain = (grid.slope, grid.shift) == (1.0, 0.0) and card.bins <= 2**16
         kind = ("uint8" if card.bins <= 2**8 else "uint16") if plain else kind
-    values = (x - grid.shift) / grid.slope
+    values = grid.values(x)
     layout = layout_of(reading, card.shape)
     values = values if "c" in layout or layout == "nf" else values[:, 0]
     return np.ascontiguousarray(values.transpose(np.argsort(order(layout)))).astype(kind)
