@@ -149,3 +149,39 @@ def test_a_run_of_the_first_version_means_what_it_meant(tmp_path):
         load(path)
     save(Settings(), path)
     assert load(path) == Settings()
+
+
+@pytest.mark.parametrize(
+    "method, detail, prior",
+    [
+        ("drl", "uniform", "auto"),
+        ("tdrl", "uniform", "auto"),
+        ("vdrl", "uniform", "normal"),
+        ("tvdrl", "uniform", "auto"),  # of which a standard normal is still made
+        ("diffae", "uniform", "auto"),
+        ("soda", "uniform", "auto"),
+        ("vae-vdm", "auto", "mixture"),
+        ("ddpm", "auto", "auto"),
+    ],
+)
+def test_what_auto_was_in_the_first_version(method, detail, prior, tmp_path):
+    """The methods of 0.1.0 as they stood in it: uniform times, a mixture for vae-vdm alone, and nothing of what came
+    later. Categories had a prior of their own."""
+    whole = json.loads(Settings(method=method).model_dump_json())
+    for section, last in (
+        ("decoder", "observe_code"),
+        ("decoder", "by_place"),
+        ("decoder", "patch"),
+        ("code", "detail"),
+        ("views", "thin"),
+    ):
+        del whole[section][last]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(whole))
+    old = load(path)
+    assert (old.detail, old.prior.kind) == (detail, prior)
+    assert (old.decoder.observe_code, old.decoder.by_place, old.decoder.patch) == (False, False, 1)
+    assert (old.code.detail, old.views.thin) == ("decoder", 0.0)
+    whole["code"]["kind"] = "categorical"
+    path.write_text(json.dumps(whole))
+    assert load(path).prior.kind == "auto"

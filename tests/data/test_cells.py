@@ -97,6 +97,10 @@ def test_a_large_file_is_read_by_cells_and_gives_the_same(file, monkeypatch):
     assert lazy.train.fingerprint != "" and lazy.train.rows.tolist() == known.train.rows.tolist()
     order = torch.tensor([5, 2, 2, 9])
     torch.testing.assert_close(lazy.train.batch(order).x, known.train.batch(order).x, atol=1e-5, rtol=1e-5)
+    one, two = (
+        split.subset(torch.tensor([7, 3, 11])).subset(torch.tensor([2, 0])) for split in (lazy.train, known.train)
+    )
+    torch.testing.assert_close(*(s.batch(torch.arange(2)).x for s in (one, two)), atol=1e-5, rtol=1e-5)
     one, two = (data.whole(file, reading=s.train.reading.for_other()).batch(order).x for s in (lazy, known))
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
@@ -120,17 +124,18 @@ def test_counts_are_found_again_from_what_a_model_sees():
     assert views.counts_of(x, mean, std).tolist() == [[2, 3, 0], [2, 3, 4], [0, 0, 0]]  # up to a shared factor
 
 
-def test_the_two_parts_of_a_cell_make_it_and_are_independent(monkeypatch):
-    """a + b = c; E a = c / 2, var a = c / 4 (binomial); of Poisson counts the two parts have covariance 0."""
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_the_two_parts_of_a_cell_make_it_and_are_independent(share, monkeypatch):
+    """a + b = c; E a = s c, var a = s (1 - s) c (binomial); of Poisson counts the two parts have covariance 0."""
     counts = np.random.default_rng(0).poisson(3.0, (3000, 5)) * 1.0
     counts[:, 0] = 1
     x, mean, std = standardised(counts)
     monkeypatch.setattr(views, "_standardised", lambda part, *_: part)
-    a, b = (part.double().numpy() for part in views.thinned(mean, std, 0.5)(x, Draws.of(1)))
+    a, b = (part.double().numpy() for part in views.thinned(mean, std, share)(x, Draws.of(1)))
     assert np.array_equal(a + b, counts)
     a, b, c = (part[:, 1:] for part in (a, b, counts))
-    np.testing.assert_allclose(a.mean(), 1.5, atol=0.03)
-    np.testing.assert_allclose(((a - c / 2) ** 2).mean(), c.mean() / 4, rtol=0.05)
+    np.testing.assert_allclose(a.mean(), 3 * share, atol=0.03)
+    np.testing.assert_allclose(((a - share * c) ** 2).mean(), share * (1 - share) * c.mean(), rtol=0.05)
     assert abs(np.mean((a - a.mean(0)) * (b - b.mean(0)))) < 0.05
 
 

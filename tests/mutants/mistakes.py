@@ -221,4 +221,8 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("denoising/terms.py", "x_t = x_t.detach().requires_grad_()", "x_t = x_t if x_t.requires_grad else x_t.requires_grad_()", "the noise learns from where a score is asked"),
     ("denoising/build.py", "return clean_end(bins) if s.gamma_0 is None else s.gamma_0", "return clean_end(bins)", "noise.gamma_0 is ignored"),
     ("methods/baselines.py", "parts.deterministic(dropout=0.0)", "parts.deterministic()", "a setting is ignored without a word"),
+    ("data/views.py", "torch.full_like(row, share)", "torch.full_like(row, 1 - share)", "the encoder sees the other share of a cell"),
+    ("data/readers/cells.py", "self.rows[index.cpu()], self.counted", "index.cpu(), self.counted", "a part of a part holds other cells"),
+    ("older_settings.py", "\"tdrl\": {\"detail\": \"uniform\"}", "\"tdrl\": {\"detail\": \"coarse\"}", "an old run changes its meaning"),
+    ("evaluation/times.py", "\"valid_accuracy\": sum(chosen) / seeds", "\"valid_accuracy\": float(share.mean())", "the way to combine times is chosen on test"),
 )

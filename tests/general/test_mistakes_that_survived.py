@@ -1,0 +1,186 @@
+"""Mistakes that `make mutants` had put in and no test had noticed: each has an oracle of its own, by hand or closed."""
+
+import math
+from importlib import import_module
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch.distributions import MultivariateNormal
+
+from diffrep import DiffusionClassifier, data
+from diffrep.codes.priors import Afterwards
+from diffrep.config import Settings, override
+from diffrep.data.places import places
+from diffrep.data.splits import cut
+from diffrep.estimators.codes import bounds, decoded
+from diffrep.evaluation.pilot import STEEPEST, _plan, pilot
+from diffrep.evaluation.times import combined, combined_linear
+from diffrep.methods.catalog import build
+from diffrep.methods.parts import Facts
+from diffrep.nets.embeddings import NoiseLevel
+from diffrep.probes.mlp import mlp
+from diffrep.shapes import Draws
+from oracles import examples_of
+
+
+def small(method: str):
+    torch.manual_seed(0)
+    changes = [f"method={method}", "decoder.width=4", "encoder.width=4", "code.dim=2"]
+    return build(override(Settings(), changes), Facts((3,), None)).eval()
+
+
+def test_what_a_pilot_draws_once_varies_by_its_noise(monkeypatch):
+    """Terms that are 3 N(0, 1) have variance 9, which two draws of 128 tell to a fifth."""
+    model = small("vae")
+    monkeypatch.setattr(model, "ends", lambda batch, code: {"prior": 3 * batch.random.normal(len(batch))})
+    found = pilot(model, examples_of(np.zeros((128, 3), np.float32)), torch.device("cpu"))
+    assert found.rest == pytest.approx(9, rel=0.5)
+
+
+def test_a_slope_that_is_too_steep_is_that_of_noise():
+    """Losses that are c, 50 c and -c: slopes of 1, of the most that is allowed, and of nothing."""
+    generator = torch.Generator().manual_seed(0)
+    c, v = (torch.rand(40, 3, generator=generator).double() for _ in range(2))
+    plan = _plan(c * torch.tensor([1.0, 50.0, -1.0]), c, v, None, torch.rand(40, generator=generator), 0.0, 40)
+    torch.testing.assert_close(plan.slopes, torch.tensor([1.0, STEEPEST, 0.0]))
+
+
+def test_places_of_near_grey_levels_are_one_group():
+    """Eight places, each of one grey level: the four dark ones are a group, the four bright ones the other."""
+    levels = np.array([0, 200, 16, 216, 32, 232, 48, 248], np.uint8)
+    group, _ = places(examples_of(np.tile(levels, (20, 1)).reshape(20, 1, 2, 4), 256), groups=2)
+    dark = group.flatten()[torch.arange(0, 8, 2)]
+    bright = group.flatten()[torch.arange(1, 8, 2)]
+    assert len(set(dark.tolist())) == len(set(bright.tolist())) == 1 and dark[0] != bright[0]
+
+
+def test_a_range_makes_data_continuous():
+    """Whole numbers with `data.range` are no grey levels: x = -1 at its low end and 1 at its high end."""
+    x = np.random.default_rng(0).integers(0, 256, (30, 1, 4, 4)).astype(np.uint8)
+    train = data.load(x, range=(0, 255)).train
+    assert train.bins is None
+    whole = train.batch(torch.arange(len(train))).x
+    raw = (whole + 1) / 2 * 255
+    torch.testing.assert_close(raw, raw.round(), atol=1e-3, rtol=0)
+
+
+def test_a_small_split_has_an_example():
+    """A hundredth of ten rows is one row."""
+    rows = cut(10, None, "x", valid=0.01, test=0.01, seed=0)
+    assert {name: len(some) for name, some in rows.items()} == {"train": 8, "valid": 1, "test": 1}
+
+
+class Itself(TransformerMixin, BaseEstimator):
+    """An encoder whose code of a row is the row."""
+
+    def __init__(self, random_state=None):
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X):
+        return X
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.01])
+def test_the_head_is_fitted_to_the_codes_of_the_labelled_rows(strength):
+    """Labels on the last rows alone: scikit-learn's own regression of them, of the same strength."""
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    y = np.where(np.arange(60) < 30, -1, (x[:, 0] + x[:, 1] > 0).astype(int))
+    fitted = DiffusionClassifier(Itself(), strength=strength, finetune=False, random_state=7).fit(x, y)
+    head = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)).fit(x[30:], y[30:])
+    np.testing.assert_allclose(fitted.predict_proba(x), head.predict_proba(x), atol=1e-9)
+    assert fitted.encoder_.random_state == 7
+
+
+def test_rows_are_decoded_from_the_noise_of_their_seed():
+    """Each seed is another x_1, the one that `Model.decode` is given by hand."""
+    model, z = small("drl"), np.zeros((2, 2), np.float32)
+    first, second = decoded(model, z, 1), decoded(model, z, 2)
+    assert np.abs(first - second).max() > 1e-3
+    draws = Draws.of(2)
+    x_1 = draws.normal(1, 3).expand(2, 3)
+    np.testing.assert_allclose(second, model.decode(torch.from_numpy(z), 2, draws, x_1=x_1).detach(), atol=1e-5)
+
+
+def test_bounds_row_by_row_have_the_noise_of_their_seed():
+    """Two seeds draw other noise levels; one seed draws the same again."""
+    model, examples = small("vae-vdm"), examples_of(np.zeros((3, 3), np.float32))
+    first = bounds(model, examples, seed=1)
+    assert np.array_equal(first, bounds(model, examples, seed=1))
+    assert np.abs(first - bounds(model, examples, seed=2)).min() > 1e-4
+
+
+def test_a_prior_of_one_gaussian_is_that_gaussian():
+    """Sixty codes of one Gaussian: ten components would fit them better, and those that are held out worse. The density
+    and the samples are those of the moments of the fifty-four that are fitted."""
+    covariance = torch.tensor([[2.0, 1.2], [1.2, 1.0]])  # so that a transposed factor is another
+    codes = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)) @ torch.linalg.cholesky(covariance).mT
+    prior = Afterwards(2, 10)
+    prior.fit(codes)
+    assert int(prior.scores.isfinite().sum()) == 1
+    train = codes[:-6].double()
+    truth = MultivariateNormal(train.mean(0), train.T.cov(correction=0))
+    asked = torch.cat([codes, 4 * codes])
+    torch.testing.assert_close(prior.log_prob(asked).double(), truth.log_prob(asked.double()), atol=0.01, rtol=0.01)
+    samples = prior.sample(50_000, Draws.of(0))
+    torch.testing.assert_close(samples.T.cov().double(), truth.covariance_matrix, atol=0.06, rtol=0)
+
+
+def test_a_noise_level_is_seen_as_sines_and_cosines():
+    """sin^2 + cos^2 = 1 for each frequency, and at log-SNR 0 all sines are 0 and all cosines 1."""
+    level = NoiseLevel(4, waves=5)
+    level.perceptron = torch.nn.Identity()
+    sines, cosines = level(torch.tensor([0.0, 1.3, -7.0])).chunk(2, 1)
+    torch.testing.assert_close(sines**2 + cosines**2, torch.ones(3, 5))
+    assert not sines[0].any() and torch.equal(cosines[0], torch.ones(5))
+
+
+def test_the_first_weights_of_a_perceptron_are_those_of_its_seed(monkeypatch):
+    """The network that `fit` is given is the one that its seed makes."""
+    seen = []
+
+    def fit(network, *rest):
+        seen.append(network[1].weight.detach().clone())
+        return SimpleNamespace(step=0)
+
+    monkeypatch.setattr(import_module("diffrep.probes.mlp"), "fit", fit)  # the package names its function so too
+    rng = np.random.default_rng(0)
+    split = rng.normal(size=(20, 3)), np.arange(20) % 2
+    for seed in (1, 2):
+        mlp(split, split, split, seed=seed)
+    for seed, weight in zip((1, 2), seen, strict=True):
+        torch.manual_seed(seed)
+        assert torch.equal(weight, torch.nn.Linear(3, 512).weight)
+
+
+def test_an_interpolation_begins_at_the_first_example():
+    """Its ends are the decodings of the two codes, from the same noise."""
+    model = small("drl")
+    a, b = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    path = model.interpolate(a, b, points=3, seed=4)
+    codes = model.encode(torch.stack([a, b])).mean.detach()
+    draws = Draws.of(4)
+    x_1 = draws.normal(1, 3).expand(2, 3)
+    ends = model.decode(codes, 2, draws, x_1=x_1)
+    torch.testing.assert_close(path[[0, 2]], ends, atol=1e-4, rtol=1e-4)
+    assert float((path[0] - path[2]).abs().max()) > 1e-3
+
+
+def test_what_chooses_a_way_to_combine_times_is_not_the_test_split():
+    """Labels of test that are all wrong: accuracy falls to what is left, and that on validation stays."""
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.integers(0, 2, 80))
+    codes = torch.from_numpy(rng.normal(size=(80, 2, 3))).float() + 4 * y[:, None, None]
+    train, valid, test = (codes[:40], y[:40]), (codes[40:60], y[40:60]), (codes[60:], 1 - y[60:])
+    for score in (combined("mean", (train, valid, test), epochs=20), combined_linear("mean", (train, valid, test))):
+        assert score["valid_accuracy"] > 0.9 and score["accuracy"] < 0.1
+    assert not math.isnan(score["se"])
