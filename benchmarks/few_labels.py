@@ -1,6 +1,6 @@
 """Few labels: a code learned from all rows and a linear head, beside PCA of equal size and the same head.
 
-python benchmarks/few_labels.py --cells COUNTS.npz --out results/few-labels.json
+python benchmarks/few_labels.py --cells COUNTS.npz --budget 30000ex --out results/few-labels.json
 
 Digits of scikit-learn, and pbmc68k where its counts are given. Half of the rows are for testing. The code is learned
 once, from the rows that are not, without labels; then ten draws of so many labels a class teach a logistic regression
