@@ -1,8 +1,7 @@
-"""Codes and bounds row by row: the result of a row does not depend on other rows."""
+"""Bounds row by row, and rows from codes: the result of a row does not depend on other rows."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,23 +13,6 @@ from diffrep.shapes import Batch, Draws
 
 ROWS, LEVELS = 500, 8
 AT_ONCE = 512  # rows times noise levels of a pass of the decoder
-
-
-@torch.no_grad()
-def codes(model: Model, examples: Examples) -> tuple[np.ndarray, np.ndarray | None]:
-    """Mean (N, d) of each code and, where it has one, its spread (N, d); float32.
-
-    The encoder runs in double precision: in single precision a matrix product depends on how many rows it has.
-    """
-    device = next(model.parameters()).device
-    exact = copy.deepcopy(model).double().eval()
-    means, spreads = [], []
-    for index in torch.arange(len(examples)).split(ROWS):
-        code = exact.encode(examples.batch(index).x.to(device).double())
-        means.append(code.mean.float().cpu())
-        if code.spread is not None:
-            spreads.append(code.spread.float().cpu())
-    return torch.cat(means).numpy(), torch.cat(spreads).numpy() if spreads else None
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ from diffrep.estimators.forms import Array, Form, Frame, Table, kind_of
 from diffrep.estimators.keeping import files_of, replace_data, temporary
 from diffrep.estimators.sizes import sizes
 from diffrep.evaluation.bound import bound
+from diffrep.evaluation.encoding import encode_split
 from diffrep.methods.catalog import name_of
 from diffrep.plus_minus import plus_minus
 from diffrep.probes.neighbours import knn
@@ -138,7 +139,9 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def code_spread(self, X) -> tuple[np.ndarray, np.ndarray | None]:
         """Mean and spread (N, d) of each row's code; spread None for a deterministic code."""
-        return codes.codes(self.run_.model, self._examples(X))
+        examples = self._examples(X)
+        code = encode_split(self.run_.model, examples)
+        return code.mean.numpy(), None if code.spread is None else code.spread.numpy()
 
     def inverse_transform(self, X) -> Any:
         """Rows like those of `fit`, in their units, decoded from codes (N, d); each from the same noise."""
@@ -286,7 +289,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             return None
         if not len(held[1]) or len(train[1].unique()) < 2:
             return None
-        one, two = ((codes.codes(self.run_.model, part)[0], y.numpy()) for part, y in (train, held))
+        one, two = ((encode_split(self.run_.model, part).mean.numpy(), y.numpy()) for part, y in (train, held))
         return knn(one, two, two)
 
     def _repr_html_(self) -> str:
