@@ -25,20 +25,30 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces a file in one step: after a crash it holds the old or the new content."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which takes the place of `path` at the end of the `with` block: whole or absent.
+
+    After an error inside the block nothing is left of it. UserError: as `writing`.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            yield temporary
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file in one step: after a crash it holds the old or the new content."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    with writing(path):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

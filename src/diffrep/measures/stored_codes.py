@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffrep.data import Examples
-from diffrep.files import writing
+from diffrep.files import replacing, writing
 from diffrep.measures.evaluate import codes
 from diffrep.models.base import Model
 from diffrep.runs.records import digest, weights_digest
@@ -40,15 +39,9 @@ def stored_codes(
         return stored
     made = codes(model, examples, t, progress=progress)
     at, data = np.array(np.nan if t is None else t), np.array(examples.fingerprint)
-    temporary = path.with_name(f".{path.name}.tmp")
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, codes=made, protocol=np.array(PROTOCOL), weights=np.array(weights), data=data, t=at)
     with writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, codes=made, protocol=np.array(PROTOCOL), weights=np.array(weights), data=data, t=at)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
         for old in folder.glob(f"{name}-????????-*.npz"):
             if not old.name.startswith(f"{name}-{weights[:8]}-"):
                 old.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from diffrep.codes.posteriors import Code
 from diffrep.data import Examples
 from diffrep.errors import UserError
 from diffrep.evaluation.encoding import encode_batches
-from diffrep.files import writing
+from diffrep.files import replacing
 from diffrep.models.base import Model
 
 
@@ -45,21 +44,14 @@ def embed(
     if shards > 1:
         path = path.with_name(f"{path.stem}-{shard:05d}-of-{shards:05d}{path.suffix or '.parquet'}")
     mine = torch.arange(len(examples)).tensor_split(shards)[shard]
-    temporary = path.with_name(f".{path.name}.tmp")
     writer: pq.ParquetWriter | None = None
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            for chunk, codes in encode_batches(model, examples, times or (None,), batch, mine, progress):
-                table = pa.table(_columns(examples, chunk.index.cpu(), times or (None,), codes))
-                writer = writer or pq.ParquetWriter(temporary, table.schema)
-                writer.write_table(table)
-            if writer is not None:
-                writer.close()
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with replacing(path) as temporary:
+        for chunk, codes in encode_batches(model, examples, times or (None,), batch, mine, progress):
+            table = pa.table(_columns(examples, chunk.index.cpu(), times or (None,), codes))
+            writer = writer or pq.ParquetWriter(temporary, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
     return path
 
 
@@ -82,16 +74,10 @@ def embed_cells(
     model.need_code(t)
     rows = torch.arange(len(examples))
     codes = [code.mean.float().cpu() for _, (code,) in encode_batches(model, examples, (t,), 500, rows, progress)]
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        try:
-            shutil.copyfile(Path(source).expanduser(), temporary)
-            with h5py.File(temporary, "r+") as file:
-                anndata.io.write_elem(file.require_group("obsm"), key, torch.cat(codes).numpy())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with replacing(path) as temporary:
+        shutil.copyfile(Path(source).expanduser(), temporary)
+        with h5py.File(temporary, "r+") as file:
+            anndata.io.write_elem(file.require_group("obsm"), key, torch.cat(codes).numpy())
     return path
 
 
