@@ -15,6 +15,7 @@ from diffrep import data, runs
 from diffrep.config import Settings, override
 from diffrep.data.stores import Grid
 from diffrep.estimators.encoder import form_of
+from diffrep.evaluation.finetune import encoder_of
 from diffrep.runs import export as exports
 from diffrep.runs.preparation import Columns, GreyLevels, of_card
 from runs_at_hand import diffrep as command
@@ -160,7 +161,7 @@ def test_exporting_changes_nothing_of_the_model():
     run = base("vae-vdm")
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     mode = run.model.training
-    whole = exports.Encoding(of_card(run.card), run.model.posterior, None).eval()
+    whole = exports.Encoding(of_card(run.card), encoder_of(run.model)).eval()
     exports._traced(whole, [torch.zeros(3, 4, 4).byte()])
     assert run.model.training == mode
     assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())

@@ -27,17 +27,16 @@ class CodeOf(nn.Module):
         self.posterior, self.log_snr = posterior, log_snr
 
     def forward(self, x: Data) -> CodeVector:
-        if self.log_snr is None:
-            return self.posterior(x).mean
-        return self.posterior(x, torch.full((len(x),), self.log_snr, device=x.device)).mean
+        first = x.flatten(1)[:, 0]  # (B,), where len() would fix the batch of an export
+        return self.posterior(x, None if self.log_snr is None else torch.full_like(first, self.log_snr)).mean
 
 
-def encoder_of(model: Model, t: float = 0.5) -> CodeOf:
-    """The encoder of a model, its own weights; t for a time-conditioned code. UserError where there is none."""
+def encoder_of(model: Model, t: float | None = None) -> CodeOf:
+    """The encoder of a model, its own weights; t: as in `Model.encode`. UserError where there is none."""
     if model.posterior is None:
         raise UserError("this method has no encoder to fine-tune; train one that has (`diffrep methods` lists them).")
     with torch.no_grad():
-        log_snr = model.code_log_snr(t if model.timed else None, 1, next(model.parameters()).device)
+        log_snr = model.code_log_snr(t, 1, next(model.parameters()).device)
     return CodeOf(model.posterior, None if log_snr is None else float(log_snr))
 
 

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffrep.codes.posteriors import Posterior
 from diffrep.errors import UserError
+from diffrep.evaluation.finetune import CodeOf, encoder_of
 from diffrep.files import write_bytes
 from diffrep.models.base import Model
 from diffrep.runs.preparation import Input, Preparation, Prepared, of_card
 from diffrep.runs.records import weights_digest
+from diffrep.shapes import CodeVector
 
 if TYPE_CHECKING:
     from diffrep.runs.run import Run
@@ -38,16 +39,14 @@ Encode = Callable[[Sequence[np.ndarray]], np.ndarray]  # the inputs of a batch -
 
 
 class Encoding(nn.Module):
-    """Raw examples -> the mean of their codes (B, d); t: the noise level at which a time-conditioned encoder reads."""
+    """Raw examples -> the mean of their codes (B, d)."""
 
-    def __init__(self, preparation: nn.Module, posterior: Posterior, log_snr: float | None):
+    def __init__(self, preparation: nn.Module, encoder: CodeOf):
         super().__init__()
-        self.preparation, self.posterior, self.log_snr = preparation, posterior, log_snr
+        self.preparation, self.encoder = preparation, encoder
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        x = self.preparation(*inputs)
-        level = None if self.log_snr is None else torch.full_like(x.flatten(1)[:, 0], self.log_snr)
-        return self.posterior(x, level).mean
+    def forward(self, *inputs: Tensor) -> CodeVector:
+        return self.encoder(self.preparation(*inputs))
 
 
 def export(run: Run, path: str | Path, prepared: bool = False, t: float | None = None) -> Path:
@@ -79,8 +78,7 @@ def write(model: Model, preparation: Preparation, path: str | Path, about: dict,
         raise UserError(f"{path} is no name of an export: name a {' or '.join(SUFFIXES)} file.")
     posterior = model.need_code(t)
     device = next(model.parameters()).device
-    level = model.code_log_snr(t, 1, device)
-    whole = Encoding(preparation, posterior, None if level is None else float(level)).to("cpu").eval()
+    whole = Encoding(preparation, encoder_of(model, t)).to("cpu").eval()
     inputs: tuple[Input, ...] = preparation.inputs
     about = {
         "diffrep": metadata.version("diffrep"),
