@@ -155,6 +155,18 @@ def test_a_setting_is_of_use_or_warned_of(method):
     assert wrong == []
 
 
+@pytest.mark.parametrize(
+    ("method", "beside", "acts"),
+    [("dsm", (), False), ("pdae", (), False), ("drl", ("predicts=eps",), False), ("drl", (), True)],
+)
+def test_a_perceptron_has_no_patches(method, beside, acts):
+    """They are of use where a generator estimates x from the code, and warned of elsewhere."""
+    patched, _, told = made(method, ("decoder.kind=mlp", *beside, "decoder.patch=2"))
+    plain, _, _ = made(method, ("decoder.kind=mlp", *beside))
+    shapes, before = ({k: v.shape for k, v in model.state_dict().items()} for model in (patched, plain))
+    assert (shapes != before, "decoder.patch=" in told) == (acts, not acts)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("leaf", TRAINED)
 def test_a_setting_of_training_acts(leaf):

@@ -43,9 +43,9 @@ class Parts:
 
         coarse: whether its loss has the detail of `coarse_levels`.
         """
-        patch = self._patch(coarse)
         observed = code and self.settings.decoder.observe_code is not False
         parameterisation = self._parameterisation(observed)
+        patch = self._patch(coarse, observed and parameterisation.fuses)
         observation = None
         if observed:
             settings = self.settings.decoder
@@ -159,9 +159,13 @@ class Parts:
         extra = parameterisation.channels * self.facts.shape[0]
         return nets.decoder(self.settings.decoder, self.facts.shape, self._code_dim(code), extra, patch)
 
-    def _patch(self, coarse: bool = False) -> int:
-        """The side of the decoder's patches: where its loss is coarse, finer things than a patch hardly show."""
-        if len(self.facts.shape) == 1:
+    def _patch(self, coarse: bool = False, observed: bool = False) -> int:
+        """The side of the decoder's patches: where its loss is coarse, finer things than a patch hardly show.
+
+        observed: whether a generator estimates x from the code, in patches too. 1 where no network has patches.
+        """
+        perceptron = chosen(self.settings.decoder.kind, "unet") == "mlp"
+        if len(self.facts.shape) == 1 or (perceptron and not observed):
             return 1
         coarse = coarse and chosen(self.settings.detail, "coarse") == "coarse"
         return self.settings.decoder.patch or (coarse_patch(self.facts.shape) if coarse else 1)
