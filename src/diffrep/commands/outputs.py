@@ -20,13 +20,13 @@ from diffrep.runs.run import Run
 
 GRID = ".png"
 ARRAYS, TABLES = (".npy", ".npz"), (".csv", ".parquet")
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels of a picture -> Pillow's mode
+CHANNELS = (1, 3, 4)  # of what a PNG can hold
 
 
 def check_output(path: Path, run: Run) -> None:
     """Raise UserError before any work if examples of a run cannot be written to `path`."""
     if _is_folder(path):
-        if len(run.card.shape) != 3 or run.card.shape[0] not in MODES:
+        if len(run.card.shape) != 3 or run.card.shape[0] not in CHANNELS:
             shape = "x".join(map(str, run.card.shape))
             raise UserError(f"{path} would hold pictures, and the data is {shape}: name a .npy or .npz file with -o.")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):

@@ -204,8 +204,7 @@ def _guessed(values: Extent, name: str, reading: Reading) -> Reading:
             bits = max(9, math.ceil(math.log2(high + 1)))
             doubt = (
                 f"{name} holds grey levels of 16 bits and the largest is {high:,.0f}: data.levels={2**bits} if the"
-                " camera has "
-                f"{bits} bits."
+                f" camera has {bits} bits."
             )
         return reading.guess("levels", 65536, doubt).decided(range=(0.0, 65535.0))
     if values.kind in GREY_LEVELS:

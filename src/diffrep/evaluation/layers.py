@@ -21,15 +21,8 @@ from diffrep.progress import Progress, counting, silent
 from diffrep.shapes import mix
 
 PROTOCOL = "readout-2"  # layer, log-SNR by linear probe on validation, then test once; seeded noise, mean over space
-PLACES = (
-    "down",
-    "middle",
-    "up",
-    "blocks",
-    "down_blocks",
-    "mid_block",
-    "up_blocks",
-)  # modules of networks that hold blocks
+# modules of networks that hold blocks
+PLACES = ("down", "middle", "up", "blocks", "down_blocks", "mid_block", "up_blocks")
 CLEANEST, NOISIEST, LEVELS = 8.0, 2.0, 7  # log-SNRs of the search, one apart: published read-outs peak at 4.5 to 6.1
 
 

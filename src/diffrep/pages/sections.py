@@ -309,8 +309,7 @@ def _neighbours(images: RunPictures) -> Section:
         named.append((words, tiles.strip(near, f"Number {k + 1} of the nearest training examples{called}", limits)))
     lead = (
         f"Under each of {count} test examples stand the {min(NEIGHBOURS, len(images.neighbours))} training examples"
-        " whose"
-        " codes make the smallest angle with its own."
+        " whose codes make the smallest angle with its own."
     )
     return Section(title, lead, figure(rows(named)))
 

@@ -11,7 +11,7 @@ from diffrep.plus_minus import plus_minus
 from diffrep.runs.card import form
 from diffrep.runs.directory import weights_metadata
 from diffrep.runs.records import DISTANCE, METRICS, PROBES, current
-from diffrep.runs.summary import changed
+from diffrep.runs.summary import changed, distance_protocol
 
 if TYPE_CHECKING:
     from diffrep.runs.run import Run
@@ -80,9 +80,8 @@ def _rows(run: Run) -> Iterator[tuple[str, str, str]]:
         value = result.get("accuracy", result.get("r2"))
         if value is not None and protocol not in ("linear", "knn"):
             yield f"{protocol} probe", plus_minus(value, result.get("se")), _probe(result)
-    if "frechet" in (far := results[DISTANCE]):
-        how = f"features {far['features']}, {far['samples']:,} samples"
-        yield "Frechet distance of samples", f"{far['frechet']:.2f}", how
+    if (how := distance_protocol(run.directory)) is not None:
+        yield "Frechet distance of samples", f"{results[DISTANCE]['frechet']:.2f}", f"features {how}"
 
 
 def _probe(result: dict) -> str:
