@@ -80,8 +80,8 @@ def _rows(run: Run) -> Iterator[tuple[str, str, str]]:
         value = result.get("accuracy", result.get("r2"))
         if value is not None and protocol not in ("linear", "knn"):
             yield f"{protocol} probe", plus_minus(value, result.get("se")), _probe(result)
-    if (how := distance_protocol(run.directory)) is not None:
-        yield "Frechet distance of samples", f"{results[DISTANCE]['frechet']:.2f}", f"features {how}"
+    if (far := distance_protocol(run.directory)) is not None:
+        yield "Frechet distance of samples", f"{results[DISTANCE]['frechet']:.2f}", f"features {far}"
 
 
 def _probe(result: dict) -> str:
