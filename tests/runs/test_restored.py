@@ -123,6 +123,15 @@ def test_a_place_that_does_not_fit_the_data_is_one_sentence(tmp_path, capsys):
     assert [file.name for file in tmp_path.rglob("*")] == ["full", "keep.txt"]
 
 
+def test_a_folder_for_rows_of_a_table_names_the_files_of_a_table(mixed, tmp_path, capsys):
+    """A row is no picture; the sentence offers the table first."""
+    run = train("vae-vdm", *HOW, data=mixed)
+    capsys.readouterr()
+    assert command("sample", run.directory, "-n", 2, "--steps", 2, "-o", tmp_path / "folder") == 2
+    assert "name a .csv, .parquet, .npy or .npz file" in one_sentence(capsys)
+    assert not (tmp_path / "folder").exists()
+
+
 def test_older_runs_of_tables_have_columns_too(mixed, tmp_path):
     """A card that does not know what its columns held writes numbers as they are, features before words."""
     run = train("vae-vdm", *HOW, data=mixed)

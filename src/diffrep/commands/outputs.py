@@ -28,7 +28,8 @@ def check_output(path: Path, run: Run) -> None:
     if _is_folder(path):
         if len(run.card.shape) != 3 or run.card.shape[0] not in CHANNELS:
             shape = "x".join(map(str, run.card.shape))
-            raise UserError(f"{path} would hold pictures, and the data is {shape}: name a .npy or .npz file with -o.")
+            files = ".npy or .npz" if run.card.scaling is None else ".csv, .parquet, .npy or .npz"
+            raise UserError(f"{path} would hold pictures, and the data is {shape}: name a {files} file with -o.")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not empty: name a new folder for the pictures.")
         check_place(path.with_suffix(GRID), GRID)
