@@ -206,6 +206,15 @@ def test_a_coarse_loss_has_a_decoder_of_patches(name, changes, patch):
     assert net.patch == patch and net.stem.in_channels == net.inputs * patch**2
 
 
+def test_a_patch_larger_than_the_picture_is_refused():
+    """All else would be padding: the longest side is the largest patch, and one more is a mistake."""
+    facts = Facts((1, 6, 5), 4)
+    largest = build(override(Settings(), ["method=drl", *SMALL, "decoder.patch=6"]), facts).denoiser.network
+    assert largest.patch == 6
+    with pytest.raises(UserError, match=r"decoder\.patch is 7 and the longest side of an example is 6"):
+        build(override(Settings(), ["method=drl", *SMALL, "decoder.patch=7"]), facts)
+
+
 def test_the_clean_end_follows_the_levels():
     """Where the settings leave gamma_0 open, sigma_0 / alpha_0 is a sixth of the distance of two grey levels."""
     for bins in (2, 16, 256, 65536):

@@ -168,7 +168,12 @@ class Parts:
         if len(self.facts.shape) == 1 or (perceptron and not observed):
             return 1
         coarse = coarse and chosen(self.settings.detail, "coarse") == "coarse"
-        return self.settings.decoder.patch or (coarse_patch(self.facts.shape) if coarse else 1)
+        side, largest = self.settings.decoder.patch, max(self.facts.shape[1:])
+        if side is not None and side > largest:
+            raise UserError(
+                f"decoder.patch is {side} and the longest side of an example is {largest}: give at most {largest}."
+            )
+        return side or (coarse_patch(self.facts.shape) if coarse else 1)
 
     def _density(self, name: str, dim: int) -> Prior:
         return made(PRIORS[name], self.settings.prior, dim)
