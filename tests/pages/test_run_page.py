@@ -129,6 +129,16 @@ def test_vectors_are_bars(tmp_path):
     read(run / "report.html")
 
 
+def test_the_verdict_promises_no_label_where_there_is_none(tmp_path):
+    """A command that cannot predict a label of the data is not named as the one that does."""
+    run = shutil.copytree(run_of("vae-vdm"), tmp_path / "run")
+    (run / METRICS).unlink(missing_ok=True)
+    assert "`diffrep evaluate" in verdict(run).knows
+    card = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps({**card, "label_names": None}))
+    assert verdict(run).knows == "No label is predicted from the code: the data have none."
+
+
 def test_names_from_data_stay_words(tmp_path):
     """A class whose name is a script is shown as its name: nothing from the data is ever markup."""
     evil = "<script>alert(1)</script>"

@@ -60,6 +60,8 @@ def _knows(files: RunFiles) -> str:
         why = files.metrics.get("no_probe")
         if why:
             return f"No label was predicted from the code: {_plain(why)}."
+        if not files.card.label_names:
+            return "No label is predicted from the code: the data have none."
         return f"No label was predicted from the code yet; `{files.command('evaluate')}` does so."
     text = f"From the code, a linear model predicts the class of {_share(own)} of the test examples"
     others = [(name, score) for name in ("pixels", "pca") if (score := _accuracy(files, name)) is not None]
