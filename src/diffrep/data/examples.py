@@ -88,7 +88,7 @@ class Examples:
         if self.labels is None:
             raise UserError(
                 f"the {self.split} split of {self.name} has no labels, which are needed here: put pictures in class "
-                "folders or beside a metadata.csv with a label column, or name the column with label_column."
+                "folders or beside a metadata.csv with a label column, or name the column with data.label_column."
             )
         return self.labels
 
