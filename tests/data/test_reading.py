@@ -9,6 +9,7 @@ import torch
 
 from diffrep import data
 from diffrep.data import Reading, load
+from diffrep.data.reading import Guess
 from diffrep.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -99,3 +100,13 @@ def test_no_guess_without_a_word(source):
         name.replace(" ", "_") for name, _, note in reading.lines() if "says otherwise" in note and "data." in note
     }
     assert reading.guesses and {guess.field for guess in reading.guesses} == marked and reading.doubts()
+
+
+@pytest.mark.parametrize(
+    "guesses, said",
+    [(0, ""), (1, ", 1 guess, `diffrep data` states it"), (2, ", 2 guesses, `diffrep data` lists them")],
+)
+def test_the_line_counts_guesses(guesses, said):
+    """The line that training prints."""
+    reading = Reading(shape=(3,), guesses=tuple(Guess(name) for name in ("label", "counts")[:guesses]))
+    assert reading.line() == "3, no labels" + said

@@ -208,7 +208,8 @@ class Reading:
         label = "no labels" if not self.label else f"label {self.label}"
         words.append(label + (f" ({len(self.classes)} classes)" if self.classes else ""))
         if self.guesses:
-            words.append(f"{len(self.guesses)} guesses, `diffrep data` lists them")
+            n = len(self.guesses)
+            words.append("1 guess, `diffrep data` states it" if n == 1 else f"{n} guesses, `diffrep data` lists them")
         return ", ".join(words)
 
     def as_dict(self) -> dict:
