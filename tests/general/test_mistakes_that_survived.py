@@ -101,6 +101,36 @@ def test_the_head_is_fitted_to_the_codes_of_the_labelled_rows(strength):
     assert fitted.encoder_.random_state == 7
 
 
+class Marking(torch.nn.Module):
+    """Says the class of row i, i mod 2, of the rows that it knows, and the other one of those that it does not."""
+
+    def __init__(self, known: torch.Tensor):
+        super().__init__()
+        self.register_buffer("known", known)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        right = x[:, 0].long() % 2
+        says = torch.where(torch.isin(x[:, 0], self.known), right, 1 - right)
+        return torch.nn.functional.one_hot(says, 2).float()
+
+
+@pytest.mark.parametrize("learns", ["the rule", "its rows"])
+def test_training_the_encoder_too_is_chosen_on_labels_that_were_held_out(learns, monkeypatch):
+    """A head that is right on half of the rows, beside a network that learns the rule, which is kept, or its own rows
+    by heart, which is not; with 49 labels of a class it is not tried."""
+    x, y = np.arange(100, dtype=np.float32)[:, None], np.arange(100) % 2
+    every = torch.from_numpy(x[:, 0])
+    place = import_module("diffrep.estimators.classifier")
+    monkeypatch.setattr(place, "encoder_of", lambda model: model)
+    monkeypatch.setattr(place, "frozen", lambda *_: Marking(every[:50]))
+    monkeypatch.setattr(place, "finetune", lambda _, few, __: Marking(every if learns == "the rule" else few[0][:, 0]))
+    made = DiffusionClassifier()
+    run = SimpleNamespace(model=None, device=torch.device("cpu"))
+    made.encoder_ = SimpleNamespace(run_=run, _examples=examples_of)
+    assert (made._tuned(x, np.arange(100), y) is not None) == (learns == "the rule")
+    assert made._tuned(x, np.arange(99), y[:99]) is None
+
+
 def test_rows_are_decoded_from_the_noise_of_their_seed():
     """Each seed is another x_1, the one that `Model.decode` is given by hand."""
     model, z = small("drl"), np.zeros((2, 2), np.float32)

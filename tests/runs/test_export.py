@@ -118,8 +118,9 @@ def test_a_preparation_does_what_the_reader_does(layout, kind, tmp_path):
 
 
 def test_counts_are_prepared_as_the_reader_does(tmp_path):
-    """Ten thousand a row, the logarithm, and standardised."""
+    """Ten thousand a row, the logarithm, and standardised; a row without a count is one of zeros."""
     x = np.random.default_rng(0).poisson(1.0, (30, 12))
+    x[::3] = 0
     splits = data.load(x, counts="yes")
     prepare = of_card(runs.DataCard.of(splits))
     raw = torch.from_numpy(x[splits.train.rows].astype(np.float64))

@@ -35,6 +35,15 @@ def test_an_array_comes_back_as_it_was(layout, kind):
     np.testing.assert_allclose(back, x, rtol=1e-5, atol=1e-4)
 
 
+def test_what_lies_between_grey_levels_falls_into_its_cell():
+    """A model's numbers are not on the grid: level k is the whole cell from 2 k / 256 - 1 to 2 (k + 1) / 256 - 1."""
+    card = runs.DataCard.of(data.load((np.arange(8 * 256) % 256).astype(np.uint8).reshape(8, 16, 16), layout="nhw"))
+    level = torch.arange(256).reshape(1, 1, 16, 16)
+    for place in (0.01, 0.99):
+        back = restored(card, 2 * (level + place) / 256 - 1)
+        assert np.array_equal(back[0], level[0, 0].numpy())
+
+
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     """Numbers, whole numbers, truth values, days, times and words; gaps in three of them."""
@@ -50,6 +59,20 @@ def mixed(tmp_path_factory):
     path = tmp_path_factory.mktemp("mixed") / "homes.csv"
     frame.to_csv(path, index=False)
     return path
+
+
+def test_each_column_of_words_has_its_own(tmp_path):
+    """Two columns of words side by side, of two and of three of them, one with gaps."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=60), "colour": rng.choice(["red", "green"], 60)})
+    frame["shape"] = rng.choice(["cube", "ball", "rod"], 60)
+    frame.loc[::9, "shape"] = None
+    frame.to_csv(tmp_path / "things.csv", index=False)
+    card = runs.DataCard.of(data.load(tmp_path / "things.csv", columns=["all"], label_column=""))
+    every = data.whole(tmp_path / "things.csv", reading=card.how())
+    table = restored(card, every.batch(torch.arange(60)).x)
+    for name in ("colour", "shape"):
+        assert table[name].to_pylist() == [None if word is None or word != word else word for word in frame[name]]
 
 
 HOW = ("data.columns=all", "data.label_column=")
