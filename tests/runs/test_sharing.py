@@ -208,7 +208,9 @@ def test_a_run_goes_to_the_hub_and_comes_back(hub):
     assert hub.asked == [("me/codes", "abc", sharing.HOLDS)]
 
 
-@pytest.mark.parametrize("odd", ["model.pkl", "../config.json", "/etc/passwd", "a\\..\\b.json", "C:/x.json", "run.py"])
+@pytest.mark.parametrize(
+    "odd", ["model.pkl", "../config.json", "/etc/passwd", "a\\..\\b.json", "C:/x.json", "run.py", "A.PKL"]
+)
 def test_a_list_of_files_that_is_not_harmless_is_refused_before_anything_is_fetched(odd, hub):
     """The list comes first, the files after it."""
     base("vae-vdm").push_to_hub("me/codes")
