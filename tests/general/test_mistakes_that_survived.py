@@ -214,3 +214,20 @@ def test_what_chooses_a_way_to_combine_times_is_not_the_test_split():
     for score in (combined("mean", (train, valid, test), epochs=20), combined_linear("mean", (train, valid, test))):
         assert score["valid_accuracy"] > 0.9 and score["accuracy"] < 0.1
     assert not math.isnan(score["se"])
+
+
+@pytest.mark.parametrize("budget, steps", [("100s", 36), ("1h", 300)])
+def test_a_budget_lowers_the_steps_and_never_raises_them(budget, steps, monkeypatch):
+    """Every reading of the clock is a second later: 1 s an encoding, 1/3 s a step. One draw has 8 encodings and 6 s of
+    trial, then 2 + 5 fits: (100 - 14) / (7 / 3) = 36.9, so 36 steps."""
+    place = import_module("diffrep.measures.semi")
+    clock = iter(range(100))
+    monkeypatch.setattr(place.time, "perf_counter", lambda: next(clock))
+    for module, name in ((place.finetune, "frozen"), (place.finetune, "groups_of"), (place, "descend")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(place, "cross_entropy", lambda *_: None)
+    monkeypatch.setattr(place.pseudo_labels, "composite", lambda *_: None)
+    assert place.pseudo_labels.ROUNDS == 5
+    x = torch.zeros(4, 2)
+    few = x, torch.tensor([0, 1, 0, 1])
+    assert place._steps_within(budget, 300, 1, torch.nn.Identity(), few, x) == steps
