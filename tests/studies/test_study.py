@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,25 @@ def test_a_mistake_of_ours_is_no_row(data, tmp_path, monkeypatch):
                 study(alone, tmp_path / "s")
         else:
             assert study(alone, tmp_path / "s")["runs"][0]["error"] == said
+
+
+def test_the_commit_is_that_of_the_whole_package(tmp_path, monkeypatch):
+    """A change outside of studies/ makes another commit, one that is not committed yet is said, and so is no checkout."""
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    (tmp_path / "studies").mkdir()
+    for name in ("studies/study.py", "nets.py"):
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr(engine, "__file__", str(tmp_path / "studies" / "study.py"))
+    assert engine.commit() is None
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "a")
+    first = engine.commit()
+    (tmp_path / "nets.py").write_text("2")
+    assert engine.commit() == f"{first}-dirty"
+    git("commit", "-am", "b")
+    assert engine.commit() not in (first, f"{first}-dirty", None) and "dirty" not in engine.commit()

@@ -272,14 +272,22 @@ def write_files(directory: Path, name: str, content: StudyFile, title: str | Non
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package is in; None where it is in none."""
-    here = Path(__file__).parent
+    """The last commit that changed this package, with "-dirty" where changes of it are not committed.
+
+    None where it is in no checkout.
+    """
+    here = str(Path(__file__).parents[1])  # all of diffrep, not the folder of studies alone
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", here, *words, "--", here], capture_output=True, text=True, timeout=10
+        ).stdout
+
     try:
-        words = ["git", "-C", str(here), "log", "-1", "--format=%h", "--", str(here)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+        last = git("log", "-1", "--format=%h").strip()
+        return last + "-dirty" * bool(git("status", "--porcelain")) if last else None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
 
 
 def hardware() -> dict[str, str | int]:
