@@ -212,7 +212,7 @@ def test_a_mistake_of_ours_is_no_row(data, tmp_path, monkeypatch):
 
 
 def test_the_commit_is_that_of_the_whole_package(tmp_path, monkeypatch):
-    """A change outside of studies/ makes another commit, one that is not committed yet is said, and so is no checkout."""
+    """A change outside of studies/ makes another commit; what is not committed is said; no checkout has none."""
 
     def git(*words: str) -> None:
         who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
