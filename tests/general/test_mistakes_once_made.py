@@ -30,7 +30,7 @@ from diffrep.models.latent_diffusion import LatentDiffusion
 from diffrep.models.step_terms import denoise, prior, slice_score
 from diffrep.probes.disentanglement import dci, mig
 from diffrep.probes.few_labels import few_labels
-from diffrep.runs.diagnosis import Reading
+from diffrep.runs.diagnosis import CodeState
 from diffrep.runs.summary import numbers
 from diffrep.shapes import Batch, Draws
 from diffrep.training.optimizer import adamw
@@ -205,7 +205,7 @@ def test_the_ends_of_a_profile_are_those_of_the_process():
 def test_the_error_of_a_gap_is_a_standard_error():
     """Of the gaps 1, 2, 3, 4, 5: their deviation over the root of five."""
     lines = [{"step": k, "watch": {"gap_nats": float(k)}, "terms": {}, "norms": {}} for k in range(1, 6)]
-    assert Reading.of(lines).gap_se == pytest.approx(np.std([1, 2, 3, 4, 5], ddof=1) / math.sqrt(5))
+    assert CodeState.of(lines).gap_se == pytest.approx(np.std([1, 2, 3, 4, 5], ddof=1) / math.sqrt(5))
 
 
 def test_images_a_second_are_examples_over_seconds(tmp_path):

@@ -42,7 +42,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CodeState:
     """The mean of the last logged lines. rate, told, price, gap, gradient: None where the log lacks them.
 
     told: nats by which codes tell the examples of a batch apart, at most log B for a batch of B.
@@ -63,7 +63,7 @@ class Reading:
     decoder: float | None
 
     @classmethod
-    def of(cls, lines: Sequence[Line]) -> Reading:
+    def of(cls, lines: Sequence[Line]) -> CodeState:
         def mean(values: Iterable[float | None]) -> float | None:
             finite = _finite(values)
             return sum(finite) / len(finite) if finite else None
@@ -88,10 +88,10 @@ class Reading:
         )
 
 
-def reading(lines: Sequence[Line]) -> Reading | None:
+def code_state(lines: Sequence[Line]) -> CodeState | None:
     """The state of a code at the end of these lines of metrics.jsonl; None without a code, or too early to tell."""
     judged = [line for line in lines if line["step"] >= WARM_UP and _tells(line)][-WINDOW:]
-    return Reading.of(judged) if len(judged) == WINDOW else None
+    return CodeState.of(judged) if len(judged) == WINDOW else None
 
 
 def diagnose(lines: Sequence[Line], settings: Settings, target: float | None = None) -> list[Finding]:
@@ -100,7 +100,7 @@ def diagnose(lines: Sequence[Line], settings: Settings, target: float | None = N
     target: nats at which training holds the rate. Where nothing is wrong, the one finding says that the code is alive.
     """
     lines = lines[-MEMORY:]
-    now = reading(lines)
+    now = code_state(lines)
     if now is None:
         return []
     checks = (
@@ -135,7 +135,7 @@ class Checkup:
     verdict: str
     sentences: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
-    numbers: Reading | None = None
+    numbers: CodeState | None = None
     target: float | None = None
 
     def written(self) -> dict[str, Any]:
@@ -191,12 +191,12 @@ def checkup(directory: str | Path) -> Checkup:
         findings[0].name,
         tuple(_sentence(finding) for finding in dated),
         dated,
-        reading(lines),
+        code_state(lines),
         model.target,
     )
 
 
-def _dead(now: Reading, settings: Settings, target: float | None) -> str:
+def _dead(now: CodeState, settings: Settings, target: float | None) -> str:
     if now.rate is None:
         if now.variance is None or now.variance > 1e-6:
             return ""
@@ -211,7 +211,7 @@ def _dead(now: Reading, settings: Settings, target: float | None) -> str:
     return f"the code is dead: {what} at step {now.step}, {_price(now, settings, target)}"
 
 
-def _dying(now: Reading, lines: Sequence[Line], settings: Settings, target: float | None) -> str:
+def _dying(now: CodeState, lines: Sequence[Line], settings: Settings, target: float | None) -> str:
     rates = [(r, line["step"]) for line in lines if _tells(line) and (r := line["watch"].get("rate_nats")) is not None]
     if now.rate is None or len(rates) < 2 * WINDOW or now.rate > min(3.0, 0.5 * (target or math.inf)):
         return ""
@@ -222,7 +222,7 @@ def _dying(now: Reading, lines: Sequence[Line], settings: Settings, target: floa
     return f"the code is dying: {fall}, {_price(now, settings, target)}"
 
 
-def _price(now: Reading, settings: Settings, target: float | None) -> str:
+def _price(now: CodeState, settings: Settings, target: float | None) -> str:
     """Why a rate is near zero, and what to do."""
     code = settings.code
     if target is not None:
@@ -246,7 +246,7 @@ def _price(now: Reading, settings: Settings, target: float | None) -> str:
     )
 
 
-def _ignored(now: Reading, settings: Settings) -> str:
+def _ignored(now: CodeState, settings: Settings) -> str:
     least = max(DEAD, 0.05 * (now.rate or 0.0))
     if now.gap is None or now.step < SETTLED or now.gap >= least or now.gap > 2 * now.gap_se:
         return ""
@@ -260,7 +260,7 @@ def _ignored(now: Reading, settings: Settings) -> str:
     return f"{sentence}; train it where a code helps (detail=high-noise), lower decoder.width, or train longer"
 
 
-def _cut_off(now: Reading) -> str:
+def _cut_off(now: CodeState) -> str:
     if now.gradient is None or not now.decoder or now.gradient > 1e-6 * now.decoder:
         return ""
     return (
@@ -269,7 +269,7 @@ def _cut_off(now: Reading) -> str:
     )
 
 
-def _off_target(now: Reading, target: float | None) -> str:
+def _off_target(now: CodeState, target: float | None) -> str:
     if target is None or now.rate is None or target / 2 <= now.rate <= 1.5 * target:
         return ""
     side, price = ("above", "rises") if now.rate > target else ("below", "falls")
@@ -280,7 +280,7 @@ def _off_target(now: Reading, target: float | None) -> str:
     )
 
 
-def _says_little(now: Reading, settings: Settings) -> str:
+def _says_little(now: CodeState, settings: Settings) -> str:
     most = math.log(max(2, settings.train.batch // settings.train.accumulate))  # nats that a batch can show
     if now.told is None or now.rate is None or now.told > min(now.rate / 3, 0.75 * most):
         return ""
@@ -297,7 +297,7 @@ def _dropped(settings: Settings) -> str:
     return f"the code is dropped for {drop:.0%} of the examples; code.drop=0.1 is enough"
 
 
-def _alive(now: Reading, target: float | None) -> str:
+def _alive(now: CodeState, target: float | None) -> str:
     phrases = []
     if now.rate is not None:
         phrases.append(f"rate {now.rate:.1f} nats" + ("" if target is None else f" ({target:.3g} are asked for)"))
