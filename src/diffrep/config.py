@@ -241,6 +241,7 @@ class TrainSettings(Frozen):
     budget: Amount = Field(default="60s", description="amount of training: 120s, 10m, 20000ex or 3epochs")
     batch: PositiveInt = Field(default=64, description="examples in a step, summed over processes and micro-batches")
     accumulate: PositiveInt = Field(default=1, description="micro-batches in a step; more save memory")
+    optimizer: Literal["muon", "adamw"] = Field(default="muon", description="of kernels; adamw for all other weights")
     lr: PositiveFloat = Field(default=4e-3, description="largest learning rate")
     beta1: Share = Field(default=0.9, description="decay of AdamW's mean of gradients")
     beta2: Share = Field(default=0.99, description="decay of AdamW's mean of squared gradients")

@@ -13,7 +13,11 @@ SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that versi
     "code.detail": "decoder",
     "views.thin": 0.0,
 }
-NEWER = {**SINCE_0_1, "decoder.patch": 1}  # settings that some version lacked, and what it did
+NEWER = {
+    **SINCE_0_1,
+    "decoder.patch": 1,
+    "train.optimizer": "adamw",
+}  # settings that some version lacked, and what it did
 OWN_IN_0_1 = {  # what a method of version 0.1.0 took for a setting of "auto" and takes no longer
     "drl": {"detail": "uniform"},
     "tdrl": {"detail": "uniform"},

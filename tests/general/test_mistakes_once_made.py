@@ -33,7 +33,7 @@ from diffrep.probes.few_labels import few_labels
 from diffrep.runs.diagnosis import CodeState
 from diffrep.runs.summary import numbers
 from diffrep.shapes import Batch, Draws
-from diffrep.training.optimizer import adamw
+from diffrep.training.optimizer import optimizer
 from oracles import ExactConditional, ExactNetwork, ExactPosterior, Gaussian, LinearGaussian, examples_of
 from runs_at_hand import run_of
 
@@ -106,11 +106,11 @@ def test_the_seed_of_a_run_cuts_its_data():
 def test_betas_are_those_of_adamw():
     """The means of gradients 1 and 3 with decays 0.9 and 0.5, by hand: 0.39 and 4.75."""
     weight = nn.Parameter(torch.zeros(1))
-    optimizer = adamw({"all": [weight]}, lr=1e-3, beta1=0.9, beta2=0.5, weight_decay=0.0)
+    adamw = optimizer({"all": [weight]}, set(), lr=1e-3, beta1=0.9, beta2=0.5, weight_decay=0.0)
     for gradient in (1.0, 3.0):
         weight.grad = torch.tensor([gradient])
-        optimizer.step()
-    state = optimizer.state[weight]
+        adamw.step()
+    state = adamw.state[weight]
     assert float(state["exp_avg"]) == pytest.approx(0.9 * 0.1 + 0.1 * 3)
     assert float(state["exp_avg_sq"]) == pytest.approx(0.5 * 0.5 + 0.5 * 9)
 

@@ -19,7 +19,8 @@ from diffrep.training.checkpoints import Checkpoints, Tensors, fill, save_tensor
 from diffrep.training.ema import EMA
 from diffrep.training.interface import Source, Stop, Trainable, Training
 from diffrep.training.journal import Bar, Journal, Line, Turn, log_line, short_words, warning
-from diffrep.training.optimizer import adamw, clip_groups, load_state_tensors, rate_factor, state_tensors
+from diffrep.training.muon import kernels
+from diffrep.training.optimizer import clip_groups, load_state_tensors, optimizer, rate_factor, state_tensors
 from diffrep.training.process import Place, joined
 from diffrep.training.signals import Signals
 
@@ -197,8 +198,9 @@ class _Engine:
                     weight.data = weight.data.to(memory_format=torch.channels_last)
         self.bare.train()
         self.players = {name: groups for name, groups in self.bare.players().items() if groups}
+        matrices = kernels(self.bare.modules()) if t.optimizer == "muon" else frozenset()
         plain = [
-            adamw(groups, lr=t.lr, beta1=t.beta1, beta2=t.beta2, weight_decay=t.weight_decay)
+            optimizer(groups, matrices, lr=t.lr, beta1=t.beta1, beta2=t.beta2, weight_decay=t.weight_decay)
             for groups in self.players.values()
         ]
         ready: list = [self.bare] if not plain else self.accelerator.prepare(self.bare, *plain)
@@ -219,8 +221,8 @@ class _Engine:
         before, turns = [buffer.clone() for buffer in self.bare.buffers()], {}
         self.steps += 1
         for number, player in enumerate(self.bare.order(at.step)):
-            optimizer = self.optimizers[player]
-            for group in optimizer.param_groups:
+            prepared = self.optimizers[player]
+            for group in prepared.param_groups:
                 group["lr"] = rate
             self.model.zero_grad(set_to_none=True)
             turns[player] = turn = self._turn(micro, player, (self.training.seed, at.step, number), count)
@@ -229,9 +231,9 @@ class _Engine:
                 for buffer, value in zip(self.bare.buffers(), before, strict=True):
                     buffer.copy_(value)
                 if self.accelerator.scaler is not None:
-                    optimizer.step()  # lowers the scale of the loss, changes no weight
+                    prepared.step()  # lowers the scale of the loss, changes no weight
                 return turns
-            optimizer.step()
+            prepared.step()
         self._share_buffers()
         self.bare.advance()
         self.ema.update(self.bare, at.step - at.skipped)
@@ -274,8 +276,8 @@ class _Engine:
         """Write a checkpoint: weights, their average, and the optimisers' state."""
         if self.here.main:
             tensors = _under("model", self.bare.state_dict()) | _under("ema", self.ema.weights)
-            for player, optimizer in self.optimizers.items():
-                tensors |= _under(f"optimizer/{player}", state_tensors(optimizer.optimizer))
+            for player, prepared in self.optimizers.items():
+                tensors |= _under(f"optimizer/{player}", state_tensors(prepared.optimizer))
             scaler = self.accelerator.scaler
             self.checkpoints.save(at.step, tensors, {**asdict(at), "scaler": scaler.state_dict() if scaler else None})
         self.accelerator.wait_for_everyone()
@@ -288,8 +290,8 @@ class _Engine:
         tensors, about = newest
         fill(self.bare, _within("model", tensors), self.checkpoints.directory)
         self.ema.load(_within("ema", tensors))
-        for player, optimizer in self.optimizers.items():
-            load_state_tensors(optimizer.optimizer, _within(f"optimizer/{player}", tensors))
+        for player, prepared in self.optimizers.items():
+            load_state_tensors(prepared.optimizer, _within(f"optimizer/{player}", tensors))
         if self.accelerator.scaler is not None and about["scaler"]:
             self.accelerator.scaler.load_state_dict(about["scaler"])
         return Position(about["step"], about["examples"], about["seconds"], about["skipped"])

@@ -17,14 +17,16 @@ from diffrep.training.optimizer import Groups
 class Training:
     """The settings of a training; `diffrep settings` describes each, under train.
 
-    batch: examples in a step, over all processes and micro-batches. accumulate: micro-batches in a step. warmup: share
-    of the budget. clip: largest norm of each group's gradient, None for no limit. log_every, checkpoint_every: steps.
+    batch: examples in a step, over all processes and micro-batches. accumulate: micro-batches in a step. optimizer:
+    muon or adamw. warmup: share of the budget. clip: largest norm of each group's gradient, None for no limit.
+    log_every, checkpoint_every: steps.
     """
 
     budget: Budget
     seed: int
     batch: int
     accumulate: int
+    optimizer: str
     lr: float
     beta1: float
     beta2: float
@@ -65,6 +67,8 @@ class Trainable(Weights, Protocol):
 
     def __call__(self, batch: Batch, player: str) -> Terms:
         """Named terms (B,), nats for each example; the player minimises the mean of their sum."""
+
+    def modules(self) -> Iterator[nn.Module]: ...
 
     def players(self) -> Mapping[str, Groups]:
         """Player -> group -> its parameters; gradients are clipped for each group separately."""

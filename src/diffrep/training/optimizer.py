@@ -1,21 +1,33 @@
-"""The optimiser of one player: AdamW over named groups with separate clipping; its state is plain tensors."""
+"""The optimiser of one player, over named groups with separate clipping; its state is plain tensors."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 
 import torch
 from torch import Tensor, nn
 
+from diffrep.training.muon import Muon
+
 Groups = dict[str, list[nn.Parameter]]  # the parameters of a player by group, such as encoder and decoder
 
 
-def adamw(groups: Groups, *, lr: float, beta1: float, beta2: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); matrices and kernels decay, vectors and scalars do not."""
+def optimizer(
+    groups: Groups, kernels: Set[nn.Parameter], *, lr: float, beta1: float, beta2: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Muon for the kernels, AdamW (Loshchilov and Hutter 2019) for the rest, and for all where there are no kernels.
+
+    Matrices and kernels decay, vectors and scalars do not.
+    """
     parameters = [p for group in groups.values() for p in group]
-    decayed = {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay}
-    plain = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
-    return torch.optim.AdamW([g for g in (decayed, plain) if g["params"]], lr=lr, betas=(beta1, beta2))
+    parts = [
+        {"params": [p for p in parameters if p in kernels], "weight_decay": weight_decay, "kernel": True},
+        {"params": [p for p in parameters if p.ndim >= 2 and p not in kernels], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    kept = [{"kernel": False, **part} for part in parts if part["params"]]
+    return Muon(kept, lr=lr, betas=(beta1, beta2))
 
 
 def clip_groups(groups: Groups, limit: float | None) -> dict[str, Tensor]:
