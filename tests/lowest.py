@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("dev", "hub", "priors", "trackers")
+EXTRAS = ("dev", "hub", "priors", "trackers", "export", "cells", "hdf5", "zarr", "nifti", "tiff")
 
 
 def lowest(requirement: str) -> str:
@@ -25,7 +26,7 @@ def lowest(requirement: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--torch", help="this version of torch")
-    parser.add_argument("--tests", nargs="*", default=["-n", "2", "--dist", "loadfile"], help="what pytest is told")
+    parser.add_argument("pytest", nargs="*", default=["-n", "2", "--dist", "loadfile"], help="after --: its arguments")
     asked = parser.parse_args()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(r for e in EXTRAS for r in project["optional-dependencies"].get(e, ()))]
@@ -39,7 +40,8 @@ def main() -> None:
     subprocess.run([*install, *pinned], check=True)
     subprocess.run([*install, "--no-deps", "-e", str(ROOT)], check=True)
     subprocess.run([place / "bin" / "diffrep", "--help"], check=True, stdout=subprocess.DEVNULL)
-    sys.exit(subprocess.run([python, "-m", "pytest", *asked.tests], cwd=ROOT, check=False).returncode)
+    aware = {**os.environ, "SCIPY_ARRAY_API": "1"}  # without it scikit-learn 1.6 cannot import its own checks
+    sys.exit(subprocess.run([python, "-m", "pytest", *asked.pytest], cwd=ROOT, env=aware, check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,14 @@ def test_the_error_of_the_sample_is_that_of_other_examples():
     assert 0.75 < (off / errors).std() < 1.3 and abs((off / errors).mean()) < 4 / math.sqrt(40)
 
 
+def test_the_error_of_the_sample_is_the_deviation_of_what_the_examples_cost():
+    """With so many levels that the noise is a small part: that of -log p of the examples, which their shares give."""
+    examples, truth = drawn(120, 3)
+    bits = math.prod(SHAPE) * math.log(2)
+    said = [bound(model(), examples, levels=64, seed=seed).summary()["sample_se"] * bits for seed in range(2)]
+    assert np.mean(said) == pytest.approx(float(truth.std()) / math.sqrt(120), rel=0.15)
+
+
 def test_a_wrong_denoiser_costs_more():
     """The bound lies above the information of the data, and by how much does not depend on the plan."""
     examples, truth = drawn(200, 2)

@@ -1,18 +1,90 @@
-"""Oracle 4: batch size, order and chunks change no number, and every mean weighs examples."""
+"""Oracle 4: batch size, order, chunks, threads and workers change no number, and every mean weighs examples."""
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from diffrep.data import Stream
+from diffrep.data.batches import batches
 from diffrep.evaluation.layers import features, of_model
 from diffrep.measures.distance import sampled
-from diffrep.measures.evaluate import codes
+from diffrep.measures.evaluate import codes, evaluate
 from diffrep.probes.hypersphere import uniformity
 from diffrep.probes.neighbours import knn
 from diffrep.probes.quality import precision_recall
 from diffrep.probes.references import pixels
-from tiny import base
+from diffrep.runs import Run
+from diffrep.shapes import Draws
+from every_measure import ROWS, leaves, splits
+from tiny import base, same, train, weights
+
+# halves, pairs and blocks of examples, drawn by their places; neighbours among pictures that are equally far
+BY_PLACE = ("/dci", "/sap", "/alignment", "/kid", "/scores/pixels/spreading", "/scores/pca/spreading")
+
+
+def copy_of(run: Run, place: Path) -> Run:
+    """A run in a directory of its own, without codes and samples that were stored before."""
+    shutil.copytree(run.directory, place, ignore=shutil.ignore_patterns("features", "samples", "checkpoints"))
+    return replace(run, directory=place)
+
+
+def alike(draws: Draws, draw, shape: tuple[int, ...]) -> torch.Tensor:
+    """The same numbers for every example, whatever stands beside it, in place of those of `Draws._slice`."""
+    return draw(shape[1:], generator=torch.Generator().manual_seed(len(shape))).expand(shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_a_measure_is_the_same_however_it_is_computed(name, tmp_path, monkeypatch):
+    """Where each example has the same noise, a result depends on the set of examples alone: batches of five (the last
+    of them is smaller) and the test split backwards give the same to rounding."""
+    monkeypatch.setattr(Draws, "_slice", alike)
+    monkeypatch.setattr(Draws, "stratified", lambda draws, count: torch.full((count,), 0.37))
+    monkeypatch.setattr("diffrep.evaluation.pilot.EXAMPLES", 24)  # of the 24 that there are
+    row, parts = ROWS[name], splits()
+    run = base(row.method)
+    first, second = (copy_of(run, tmp_path / place) for place in ("one", "two"))
+    one = dict(leaves(row.call(first, parts)))
+
+    def of_five(examples, size, *rest):
+        return batches(examples, min(size, 5), *rest)
+
+    for module in [m for n, m in sys.modules.items() if n.startswith("diffrep.") and not n.endswith(".pilot")]:
+        if vars(module).get("batches") is batches:
+            monkeypatch.setattr(module, "batches", of_five)
+    monkeypatch.setattr("diffrep.evaluation.encoding.AT_ONCE", 5)
+    back = parts.test.subset(torch.arange(len(parts.test)).flip(0))
+    two = dict(leaves(row.call(second, replace(parts, test=back))))
+    for place, value in one.items():
+        if isinstance(value, float) and not place.startswith(BY_PLACE):
+            assert two[place] == pytest.approx(value, rel=1e-3, abs=1e-5), place
+        elif not isinstance(value, float) and place != "/key":
+            assert two[place] == value, place
+
+
+@pytest.mark.slow
+def test_threads_do_not_show(tmp_path):
+    """Two threads in place of one: what a measure says of a run is the same to rounding."""
+    run, said = base("ae"), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            said.append(dict(leaves(evaluate(copy_of(run, tmp_path / str(threads)), splits()))))
+        finally:
+            torch.set_num_threads(1)
+    assert all(said[1][k] == (pytest.approx(v, rel=1e-4) if isinstance(v, float) else v) for k, v in said[0].items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ae", "simclr"])
+def test_workers_read_what_one_process_reads(method):
+    """Two workers that read ahead: the same weights, bit for bit."""
+    assert same(weights(base(method)), weights(train(method, "train.workers=2"))) == []
 
 
 @pytest.mark.slow

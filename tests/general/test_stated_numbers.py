@@ -1,12 +1,15 @@
 """Numbers that are stated are right where the truth is known: the flow, use of a code, samples, errors, scales."""
 
 import math
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from diffrep import runs
 from diffrep.data import load
 from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, likelihood
@@ -23,8 +26,10 @@ from diffrep.models.step_terms import denoise
 from diffrep.plus_minus import plus_minus
 from diffrep.probes.result import error_of_share
 from diffrep.runs import records
+from diffrep.runs.run import _warn_of_repeats
 from diffrep.shapes import Draws, expand
 from oracles import ExactNetwork, Gaussian, examples_of
+from tiny import settings
 
 
 def model_of(network: nn.Module, noise, dims: int, begin=None) -> DiffusionModel:
@@ -140,3 +145,38 @@ def test_the_window_of_the_reconstruction_leaves_nothing():
     exact = -scores.gather(-1, own)[..., 0].sum(1)
     got = reconstruction(x, x_0, torch.ones(50), torch.full((50,), sigma), bins)
     assert float((got.double() - exact).abs().max()) < 3e-5 and abs(float((got.double() - exact).mean())) < 5e-6
+
+
+def sixteen() -> np.ndarray:
+    """Sixteen equally likely pictures of 8 x 8, thirty of each."""
+    pictures = np.random.default_rng(0).integers(0, 2, (16, 8, 8)).astype(bool)
+    return np.repeat(pictures, 30, 0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "nats"), [([30] * 16, math.log(16)), ([2, 1, 1], 1.5 * math.log(2)), ([1] * 40, math.log(40))]
+)
+def test_the_entropy_of_examples_is_that_of_their_shares(counts, nats):
+    """Of sixteen equally likely ones, of a half and two quarters, and of forty that all differ."""
+    digests = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)[:, None]
+    examples = replace(examples_of(np.zeros((len(digests), 1), np.float32)), digests=digests)
+    assert examples.entropy() == (pytest.approx(nats), len(counts))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes, said", [((), True), (("code.rate=2.0",), False), (("code.beta=1.0",), False)])
+def test_a_rate_that_the_data_cannot_fill_is_told_of(changes, said, tmp_path):
+    """Sixteen pictures hold 2.8 nats, and twelve are asked for by default; two are less than there is."""
+    np.save(tmp_path / "x.npy", sixteen())
+    asked = settings("vae-vdm", "train.budget=16ex", *changes, data=tmp_path / "x.npy")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        runs.train(asked, tmp_path / "run")
+    assert ("2.8 nats, and 12 are asked for" in " ".join(str(w.message) for w in told)) == said
+
+
+def test_a_run_of_different_examples_is_not_warned():
+    """The log of the number of digits is below twelve nats too, and says nothing of new digits."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _warn_of_repeats(load("digits").train, 12.0)

@@ -183,10 +183,13 @@ def vocabulary(values: np.ndarray | None) -> tuple[str, ...]:
 
 
 def fitted(raw: Raw, rows: np.ndarray, name: str) -> Reading:
-    """The reading with the value that fills a missing number: the mean of its column over `rows`."""
+    """The reading with what a table is by its training `rows`: the words that they hold, and the value that fills a
+    missing number, the mean of its column."""
     reading = raw.reading
     if reading.features is None:
         return reading
+    if reading.words:
+        reading = replace(reading, words={column: vocabulary(raw.words[column][rows]) for column in reading.words})
     table = raw.values.store.raw(_all(raw)).numpy()
     lacking = np.flatnonzero(np.isnan(table).any(0))
     if not len(lacking):
@@ -233,7 +236,7 @@ def expanded(raw: Raw, name: str) -> np.ndarray:
 def strange(raw: Raw, name: str) -> list[str]:
     """A sentence for each column with words that training did not have: none of its indicators is 1 there."""
     said = []
-    for column, words in raw.reading.words.items() if raw.reading.applied else ():
+    for column, words in raw.reading.words.items():
         new = sorted({str(v) for v in raw.words[column].tolist() if v not in (None, "")} - set(words))
         if new:
             shown = ", ".join(new[:5]) + (", ..." if len(new) > 5 else "")

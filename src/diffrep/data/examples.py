@@ -108,6 +108,15 @@ class Examples:
             return self.evenly(most)
         return torch.from_numpy(labelled_first(self.labels.cpu().numpy() >= 0, most))
 
+    def entropy(self) -> tuple[float, int]:
+        """Nats by which the examples differ, each of them as frequent as it occurs, and the number of different ones.
+
+        No code of them carries more. Where all differ it is the log of their number, which says nothing of new ones.
+        """
+        counts = np.unique(self.digests, axis=0, return_counts=True)[1]
+        shares = counts / len(self)
+        return float(-(shares * np.log(shares)).sum()), len(counts)
+
     def histogram(self) -> Tensor | None:
         """Counts (C, bins) of grey levels, int64, over at most 5,000 evenly spaced examples; None when continuous."""
         if self.bins is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -154,6 +155,8 @@ def train(
     mean, variance = splits.train.moments()
     card = replace(card, moments=(mean.tolist(), variance.tolist()))
     model = build(settings, card.facts(splits.train))
+    if model.target is not None and former is None:
+        _warn_of_repeats(splits.train, model.target)
     t = settings.train
     patience = [Patience(model, splits.valid, t.patience)] if t.patience else []
     listeners = Listeners([*patience, *callbacks])
@@ -222,6 +225,18 @@ def load(
             " run."
         )
     return Run(directory, settings, card, model.to(place(device).device).eval())
+
+
+def _warn_of_repeats(examples: Examples, target: float) -> None:
+    """A warning where examples repeat, so that all of them hold less than the rate that is asked for."""
+    nats, different = examples.entropy()
+    if nats < target and 2 * different <= len(examples):
+        sentence = (
+            f"the {len(examples):,} training examples are {different:,} different ones, so a code of them carries at"
+            f" most {nats:.1f} nats, and {target:g} are asked for; what is held beyond them tells nothing apart"
+            f" (docs/alive.md): code.rate={nats:.1f} holds what there is."
+        )
+        warnings.warn(sentence, stacklevel=3)
 
 
 @torch.no_grad()
