@@ -29,7 +29,7 @@ from diffrep.commands.console import (
     show_rows,
     usage,
 )
-from diffrep.commands.options import DataSource, Device, Json, Moved, Output, RunPath, SkipBad
+from diffrep.commands.options import DataSource, Device, Json, Moved, Output, RunPath, SharedRun, SkipBad
 from diffrep.errors import UserError
 from diffrep.training.memory import keep_memory
 
@@ -201,7 +201,7 @@ def profile(
 
 @app.command(epilog="Example: diffrep encode runs/a photos/ -o codes.parquet")
 def encode(
-    run: RunPath,
+    run: SharedRun,
     data: DataSource,
     output: Output,
     obsm: Annotated[str | None, typer.Option(help="name of the codes in a .h5ad file (X_diffrep)")] = None,

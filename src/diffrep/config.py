@@ -66,6 +66,7 @@ class DataSettings(Frozen):
     drop: Names = Field(default=(), description="columns that are ignored")
     column: str | None = Field(default=None, description="column of the pictures, or array of the examples in an .npz")
     split_column: str | None = Field(default=None, description="column that holds train, valid or test for each row")
+    covariate: str | None = Field(default=None, description="column that the decoder alone gets, such as a batch")
     layout: str = Field(default="auto", description="axes of an array: nhwc, nchw, nhw, ncl, nlc, ndhw, ncdhw, ...")
     levels: int | None = Field(default=None, ge=2, description="grey levels, such as 4096 for 12 bits")
     range: tuple[float, float] | None = Field(default=None, description="values that become -1 and 1")

@@ -57,7 +57,8 @@ class Facts:
     shape: of one example. bins: number of grey levels, None for continuous data. histogram: their counts by channel.
     places: groups of alike places and their histograms (`data.places`). classes: number of classes. moments: mean and
     variance of each channel, (C,) each. counts: mean and standard deviation (F,) that log counts of a table were
-    standardised with; None for other data. The last five are None or 0 where nothing needs them.
+    standardised with; None for other data. covariates: share of the examples that have each value of a covariate. The
+    last six are None, 0 or empty where nothing needs them.
     """
 
     shape: Shape
@@ -67,6 +68,7 @@ class Facts:
     classes: int = 0
     moments: tuple[Tensor, Tensor] | None = None
     counts: tuple[Tensor, Tensor] | None = None
+    covariates: tuple[float, ...] = ()
 
 
 def mix(*numbers: int | str) -> int:
@@ -127,13 +129,14 @@ class Draws:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples: x (B, *shape), their labels (B,) or None, their positions in the data (B,), and a random
-    generator."""
+    """Some examples: x (B, *shape), their positions in the data (B,), their labels (B,) or None, a random generator,
+    and what the decoder alone gets, (B, K) or None."""
 
     x: Tensor
     index: Tensor
     label: Tensor | None = None
     draws: Draws | None = None
+    covariate: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -146,5 +149,5 @@ class Batch:
         return self.draws
 
     def to(self, device: torch.device | str) -> Batch:
-        label = None if self.label is None else self.label.to(device)
-        return replace(self, x=self.x.to(device), index=self.index.to(device), label=label)
+        label, covariate = (None if v is None else v.to(device) for v in (self.label, self.covariate))
+        return replace(self, x=self.x.to(device), index=self.index.to(device), label=label, covariate=covariate)

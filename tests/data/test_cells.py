@@ -105,6 +105,61 @@ def test_a_large_file_is_read_by_cells_and_gives_the_same(file, monkeypatch):
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
 
+def test_a_file_that_is_open_is_read_by_cells_too(file, monkeypatch):
+    """AnnData with backed="r": no more numbers of its matrix are read at a time than sixteen cells have."""
+    h5py = pytest.importorskip("h5py")
+    known, counts = data.load(file), anndata.read_h5ad(file).X
+    most = int(np.sort(np.diff(counts.indptr))[-16:].sum())
+    for name, small in (("SMALL", 1), ("LOOKED", 16)):
+        monkeypatch.setattr(reader, name, small)
+    monkeypatch.setattr("diffrep.data.splits.AT_ONCE", 16)
+    read, take = [], h5py.Dataset.__getitem__
+
+    def spied(self, *where, **how):
+        got = take(self, *where, **how)
+        read.append((self.name, np.size(got)))
+        return got
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", spied)
+    for source in (file, anndata.read_h5ad(file, backed="r")):
+        read.clear()
+        lazy = data.load(source)
+        some = torch.tensor([5, 2, 9])
+        torch.testing.assert_close(lazy.train.batch(some).x, known.train.batch(some).x, atol=1e-5, rtol=1e-5)
+        sizes = [n for name, n in read if name == "/X/data"]
+        assert lazy.train.lazy and sizes and max(sizes) <= most < counts.nnz
+
+
+@pytest.mark.slow
+def test_scanpy_takes_the_codes(file, tmp_path):
+    """Its neighbours are those of scikit-learn on the codes, and its UMAP of them a place for each cell."""
+    scanpy = pytest.importorskip("scanpy")
+    from sklearn.neighbors import NearestNeighbors
+
+    assert command("encode", train("vae-vdm", data=file).directory, file, "-o", tmp_path / "coded.h5ad") == 0
+    coded = anndata.read_h5ad(tmp_path / "coded.h5ad")
+    scanpy.pp.neighbors(coded, n_neighbors=6, use_rep="X_diffrep", random_state=0)
+    codes = coded.obsm["X_diffrep"]
+    near = NearestNeighbors(n_neighbors=6).fit(codes).kneighbors(codes)[1][:, 1:]
+    found = coded.obsp["distances"]
+    assert all(set(found[i].indices) == set(near[i]) for i in range(len(codes)))
+    scanpy.tl.umap(coded, random_state=0, maxiter=20)
+    assert coded.obsm["X_umap"].shape == (60, 2) and np.isfinite(coded.obsm["X_umap"]).all()
+
+
+def test_an_estimator_reads_cells_as_its_settings_say():
+    """data.* of its settings reach the reader: a batch for the decoder, codes without it, rows and scores with it."""
+    how = {"decoder.width": 4, "encoder.width": 4, "data.covariate": "donor"}
+    estimator = diffrep.DiffusionEncoder(dim=3, budget="64ex", random_state=0, verbose=0, settings=how).fit(cells())
+    assert estimator.run_.card.how().covariates.keys() == {"0", "1", "2"}
+    some = cells()
+    codes, before = estimator.transform(some), estimator.score_samples(some)
+    some.obs["donor"] = 2 - some.obs["donor"]
+    np.testing.assert_array_equal(estimator.transform(some), codes)
+    assert not np.allclose(estimator.score_samples(some), before)
+    assert np.isfinite(estimator.inverse_transform(codes)).all() and np.isfinite(estimator.sample(3)).all()
+
+
 def standardised(counts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     table = torch.from_numpy(counted(counts.astype(np.float64)))
     mean, std = table.mean(0), table.std(0).clamp(min=0.1)

@@ -7,6 +7,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 from diffrep import UserError, data
+from diffrep.data import stores, values
 from diffrep.data.readers.recordings import MELS, QUIET, log_mel, mel_bands
 
 RNG = np.random.default_rng(0)
@@ -62,6 +63,40 @@ def test_zarr_by_path_and_as_a_group(tmp_path):
     assert splits.train.label_names == ["0", "1", "2"]
     with pytest.raises(UserError, match="there is no 'x' on the way"):
         data.load(f"{tmp_path / 'scans.zarr'}:x")
+
+
+@pytest.mark.parametrize("kind", ["h5", "zarr"])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_file_of_arrays_is_read_in_blocks(kind, large, tmp_path, monkeypatch):
+    """Never more than a block at a time, with channels last and on another scale; a large one stays in its file."""
+    library = pytest.importorskip({"h5": "h5py"}.get(kind, kind))
+    colours = RNG.random((40, 5, 4, 3)).astype(np.float32)
+    path, read = tmp_path / f"pictures.{kind}", []
+    if kind == "h5":
+        with library.File(path, "w") as file:
+            file["images"] = colours
+    else:
+        library.open_group(str(path), mode="w").create_array("images", data=colours)
+    take = stores.OnDisk.__getitem__
+
+    def spied(self, rows):
+        got = take(self, rows)
+        read.append(0 if isinstance(rows, tuple) else len(got))
+        return got
+
+    monkeypatch.setattr(stores.OnDisk, "__getitem__", spied)
+    monkeypatch.setattr(stores, "AT_ONCE", 6 * colours[0].size)
+    if large:
+        monkeypatch.setattr(values, "SMALL", 1)
+    whole = data.whole(f"{path}:/images")
+    assert whole.lazy == large and max(read) == 6
+    assert sum(read) == (2 if large else 3) * 40  # the range and the digests, and the values where they are kept
+    read.clear()
+    order = torch.tensor([7, 2, 2, 39])
+    expected = torch.from_numpy(colours[order].transpose(0, 3, 1, 2).copy()) * 2 - 1
+    torch.testing.assert_close(whole.batch(order).x, expected)
+    torch.testing.assert_close(whole.subset(order).batch(torch.tensor([1, 3])).x, expected[[1, 3]])
+    assert read == ([4, 2] if large else [])
 
 
 def sounds(folder, lengths=(400,), rates=(8000,), count=12):

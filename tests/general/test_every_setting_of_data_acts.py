@@ -22,6 +22,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "unlabelled": ("table", ("data.label_column=c",), "2"),
     "columns": ("table", (), "a,b"),
     "drop": ("table", (), "a"),
+    "covariate": ("table", ("data.columns=a,b",), "c"),
     "split_column": ("table", (), "part"),
     "counts": ("counts", (), "yes"),
     "header": ("bare", (), "yes"),
@@ -69,8 +70,9 @@ def content(splits: Splits) -> list[object]:
     parts = (splits.train, splits.valid, splits.test)
     labels = [None if part.labels is None else part.labels.tolist() for part in parts]
     scale = None if splits.train.scaling is None else [v.tolist() for v in splits.train.scaling]
-    x = splits.train.batch(splits.train.evenly(20)).x.tolist()
-    return [[part.fingerprint for part in parts], labels, splits.train.shape, splits.train.bins, scale, x]
+    some = splits.train.batch(splits.train.evenly(20))
+    x, beside = some.x.tolist(), None if some.covariate is None else some.covariate.tolist()
+    return [[part.fingerprint for part in parts], labels, splits.train.shape, splits.train.bins, scale, x, beside]
 
 
 @pytest.mark.parametrize("leaf", ROWS)

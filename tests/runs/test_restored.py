@@ -115,6 +115,9 @@ def test_a_mixed_csv_is_trained_encoded_and_sampled_back(mixed, tmp_path, capsys
     assert abs(came["price"].mean() - 1e5) < 100
     assert command("reconstruct", run, mixed, "-n", 4, "--steps", 5, "-o", tmp_path / "again.parquet") == 0
     assert pq.read_table(tmp_path / "again.parquet").column_names == [*was.columns]
+    capsys.readouterr()
+    assert command("sample", run, "-n", 2, "-o", tmp_path / "new.png") == 2
+    assert "is a picture, and the data is a table: name a .csv, .parquet, .npy or .npz file" in one_sentence(capsys)
 
 
 def test_arrays_and_pictures_by_the_suffix(tmp_path):

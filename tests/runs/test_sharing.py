@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ import diffrep
 from diffrep import runs
 from diffrep.older_settings import VERSION
 from diffrep.runs import sharing
-from runs_at_hand import content, run_of
+from runs_at_hand import content, one_sentence, run_of
 from runs_at_hand import diffrep as command
 from tiny import base, source, weights
 
@@ -232,6 +233,20 @@ def test_the_hub_that_has_no_such_run_or_refuses_says_so(hub, monkeypatch):
     Path("runs").mkdir()
     with pytest.raises(diffrep.UserError, match="runs/a is not a run"):
         diffrep.load("runs/a")
+
+
+def test_a_command_that_leaves_a_run_as_it_is_takes_one_of_the_hub(hub, capsys):
+    """The same codes as of the run itself; a command that would write into the cache of the hub is refused."""
+    run = base("vae-vdm")
+    run.push_to_hub("me/codes")
+    for place, out in (("me/codes", "hub"), (run.directory, "here")):
+        assert command("encode", place, source(), "-o", f"{out}.parquet") == 0
+        assert command("sample", place, "-n", 2, "--steps", 2, "-o", f"{out}.npy") == 0
+    assert pq.read_table("hub.parquet").equals(pq.read_table("here.parquet"))
+    assert np.array_equal(np.load("hub.npy"), np.load("here.npy"))
+    capsys.readouterr()
+    assert command("evaluate", "me/codes") == 2
+    assert 'copy one of the hub first, with diffrep.load("me/codes").save_pretrained("codes")' in one_sentence(capsys)
 
 
 def test_without_a_network_what_was_fetched_is_used(hub, monkeypatch):

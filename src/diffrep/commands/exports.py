@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffrep.commands.console import progress, say, say_json
-from diffrep.commands.options import Json, Output, RunPath
+from diffrep.commands.options import Json, Output, SharedRun
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,7 +16,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def export(
-    run: RunPath,
+    run: SharedRun,
     output: Output,
     prepared: Annotated[
         bool, typer.Option("--prepared", help="the input is x itself, in [-1, 1] or standardised, not raw examples")

@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, as made by `diffrep train --out`")]
+SharedRun = Annotated[  # of commands that leave the run as it is
+    str, typer.Argument(metavar="RUN", help="directory of a run, or its name on the Hugging Face hub, such as org/name")
+]
 DataSource = Annotated[str, typer.Argument(metavar="DATA", help="name of a data set, folder, file, or hub name")]
 Moved = Annotated[
     str | None, typer.Option("--data", metavar="DATA", help="where the data of the run lies now, if it has moved")

@@ -35,6 +35,8 @@ def check_output(path: Path, run: Run) -> None:
         check_place(path.with_suffix(GRID), GRID)
         return
     check_place(path, GRID, *ARRAYS, *TABLES)
+    if is_grid(path) and run.card.scaling is not None:
+        raise UserError(f"{path} is a picture, and the data is a table: name a .csv, .parquet, .npy or .npz file.")
     if path.suffix.lower() in TABLES and run.card.scaling is None:
         shape = "x".join(map(str, run.card.shape))
         raise UserError(f"{path} is a table, and the data is {shape} and no table: name a .npy, .npz or .png file.")

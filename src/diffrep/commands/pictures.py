@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffrep.commands.console import progress, say
-from diffrep.commands.options import DataSource, Device, Examples, Moved, RunPath, Sampler, Seed, Steps
+from diffrep.commands.options import DataSource, Device, Examples, Moved, Sampler, Seed, SharedRun, Steps
 from diffrep.errors import UserError
 
 
@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def reconstruct(
-    run: RunPath,
+    run: SharedRun,
     data: DataSource,
     output: Examples,
     n: Annotated[int, typer.Option("-n", min=1, help="examples, evenly chosen from the data")] = 8,
@@ -52,15 +52,16 @@ def reconstruct(
     examples = examples_of(loaded, data)
     index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
     where = loaded.device
-    x, draws = examples.batch(index).x.to(where), Draws.of(seed, where)
+    some, draws = examples.batch(index).to(where), Draws.of(seed, where)
+    x, covariate = some.x, some.covariate
     with progress() as update:
         update("reconstruct", 0, None)
         if exact:
-            rows = [x, loaded.model.reconstruct_exactly(x, sampling.steps)]
+            rows = [x, loaded.model.reconstruct_exactly(x, sampling.steps, covariate)]
         else:
             several = loaded.model.by_steps and is_grid(output)  # without a sampler all decodings are the same
             times = per_code or (3 if several else 1)
-            again = loaded.model.reconstruct(x, draws, sampling.sampler, sampling.steps, times)
+            again = loaded.model.reconstruct(x, draws, sampling.sampler, sampling.steps, times, covariate=covariate)
             rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
     if is_grid(output):
         save_grid(torch.cat(rows), output, columns=len(x))
@@ -70,7 +71,7 @@ def reconstruct(
 
 
 def sample(
-    run: RunPath,
+    run: SharedRun,
     output: Examples,
     n: Annotated[int | None, typer.Option("-n", min=1, help="how many (64)")] = None,
     sampler: Sampler = None,
@@ -117,13 +118,13 @@ def sample(
             x = loaded.model.sample(n or 64, draws, sampling.sampler, sampling.steps)
         else:
             z = read_codes(codes).to(where)
-            x = loaded.model.decode(z, len(z), draws, sampling)
+            x = loaded.model.decode(z, len(z), draws, sampling, covariate=loaded.model.covariate(len(z), draws))
     save_grid(x, output) if is_grid(output) else write(loaded, {"x": x}, output)
     say(f"{len(x)} samples in {output}")
 
 
 def interpolate(
-    run: RunPath,
+    run: SharedRun,
     a: Annotated[str, typer.Argument(metavar="A", help="an image file, or the position of a test example")],
     b: Annotated[str, typer.Argument(metavar="B", help="the same")],
     output: Examples,
@@ -148,10 +149,12 @@ def interpolate(
     check_output(output, loaded)
     sampling = sampling_of(loaded.model.by_steps, sampler, steps)
     where = loaded.device
-    from_a, from_b = (one_example(loaded, end).to(where) for end in (a, b))
+    one, other = (one_example(loaded, end).to(where) for end in (a, b))
+    from_a, from_b = one.x[0], other.x[0]
     with progress() as update:
         update("interpolate", 0, None)
-        x = loaded.model.interpolate(from_a, from_b, points, Draws.of(seed, where), sampling.sampler, sampling.steps)
+        draws, how = Draws.of(seed, where), (sampling.sampler, sampling.steps)
+        x = loaded.model.interpolate(from_a, from_b, points, draws, *how, covariate=one.covariate)
     whole = torch.cat([from_a[None], x, from_b[None]])
     save_grid(whole, output, columns=points + 2) if is_grid(output) else write(loaded, {"x": whole}, output)
     say(f"A, {points} points from its code to B's, and B, in {output}")

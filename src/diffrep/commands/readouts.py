@@ -28,13 +28,22 @@ def readout(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Probe the decoder's layers; layer and noise level are chosen on validation -> RUN/readout.json."""
+    """Probe the decoder's layers; layer and noise level are chosen on validation -> RUN/readout.json. RUN may be a
+    folder of a diffusers pipeline, with --data."""
     from diffrep import runs
-    from diffrep.measures.readout import read_layers, readout_table
+    from diffrep.measures.readout import read_layers, read_pipeline, readout_table
+    from diffrep.training.process import place
 
-    loaded = runs.load(run, device, data)
-    with progress() as update:
-        result = read_layers(loaded, None, levels, search, most, seed, update)
+    if (run / "model_index.json").is_file():
+        if data is None:
+            raise UserError(f"{run} is a pipeline of diffusers: give the pictures to read it on with --data.")
+        how = {"levels": levels, "search": search, "most": most}
+        with progress() as update:
+            result = read_pipeline(run, data, str(place(device).device), seed, **how, progress=update)
+    else:
+        loaded = runs.load(run, device, data)
+        with progress() as update:
+            result = read_layers(loaded, None, levels, search, most, seed, update)
     if as_json:
         say_json(result)
         return

@@ -62,6 +62,7 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
     left.pop(reading.label or "", None)
     reading = _with_ids([c for c in left.values() if c.name not in asked], reading)
     left.pop(reading.ids or "", None)
+    apart = [left.pop(key).name for key in (reading.covariate,) if key in left and key not in asked]  # a factor
     index = [key for key in left if is_index(key) and key not in asked]
     targets = [key for key in left if key.lower() in LABELS and key not in asked and left[key].kind == "number"]
     written = [key for key, c in left.items() if c.kind == "word" and key not in asked]
@@ -82,6 +83,7 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
     else:
         numbers = [key for key, c in left.items() if c.kind in ("number", "list") and key not in (*index, *targets)]
         factors = [*factors, *targets]
+    factors += apart
     free = not asked and ALL not in (reading.features or ())
     doubt, doubts = "", []
     if words and free:
@@ -113,6 +115,8 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
         if reading.label and not reading.applied and not reading.label.startswith("folder"):
             required_column(reading.label, by_name, "label column")
         return reading
+    columns = [column for column in columns if column.name != reading.covariate]
+    by_name = {column.name: column for column in columns}
     column = hub_label if hub_label in by_name else usual_column(LABELS, by_name)
     if column is not None:
         one = by_name[column]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from diffrep.data.reading import Reading
 from diffrep.data.stores import Grid, Store
@@ -26,7 +27,7 @@ class Examples:
     rows. factors: other columns, (N,) each. fingerprint: 16 hex digits over the examples and their order (labels stay
     out), the same on every machine. scaling: mean and standard deviation (F,) of the features of a table. reading: how
     the data was read. rows: (N,) places in the source, None where they are 0, 1, ... own_split: (N,) the splits that
-    the source has.
+    the source has. covariate: (N,) place of each example among `reading.covariates`, -1 where it is none of them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Examples:
     reading: Reading = field(default_factory=Reading, repr=False)
     rows: np.ndarray | None = field(default=None, repr=False)
     own_split: np.ndarray | None = field(default=None, repr=False)
+    covariate: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -58,7 +60,14 @@ class Examples:
         """The examples at positions `index` (B,): x is (B, *shape) float32, in [-1, 1] but for tables."""
         x = Grid(self.bins).x(self.store.raw(index))
         label = None if self.labels is None else self.labels[index.to(self.labels.device)]
-        return Batch(x=x, index=index.to(x.device), label=label, draws=draws)
+        return Batch(x, index.to(x.device), label, draws, self._covariate(index, x.device))
+
+    def _covariate(self, index: Tensor, device: torch.device) -> Tensor | None:
+        """(B, K): 1 at the value of each example, 0 elsewhere; None where one has a value that training lacked."""
+        places = None if self.covariate is None else self.covariate[index.cpu()]
+        if places is None or (places < 0).any():
+            return None
+        return one_hot(places, len(self.reading.covariates)).float().to(device)
 
     def to(self, device: torch.device | str) -> Examples:
         """The same split with its in-memory values and labels on `device`; lazily read sets stay where they are."""
@@ -81,6 +90,7 @@ class Examples:
             rows=rows if self.rows is None else self.rows[rows],
             own_split=None if self.own_split is None else self.own_split[rows],
             digests=self.digests[rows],
+            covariate=None if self.covariate is None else self.covariate[index],
         )
 
     def require_labels(self) -> Tensor:

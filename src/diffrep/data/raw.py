@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffrep.data.names import in_order
+from diffrep.data.names import in_order, required_column
 from diffrep.data.reading import Reading
 from diffrep.data.values import Values
 from diffrep.errors import UserError
@@ -36,6 +37,33 @@ class Raw:
     words: dict[str, np.ndarray] = field(default_factory=dict)
     rows: np.ndarray | None = None
     skipped: int = 0
+
+    def covariates(self) -> tuple[Tensor | None, Reading]:
+        """The place of each example, (N,) int64, among the values of `data.covariate`, and the reading with them.
+
+        None without a covariate, or where a run's is not there. A value that the run does not have is -1, with a note.
+        UserError: no such column; a column that forms no groups.
+        """
+        reading, name = self.reading, self.reading.covariate
+        columns = dict(self.factors) if self.labels is None else {reading.label or "": self.labels, **self.factors}
+        if name is None or (reading.applied and name not in columns):
+            return None, reading
+        values = [str(v) for v in columns[required_column(name, columns, "covariate")].tolist()]
+        if not reading.applied:
+            counts = Counter(values)
+            if not 1 < len(counts) <= len(values) / 2:
+                raise UserError(
+                    f"column {name!r} of {reading.source} holds {len(counts):,} different values in"
+                    f" {len(values):,} rows, expected two groups or more: name another with data.covariate."
+                )
+            reading = replace(reading, covariates={value: counts[value] for value in in_order(counts)})
+        place = {value: number for number, value in enumerate(reading.covariates)}
+        if strange := in_order(set(values) - set(place)):
+            reading = reading.noted(
+                f"column {name!r} of {reading.source} holds {', '.join(strange[:5])}, which training did not have:"
+                " these examples can be encoded and not decoded."
+            )
+        return torch.tensor([place.get(value, -1) for value in values]), reading
 
     def classes(self) -> tuple[Tensor | None, list[str] | None, Reading]:
         """Labels (N,) int64 with their names, and the reading with them; None where no example has one.

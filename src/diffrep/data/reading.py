@@ -53,9 +53,10 @@ class Reading:
     log(1 + count). scaling: mean and standard deviation of each number of a table. classes: their names by number.
     missing_label: the number that stands for "no label", "none" where none does. mode: of pictures. size: (height,
     width) that they are brought to. upright: turned as their EXIF tag says. applied: decided by a run, and applied to
-    other data. notes: sentences that a user should read. columns: every column of a table in its order, and what it
-    holds: "float", "int", "bool", "day", "second", "word" or "other", so that examples can be written as they were.
-    rate: samples a second of sounds.
+    other data. notes: sentences that a user should read. covariate: a column of groups that the decoder alone gets;
+    covariates: its values in their order, and how many examples have each. columns: every column of a table in its
+    order, and what it holds: "float", "int", "bool", "day", "second", "word" or "other", so that examples can be
+    written as they were. rate: samples a second of sounds.
     """
 
     source: str = ""
@@ -90,6 +91,8 @@ class Reading:
     notes: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     rate: int | None = None
+    covariate: str | None = None
+    covariates: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout != "nf":
@@ -130,6 +133,7 @@ class Reading:
         config: str | None = None,
         split_column: str | None = None,
         column: str | None = None,
+        covariate: str | None = None,
     ) -> Reading:
         """A reading with the settings `data.*` of these names; the rest is still to be decided. UserError: no such
         value."""
@@ -152,6 +156,7 @@ class Reading:
             config=config,
             split=None if split_column is None else f"column {split_column}",
             picture=column,
+            covariate=covariate,
         )
 
     def guess(self, name: str, value: object, doubt: str = "") -> Reading:

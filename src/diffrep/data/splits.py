@@ -135,7 +135,8 @@ def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
         mean, std = (moment.double() for moment in scaling)
         store = InMemory(((table - mean) / std).float())
         values = replace(values, shape=tuple(table.shape[1:]))
-    labels, label_names, reading = raw.classes()
+    covariate, reading = raw.covariates()
+    labels, label_names, reading = replace(raw, reading=reading).classes()
     if scaling is not None:
         reading = replace(reading, scaling=(tuple(scaling[0].tolist()), tuple(scaling[1].tolist())))
     return Examples(
@@ -155,6 +156,7 @@ def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
         reading=replace(reading, shape=tuple(values.shape)),
         rows=raw.rows,
         own_split=raw.split,
+        covariate=covariate,
     )
 
 

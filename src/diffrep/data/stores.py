@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from diffrep.data.pictures import decode
 
 SMALL = 2**30  # bytes: a set that takes more than this once decoded is read lazily
+AT_ONCE = 2**22  # numbers of an array that are read at a time
 HEAD = 2**16  # bytes of each example that enter the digest of a lazily read set
 
 
@@ -24,15 +27,21 @@ class Grid:
     slope: float = 1.0
     shift: float = 0.0
 
-    def store(self, values: np.ndarray) -> Tensor:
-        """A copy as a tensor: uint8 (up to 256 grey levels) or int32; float32 on the scale of x otherwise."""
+    def store(self, values: Any) -> Tensor:
+        """A copy as a tensor, made block by block: uint8 (up to 256 grey levels) or int32; float32 on the scale of x
+        otherwise."""
+        kind = np.float32 if self.bins is None else np.uint8 if self.bins <= 256 else np.int32
+        stored = np.empty(values.shape, kind)
+        for rows in blocks(values.shape):
+            stored[rows] = self._scaled(values[rows])
+        return torch.from_numpy(stored)
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
         if self.bins is None:
-            return torch.from_numpy(np.array(values, dtype=np.float32, order="C")).mul_(self.slope).add_(self.shift)
-        kind = np.uint8 if self.bins <= 256 else np.int32
+            return values.astype(np.float32) * np.float32(self.slope) + np.float32(self.shift)
         if (self.slope, self.shift) == (1.0, 0.0):
-            return torch.from_numpy(np.array(values, dtype=kind, order="C"))
-        grey = np.rint(np.asarray(values, np.float64) * self.slope + self.shift)
-        return torch.from_numpy(np.ascontiguousarray(grey.clip(0, self.bins - 1).astype(kind)))
+            return values
+        return np.rint(values.astype(np.float64) * self.slope + self.shift).clip(0, self.bins - 1)
 
     def x(self, stored: Tensor) -> Tensor:
         """Grey level k of `bins` -> 2 (k + 1/2) / bins - 1, in (-1, 1); floats are on that scale already."""
@@ -45,6 +54,49 @@ class Grid:
         if self.bins is not None:
             x = np.rint((x + 1) / 2 * self.bins - 0.5).clip(0, self.bins - 1)
         return (x - self.shift) / self.slope
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of an array of that shape, in pieces of at most 2^22 numbers, or of one row."""
+    rows = max(1, AT_ONCE // max(1, math.prod(shape[1:])))
+    return (slice(start, start + rows) for start in range(0, shape[0], rows))
+
+
+class OnDisk:
+    """An array (N, ...) in a file of HDF5 or Zarr, with its axes in another order if need be; rows are read when they
+    are asked for. It offers what `values.of_array` asks of an array in memory."""
+
+    def __init__(self, array: Any, axes: Sequence[int] | None = None, channel: bool = False):
+        self.array, self.channel = array, channel
+        self.axes = tuple(range(len(array.shape))) if axes is None else tuple(axes)
+        lengths = [int(array.shape[axis]) for axis in self.axes]
+        self.shape, self.dtype = (lengths[0], *([1] if channel else []), *lengths[1:]), np.dtype(array.dtype)
+        self.ndim, self.nbytes = len(self.shape), math.prod(self.shape) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Rows by a slice, or by places (B,) in any order; `[:, None]` adds an axis of one channel."""
+        if isinstance(rows, tuple):
+            return OnDisk(self.array, self.axes, channel=True)
+        if isinstance(rows, slice):
+            part = np.asarray(self.array[rows])
+        else:
+            wanted, back = np.unique(rows, return_inverse=True)  # files are read in rising order
+            part = np.asarray(getattr(self.array, "oindex", self.array)[wanted])[back]
+        part = part.transpose(self.axes)
+        return part[:, None] if self.channel else part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = np.empty(self.shape, dtype or self.dtype)
+        for rows in blocks(self.shape):
+            whole[rows] = self[rows]
+        return whole
+
+    def transpose(self, axes: Sequence[int]) -> Any:
+        """Another order of the axes; read whole where examples do not come first in the file."""
+        return OnDisk(self.array, axes, self.channel) if axes[0] == 0 else np.asarray(self).transpose(axes)
 
 
 class Store(ABC):
@@ -84,11 +136,11 @@ class InMemory(Store):
 
 
 class Mapped(Store):
-    """Values in a memory-mapped array (N, *shape), of which only the rows asked for are read."""
+    """Values in an array (N, *shape) of a file, memory-mapped or `OnDisk`; only the rows asked for are read."""
 
     lazy = True
 
-    def __init__(self, values: np.ndarray, grid: Grid, rows: Tensor | None = None):
+    def __init__(self, values: Any, grid: Grid, rows: Tensor | None = None):
         self.values, self.grid = values, grid
         self.rows = torch.arange(len(values)) if rows is None else rows
 

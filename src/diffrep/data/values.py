@@ -6,13 +6,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from diffrep.data.layout import channels_first
 from diffrep.data.reading import Reading
-from diffrep.data.stores import HEAD, SMALL, Grid, InMemory, Mapped, Store
+from diffrep.data.stores import HEAD, SMALL, Grid, InMemory, Mapped, Store, blocks
 from diffrep.errors import UserError
 from diffrep.shapes import Shape
 
@@ -45,12 +46,13 @@ class Extent:
     kind: str
 
 
-def of_array(values: np.ndarray, name: str, reading: Reading, bins: int | None = None) -> tuple[Values, Reading]:
+def of_array(values: Any, name: str, reading: Reading, bins: int | None = None) -> tuple[Values, Reading]:
     """An array (N, ...) -> Values, and the reading with layout and scale.
 
     (N, F): a table, unless it holds uint8 or bool, which are grey levels. Other arrays: see `layout`; uint8, uint16 and
     bool have 256, 65536 and 2 grey levels; whole numbers from 0 to 255 (65535) are grey levels of 8 (16) bits; floats
     in [0, 1] are stretched to [-1, 1], floats in [-1, 1] are kept. bins: the number of grey levels, where it is known.
+    An array in a file (`np.memmap`, `OnDisk`) is read block by block, and stays there if it takes more than 1 GiB.
     UserError: another shape, range or type, NaN or infinite values.
     """
     if values.ndim < 2 or values.ndim > 5 or 0 in values.shape[1:] or values.dtype.kind not in "biuf":
@@ -64,7 +66,7 @@ def of_array(values: np.ndarray, name: str, reading: Reading, bins: int | None =
         raise UserError(f"data.size resizes pictures and {name} is an array: leave it out.")
     kind = values.dtype.name
     if values.ndim == 2 and is_table(kind, reading) and bins is None:
-        return of_table(values, name, reading.guess("layout", "nf") if reading.layout is None else reading)
+        return of_table(np.asarray(values), name, reading.guess("layout", "nf") if reading.layout is None else reading)
     values, reading = channels_first(values, name, reading)
     if bins:
         reading = reading.decided(levels=bins, range=(0.0, bins - 1.0))
@@ -78,7 +80,8 @@ def of_array(values: np.ndarray, name: str, reading: Reading, bins: int | None =
     else:
         reading = scaled(extent(values, name), name, reading)
     grid = grid_of(reading)
-    lazy = isinstance(values, np.memmap) and values.nbytes > SMALL
+    in_file = isinstance(values, np.memmap) or not isinstance(values, np.ndarray)
+    lazy = in_file and values.nbytes > SMALL
     made = Values(
         store=Mapped(values, grid) if lazy else InMemory(grid.store(values)),
         shape=values.shape[1:],
@@ -153,17 +156,16 @@ def are_counts(table: np.ndarray) -> bool:
     return bool((table[:, large] == 0).any(0).mean() > 0.5)
 
 
-def extent(values: np.ndarray, name: str) -> Extent:
+def extent(values: Any, name: str) -> Extent:
     """See `Extent`; in one pass by chunks. UserError where some values are not finite."""
     low, high, whole, bad, first = math.inf, -math.inf, True, 0, -1
-    rows = max(1, 2**22 // math.prod(values.shape[1:]))
-    for start in range(0, len(values), rows):
-        chunk = np.asarray(values[start : start + rows])
+    for rows in blocks(values.shape):
+        chunk = np.asarray(values[rows])
         finite = np.isfinite(chunk)
         if not finite.all():
             bad += int((~finite).sum())
             if first < 0:
-                first = start + int(np.argmin(finite.reshape(len(chunk), -1).all(1)))
+                first = rows.start + int(np.argmin(finite.reshape(len(chunk), -1).all(1)))
             continue
         low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
         whole = whole and (chunk.dtype.kind in "biu" or bool((chunk == np.rint(chunk)).all()))
@@ -244,8 +246,9 @@ def grid_of(reading: Reading) -> Grid:
     return Grid(reading.levels or None, slope, -low * slope - (0.0 if reading.levels else 1.0))
 
 
-def _row_digests(values: np.ndarray, limit: int | None) -> np.ndarray:
-    kind = values.dtype.newbyteorder("<").str.encode()
-    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-    digests = [hashlib.sha256(kind + row.tobytes()[:limit]).digest() for row in little]
+def _row_digests(values: Any, limit: int | None) -> np.ndarray:
+    little = values.dtype.newbyteorder("<")
+    kind = little.str.encode()
+    parts = (values[rows].astype(little, copy=False) for rows in blocks(values.shape))
+    digests = [hashlib.sha256(kind + row.tobytes()[:limit]).digest() for part in parts for row in part]
     return np.frombuffer(b"".join(digests), np.uint8).reshape(len(values), 32)

@@ -83,13 +83,14 @@ def observation(
     code_dim: int,
     parameterisation: parameterisations.Parameterisation,
     patch: int = 1,
+    covariates: int = 0,
 ) -> Observation | None:
     """The network that estimates x from the code, a generator of half the decoder's width.
 
     None where the parameterisation cannot use an estimate; a UserError if the settings ask for one there.
     """
     if parameterisation.fuses:
-        return Observation(shape, code_dim, max(4, settings.width // 2), settings.code_until, patch)
+        return Observation(shape, code_dim, max(4, settings.width // 2), settings.code_until, patch, covariates)
     if settings.observe_code:
         raise UserError(
             "decoder.observe_code=true needs predicts=edm or predicts=marginal, got another choice of predicts; leave"

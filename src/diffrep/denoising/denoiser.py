@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 
 from diffrep.denoising.noise import Noise
 from diffrep.denoising.parameterisations import Parameterisation
-from diffrep.shapes import CodeVector, Data, Time, expand
+from diffrep.errors import UserError
+from diffrep.shapes import CodeVector, Data, Draws, Time, expand
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Denoiser(nn.Module):
     """(x_t, t, z) -> Prediction. Schedule and parameterisation stay in float32 whatever the network runs in.
 
     observation: an `Observation`, which estimates each number of x from the code; the parameterisation combines the
-    estimate with x_t in front of the network. None: the code goes to the network alone.
+    estimate with x_t in front of the network. None: the code goes to the network alone. covariates: share of
+    the examples that have each value of a covariate, which network and observation get too; empty: there is none.
     """
 
     def __init__(
@@ -50,10 +53,30 @@ class Denoiser(nn.Module):
         noise: Noise,
         parameterisation: Parameterisation,
         observation: nn.Module | None = None,
+        covariates: tuple[float, ...] = (),
     ):
         super().__init__()
         self.network, self.noise, self.parameterisation = network, noise, parameterisation
-        self.observation = observation
+        self.observation, self.covariates = observation, covariates
+        self.covariate: torch.Tensor | None = None
+
+    def given(self, covariate: torch.Tensor | None) -> Denoiser:
+        """The same weights for examples with this covariate, (B, K), 1 at the value of each; of a batch of n B examples
+        each n have one. Without covariates it is the denoiser itself."""
+        if not self.covariates:
+            return self
+        other = copy(self)
+        other.covariate = covariate
+        return other
+
+    def drawn(self, n: int, draws: Draws) -> torch.Tensor | None:
+        """(n, K) covariates as often as the data has them; None without covariates."""
+        if not self.covariates:
+            return None
+        u = draws.uniform(n)
+        ends = torch.tensor(self.covariates).cumsum(0).to(u)
+        places = torch.searchsorted(ends, u, right=True).clamp(max=len(ends) - 1)
+        return nn.functional.one_hot(places, len(ends)).float()
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -76,8 +99,17 @@ class Denoiser(nn.Module):
         alpha, sigma = scales
         wide = (expand(alpha, x_t), expand(sigma, x_t))
         scale = (wide[0] ** 2 + wide[1] ** 2).sqrt()
-        observed = None if self.observation is None or z is None else self.observation(z, log_snr, drop)
+        more = {"covariate": self._covariate(len(x_t))} if self.covariates else {}
+        observed = None if self.observation is None or z is None else self.observation(z, log_snr, drop, **more)
         extra, finish = self.parameterisation(x_t, *wide, observed)
-        output = self.network(x_t / scale, log_snr, z, extra=extra, drop=drop).float()
+        output = self.network(x_t / scale, log_snr, z, extra=extra, drop=drop, **more).float()
         x, eps = finish(output)
         return Prediction(x, eps, alpha, sigma)
+
+    def _covariate(self, n: int) -> torch.Tensor:
+        if self.covariate is None:
+            raise UserError(
+                "the decoder was trained with data.covariate, and these examples have none of its values: give data"
+                " with that column and the values of the training"
+            )
+        return self.covariate.repeat_interleave(n // len(self.covariate), 0)

@@ -17,19 +17,31 @@ class Observation(nn.Module):
     rho is exactly 0 where the code is dropped. log rho lies in [-10, 4] and begins near -2, the precision of x_t at a
     log-SNR of -2. width: of the generator that outputs both; a layer for vectors has 8 times as many units. until: rho
     is 0 above this log-SNR and rises to its value over the unit of log-SNR below it. patch: see `Generator`.
+    covariates: values of a covariate that is given beside z, 0 for none.
     """
 
-    def __init__(self, shape: Shape, code_dim: int, width: int, until: float | None = None, patch: int = 1):
+    def __init__(
+        self,
+        shape: Shape,
+        code_dim: int,
+        width: int,
+        until: float | None = None,
+        patch: int = 1,
+        covariates: int = 0,
+    ):
         super().__init__()
         self.until = until
-        both = (2 * shape[0], *shape[1:])
+        both, code_dim = (2 * shape[0], *shape[1:]), code_dim + covariates
         self.network: nn.Module = (
             MLPGenerator(both, code_dim, 8 * width) if len(shape) == 1 else Generator(both, code_dim, width, patch)
         )
 
-    def forward(self, z: CodeVector, log_snr: Time, drop: Tensor | None = None) -> Observed:
-        """log_snr (B,): that of the x_t to combine with; drop (B,), bool: where the code is dropped."""
-        mu, v = self.network(z).float().chunk(2, 1)
+    def forward(
+        self, z: CodeVector, log_snr: Time, drop: Tensor | None = None, covariate: Tensor | None = None
+    ) -> Observed:
+        """log_snr (B,): that of the x_t to combine with; drop (B,), bool: where the code is dropped; covariate (B,
+        K)."""
+        mu, v = self.network(z if covariate is None else torch.cat([z, covariate], 1)).float().chunk(2, 1)
         rho = torch.exp(-(v.clamp(-6, 8) + 2))
         if self.until is not None:
             rho = rho * expand((self.until - log_snr).clamp(0, 1), rho)

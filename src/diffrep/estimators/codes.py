@@ -24,9 +24,11 @@ def bounds(model: Model, examples: Examples, seed: int = 0, levels: int = LEVELS
     nats = []
     with evaluating(model) as device:
         for rows in torch.arange(len(examples)).split(max(1, AT_ONCE // levels)):
-            x = examples.batch(rows).x.to(device).repeat_interleave(levels, 0)
+            some = examples.batch(rows).to(device)
+            x = some.x.repeat_interleave(levels, 0)
             draws = replace(Draws.of(seed, device), repeats=len(rows))  # each row has the numbers that it has alone
-            terms = model.bound(Batch(x, torch.arange(len(x)), draws=draws), 1)
+            batch = Batch(x, torch.arange(len(x)), draws=draws, covariate=some.covariate)
+            terms = model.bound(batch, 1)
             nats.append(torch.stack([*terms.values()]).sum(0).double().reshape(len(rows), levels).mean(1).cpu())
     return torch.cat(nats).numpy()
 
@@ -39,7 +41,8 @@ def decoded(model: Model, z: np.ndarray, seed: int = 0) -> np.ndarray:
         for some in torch.from_numpy(np.array(z, np.float32)).split(ROWS):
             draws = Draws.of(seed, device)
             x_1 = draws.normal(1, *shape).expand(len(some), *shape)
-            decoded_rows.append(model.decode(some.to(device), len(some), draws, x_1=x_1).cpu())
+            covariate = model.covariate(1, draws)
+            decoded_rows.append(model.decode(some.to(device), len(some), draws, x_1=x_1, covariate=covariate).cpu())
     return torch.cat(decoded_rows).numpy()
 
 

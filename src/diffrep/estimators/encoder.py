@@ -98,7 +98,8 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """Learn from the rows of X; a run in `out` is replaced. UserError (a ValueError): see `diffrep.train`."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if isinstance(X, (str, Path, Dataset)) or is_cells(X):
-            self._form, splits = None, data.load(X, seed=seed)
+            asked = [f"{name}={_text(value)}" for name, value in (self.settings or {}).items()]
+            self._form, splits = None, data.load(X, seed=seed, **override(Settings(), asked).data.how())
             self.n_features_in_ = int(np.prod(splits.train.shape))
         else:
             X = self._rows(X, reset=True)

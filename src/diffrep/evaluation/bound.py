@@ -182,6 +182,7 @@ def in_steps(
 
 def _diffusion_in_steps(decoder: DiffusionDecoder, batch: Batch, steps: int, levels: int) -> PerExample:
     """(B,) T/2 E expm1(gamma_t - gamma_s) |eps - eps_hat|^2 over the steps from t = i/T to s = (i - 1)/T, nats."""
+    decoder = decoder.given(batch.covariate)
     x, draws, nats = batch.x, batch.random, torch.zeros(len(batch), device=batch.x.device)
     for k in range(levels):
         i = ((k + draws.stratified(len(x))) / levels * steps).floor().clamp(max=steps - 1) + 1

@@ -179,12 +179,15 @@ def mutual_information(
 
 
 @torch.no_grad()
-def denoisings(model: Model, x: Data, log_snr: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+def denoisings(
+    model: Model, x: Data, log_snr: Tensor, draws: Draws, covariate: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """x_t, x_hat(x_t, null) and x_hat(x_t, z) of x (B, *shape) at K log-SNRs, (K, B, *shape) each; z the mean code.
 
     All noise levels share one eps; x_t is divided by sqrt(alpha^2 + sigma^2), as for the network.
+    covariate (B, K): see `Model.reconstruct`.
     """
-    decoder = profiled(model)
+    decoder = profiled(model).given(covariate)
     with evaluating(model):
         eps, code_at = draws.normal(*x.shape), _own_code(model, x)
         pictures: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -240,7 +243,7 @@ def _gains(decoder: DiffusionDecoder, batch: Batch, levels: int, codes: Sequence
     Both predictions (and all codes) have the same x_t and eps, so the effect of the noise on both cancels. Cells from
     noise to data; within its cell, each example has its own log-SNR.
     """
-    x, draws = batch.x, batch.random
+    x, draws, decoder = batch.x, batch.random, decoder.given(batch.covariate)
     low, high = _ends(decoder)
     gains = []
     for k in range(levels):

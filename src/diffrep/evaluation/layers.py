@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from diffrep.data import Examples, Splits
 from diffrep.data.batches import batches
-from diffrep.errors import UserError, unknown
+from diffrep.errors import UserError, reason_of, unknown
 from diffrep.models.base import Model
 from diffrep.probes import linear
 from diffrep.probes.result import Result
@@ -106,6 +108,30 @@ def of_diffusers(network: nn.Module, alphas_cumprod: Tensor, layers: Sequence[st
         network(a.sqrt() * x + (1 - a).sqrt() * eps, timestep)
 
     return ProbedNetwork(network, blocks_of(network, layers), run, (float(log_snrs.min()), float(log_snrs.max())))
+
+
+def of_pipeline(folder: Path) -> ProbedNetwork:
+    """The U-Net of a pipeline that the diffusers library saved, read from safetensors and JSON alone (extra
+    `diffusers`). UserError: no such weights, a U-Net that needs more than a picture and a timestep."""
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    try:
+        import diffusers
+    except ImportError as error:
+        raise UserError(f"{folder} is a pipeline, which needs more: pip install 'diffrep[diffusers]'.") from error
+    if not weights.is_file():
+        raise UserError(f"{folder} has no {weights.relative_to(folder)}, and no other weights are read: save it anew.")
+    try:
+        kind = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))["_class_name"]
+        if kind != "UNet2DModel":
+            raise UserError(f"{folder} has a {kind}, expected a UNet2DModel: it takes a picture and a timestep alone.")
+        here: dict[str, Any] = {"local_files_only": True}
+        unet = diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet", use_safetensors=True, **here)
+        steps = diffusers.DDPMScheduler.from_pretrained(folder, subfolder="scheduler", **here)
+    except UserError:
+        raise
+    except Exception as error:  # the library raises its own kinds
+        raise UserError(f"{folder} cannot be read as a pipeline ({reason_of(error)}): save it anew.") from error
+    return of_diffusers(unet, steps.alphas_cumprod)
 
 
 def blocks_of(network: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Module]:

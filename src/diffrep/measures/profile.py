@@ -177,8 +177,8 @@ def _denoised(run: Run, test: Examples, profile: Profile) -> Denoisings | None:
     if len(run.card.shape) != 3 or run.card.shape[0] not in (1, 3):
         return None
     index = torch.linspace(0, len(test) - 1, PICTURED + 2)[1:-1].long()
-    x, log_snr = test.batch(index).x.to(run.device), levels_to_show(profile)
-    return Denoisings(log_snr, x, *denoisings(run.model, x, log_snr, Draws.of(0, run.device)))
+    some, log_snr = test.batch(index).to(run.device), levels_to_show(profile)
+    return Denoisings(log_snr, some.x, *denoisings(run.model, some.x, log_snr, Draws.of(0, run.device), some.covariate))
 
 
 def _log_snrs(run: Run, times: list[float]) -> list[float]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from diffrep import data
 from diffrep.data import Splits
+from diffrep.errors import UserError
 from diffrep.evaluation import layers as readout
 from diffrep.evaluation import times as over_times
 from diffrep.evaluation.times import LINEAR, WAYS, Score, TimedSplits, codes_over_times, even_times
@@ -36,6 +40,19 @@ def read_layers(
         **readout.readout(probed, splits or run.splits(), levels, search, most, seed, progress),
     }
     return run.keep(READOUT, result)
+
+
+def read_pipeline(folder: Path, source: str, device: str = "cpu", seed: int = 0, **how: Any) -> ReadoutFile:
+    """The same of the U-Net of a diffusers pipeline, on the examples of `source`; nothing is written. how: levels,
+    search, most, progress, as in `read_layers`. UserError: pictures of other channels than it takes."""
+    probed, splits = readout.of_pipeline(folder), data.load(source, seed=seed)
+    unet: Any = probed.network.to(device)
+    shape, channels = splits.train.shape, unet.config.in_channels
+    if len(shape) != 3 or shape[0] != channels:
+        held = "x".join(map(str, shape))
+        raise UserError(f"{folder} takes pictures of {channels} channels and {source} holds {held}: give others.")
+    result = readout.readout(probed, splits, seed=seed, **how)
+    return {"method": type(unet).__name__, "data": source, **result}
 
 
 def read_times(

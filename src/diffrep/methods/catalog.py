@@ -269,6 +269,8 @@ def build(settings: Settings, facts: Facts, warn: bool = True) -> Model:
             raise
         except ValueError as error:
             raise UserError(f"these settings do not make a model: {error}") from error
+    if facts.covariates and (model.diffusion is None or not model.diffusion.denoiser.covariates):
+        raise UserError(f"{settings.method} has no decoder that takes data.covariate: leave it out, or train vae-vdm.")
     idle = unread(settings, read, BUILDING) if warn else []
     if idle:
         warnings.warn(f"{settings.method} has no use for {', '.join(idle)} here: it changes nothing.", stacklevel=2)

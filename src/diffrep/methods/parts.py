@@ -50,16 +50,17 @@ class Parts:
         if observed:
             settings = self.settings.decoder
             observation = denoising.observation(
-                settings, self.facts.shape, self._code_dim(code), parameterisation, patch
+                settings, self.facts.shape, self._code_dim(code), parameterisation, patch, len(self.facts.covariates)
             )
         network = self._network(parameterisation, code, patch)
-        return Denoiser(network, self._noise(noise), parameterisation, observation)
+        return Denoiser(network, self._noise(noise), parameterisation, observation, self.facts.covariates)
 
     def filled(self, noise: str) -> Denoiser:
         """A decoder without a code, and a second one that adds the correction from the code."""
         parameterisation = self._parameterisation()
         plain, gap = (self._network(parameterisation, code, self._patch()) for code in (False, True))
-        return Denoiser(Filled(plain, gap), self._noise(noise), parameterisation)
+        filled = Filled(plain, gap)
+        return Denoiser(filled, self._noise(noise), parameterisation, covariates=self.facts.covariates)
 
     def start(self, code: bool = False) -> Start:
         """p(x_1 | z), from which the chain starts."""
@@ -157,7 +158,8 @@ class Parts:
 
     def _network(self, parameterisation: Parameterisation, code: bool, patch: int) -> Decoder:
         extra = parameterisation.channels * self.facts.shape[0]
-        return nets.decoder(self.settings.decoder, self.facts.shape, self._code_dim(code), extra, patch)
+        covariates = len(self.facts.covariates)
+        return nets.decoder(self.settings.decoder, self.facts.shape, self._code_dim(code), extra, patch, covariates)
 
     def _patch(self, coarse: bool = False, observed: bool = False) -> int:
         """The side of the decoder's patches: where its loss is coarse, finer things than a patch hardly show.

@@ -124,16 +124,31 @@ class Model(nn.Module, ABC):
         return self.diffusion.noise.log_snr(at)
 
     @torch.no_grad()
-    def decode(self, z: Given, n: int, draws: Draws, sampling: Sampling = USUAL, x_1: Data | None = None) -> Data:
-        """n examples in [-1, 1] from codes, as in `Generative.decode`; UserError for a model that only encodes."""
+    def decode(
+        self,
+        z: Given,
+        n: int,
+        draws: Draws,
+        sampling: Sampling = USUAL,
+        x_1: Data | None = None,
+        covariate: Tensor | None = None,
+    ) -> Data:
+        """n examples in [-1, 1] from codes, as in `Generative.decode`; UserError for a model that only encodes.
+
+        covariate (n, K), or (1, K) for all: what the decoder gets beside the code, where it was trained with one.
+        """
         if self.generative is None:
             raise UserError("this method has an encoder and no decoder, so it makes no examples; train drl or vae-vdm")
-        return self.generative.decode(z, n, draws, sampling, x_1)
+        return self.generative.given(covariate).decode(z, n, draws, sampling, x_1)
+
+    def covariate(self, n: int, draws: Draws) -> Tensor | None:
+        """(n, K) covariates, drawn as often as the data has them; None for a decoder without one."""
+        return None if self.generative is None else self.generative.covariate(n, draws)
 
     @torch.no_grad()
-    def invert(self, x: Data, steps: int = 100) -> Data:
+    def invert(self, x: Data, steps: int = 100, covariate: Tensor | None = None) -> Data:
         """x -> the standard normal x_1 from which its own code decodes x; UserError for a model without diffusion."""
-        diffusion = self.needs_diffusion("there is no x_1 to invert to")
+        diffusion = self.needs_diffusion("there is no x_1 to invert to").given(covariate)
         return diffusion.invert(x, self.code_path(x) if self.has_code else None, steps)
 
     def watch(self) -> dict[str, float]:
@@ -191,7 +206,7 @@ class Model(nn.Module, ABC):
         """
         draws = self._draws(draws, seed)
         z = None if self.prior is None or self.timed else self.prior.sample(n, draws)
-        return self.decode(z, n, draws, Sampling(sampler, steps))
+        return self.decode(z, n, draws, Sampling(sampler, steps), covariate=self.covariate(n, draws))
 
     @torch.no_grad()
     def reconstruct(
@@ -202,19 +217,21 @@ class Model(nn.Module, ABC):
         steps: int = USUAL.steps,
         per_code: int = 1,
         seed: int = 0,
+        covariate: Tensor | None = None,
     ) -> Tensor:
         """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise.
 
-        draws, seed: as in `sample`.
+        draws, seed: as in `sample`. covariate (B, K): of each x, where the decoder was trained with one.
         """
-        x = x.repeat_interleave(per_code, 0)
-        return self.decode(self.code_path(x), len(x), self._draws(draws, seed), Sampling(sampler, steps))
+        x, sampling = x.repeat_interleave(per_code, 0), Sampling(sampler, steps)
+        return self.decode(self.code_path(x), len(x), self._draws(draws, seed), sampling, covariate=covariate)
 
     @torch.no_grad()
-    def reconstruct_exactly(self, x: Data, steps: int = 100) -> Data:
+    def reconstruct_exactly(self, x: Data, steps: int = 100, covariate: Tensor | None = None) -> Data:
         """Like x: decoded from its code, if it has one, and its own noise; exact but for the error of the steps."""
         path = self.code_path(x) if self.has_code else None
-        return self.decode(path, len(x), self._draws(None, 0), Sampling("heun", steps), self.invert(x, steps))
+        x_1 = self.invert(x, steps, covariate)
+        return self.decode(path, len(x), self._draws(None, 0), Sampling("heun", steps), x_1, covariate)
 
     @torch.no_grad()
     def interpolate(
@@ -226,10 +243,11 @@ class Model(nn.Module, ABC):
         sampler: str = USUAL.sampler,
         steps: int = USUAL.steps,
         seed: int = 0,
+        covariate: Tensor | None = None,
     ) -> Tensor:
         """(points, *shape): from codes on the straight line between those of a and b (*shape), all from one x_1.
 
-        draws, seed: as in `sample`.
+        draws, seed: as in `sample`. covariate (1, K): as in `decode`.
         """
         draws = self._draws(draws, seed)
         share = torch.linspace(0, 1, points, device=a.device)[:, None]
@@ -239,7 +257,7 @@ class Model(nn.Module, ABC):
         def path(t: Time) -> CodeVector:
             return torch.lerp(from_a(t), from_b(t), share)
 
-        return self.decode(path, points, draws, Sampling(sampler, steps), x_1)
+        return self.decode(path, points, draws, Sampling(sampler, steps), x_1, covariate)
 
     def _draws(self, draws: Draws | None, seed: int) -> Draws:
         return Draws.of(seed, next(self.parameters()).device) if draws is None else draws

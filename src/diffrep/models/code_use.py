@@ -36,7 +36,8 @@ class Health(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class DecoderStep:
-    """The input of the decoder at one training step, detached: x, eps, x_t (B, *shape), scales, log_snr, z (B, d)."""
+    """The input of the decoder at one training step, detached: x, eps, x_t (B, *shape), scales, log_snr, z (B, d), and
+    the covariate (B, K) where there is one."""
 
     x: Data
     eps: Data
@@ -45,6 +46,7 @@ class DecoderStep:
     sigma: Time
     log_snr: Time
     z: CodeVector
+    covariate: Tensor | None = None
 
 
 @torch.no_grad()
@@ -81,11 +83,12 @@ def shuffle_gap(denoiser: Denoiser, start: Start, last: DecoderStep, most: int =
     x, eps, x_t, alpha, sigma, log_snr, z = (
         value[some] for value in (last.x, last.eps, last.x_t, last.alpha, last.sigma, last.log_snr, last.z)
     )
+    covariate = None if last.covariate is None else torch.cat([last.covariate[some]] * 2)
     network, training = denoiser.network, denoiser.network.training
     network.eval()
     try:
         with torch.compiler.set_stance("force_eager"):  # another batch size must not trigger a new compilation
-            prediction = denoiser.at(
+            prediction = denoiser.given(covariate).at(
                 torch.cat([x_t, x_t]),
                 (torch.cat([alpha, alpha]), torch.cat([sigma, sigma])),
                 torch.cat([log_snr, log_snr]),

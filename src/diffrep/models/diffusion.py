@@ -39,6 +39,7 @@ class Noised:
     prediction: Prediction
     model: DiffusionModel
     draws: Draws
+    denoiser: Denoiser  # of the model, with the covariate of the examples
 
     def coded(self) -> tuple[Code, CodeVector]:
         """The code of x and the z drawn from it; ValueError in a model without a code."""
@@ -148,11 +149,12 @@ class DiffusionModel(Model):
         code, z = self.diffusion.code(view, log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
         shown = z if z is None or self.gate is None else gated(z, self.gate(self.noise, t))
-        prediction = self.denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)
+        denoiser = self.denoiser.given(batch.covariate)
+        prediction = denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)
         if self.noise.free_inside:
             settle(terms.denoising(eps, prediction, weight).detach())
         kept = 1 - dropped.float()
-        return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws)
+        return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws, denoiser)
 
     def shuffled(self) -> dict[str, Tensor]:
         return {} if self.last is None else shuffle_gap(self.denoiser, self.start, self.last)
@@ -165,8 +167,11 @@ class DiffusionModel(Model):
             self.health["log_snr_not_finite"] = step.log_snr[lost][0]
         if step.code is not None and step.z is not None:
             scales = step.prediction.alpha, step.prediction.sigma
-            inputs = (step.x, step.eps, step.x_t, *scales, step.log_snr, step.z)
-            self.last = None if lost.any() else DecoderStep(*(value.detach() for value in inputs))
+            x, eps, x_t, alpha, sigma, log_snr, z = (
+                value.detach() for value in (step.x, step.eps, step.x_t, *scales, step.log_snr, step.z)
+            )
+            last = DecoderStep(x, eps, x_t, alpha, sigma, log_snr, z, step.denoiser.covariate)
+            self.last = None if lost.any() else last
             self.health |= code_health(step.code.mean)
             if "rate" in values:
                 self.health["rate_nats"] = values["rate"].mean()

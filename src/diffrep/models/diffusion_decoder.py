@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,6 +51,12 @@ class DiffusionDecoder(Generative):
         kind = "time-conditioned" if self.posterior.timed else "deterministic"
         return f"a {kind} code has no finite rate, so there is no bound; see `denoising` beside it"
 
+    def given(self, covariate: Tensor | None) -> DiffusionDecoder:
+        return replace(self, denoiser=self.denoiser.given(covariate))
+
+    def covariate(self, n: int, draws: Draws) -> Tensor | None:
+        return self.denoiser.drawn(n, draws)
+
     def bound(self, batch: Batch, levels: int = 8, code: Code | None = None) -> Terms:
         """diffusion, prior, reconstruction and, with a code, rate: -log p(x) <= their sum (VDM, Eq. 11).
 
@@ -82,7 +88,8 @@ class DiffusionDecoder(Generative):
             raise UserError(
                 "the likelihood of the flow is for models without a code, and this one has a code; use its bound"
             )
-        denoise, draws, end = self.conditioned(None, len(batch)), batch.random, self.start(self.noise)
+        denoise = self.given(batch.covariate).conditioned(None, len(batch))
+        draws, end = batch.random, self.start(self.noise)
         if self.bins is not None:
             return -dequantised_log_likelihood(denoise, self.noise, batch.x, steps, draws, end=end, bins=self.bins)
         log_alpha, _ = self.noise.log_scales(torch.zeros(len(batch), device=batch.x.device))
@@ -116,7 +123,7 @@ class DiffusionDecoder(Generative):
         log_snr, eps = self.noise.log_snr(t), draws.normal(*x.shape)
         x_t = self.noise.add(x, eps, t)
         _, z = self.code(x, log_snr, draws, code)
-        prediction = self.denoiser(x_t, t, z if with_code else None)
+        prediction = self.denoiser.given(batch.covariate)(x_t, t, z if with_code else None)
         nats = terms.denoising(eps, prediction, start - end)
         return nats, x_t / expand(prediction.alpha, x), log_snr
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from torch import Tensor
+
 from diffrep.codes.posteriors import Code
 from diffrep.denoising.samplers import USUAL, Sampling
 from diffrep.shapes import Batch, CodeVector, Data, Draws, Terms, Time
@@ -32,6 +34,14 @@ class Generative(ABC):
         """The terms of the bound that do not depend on a noise level, (B,) nats each: all where there is no
         diffusion."""
         return self.bound(batch, 1, code)
+
+    def given(self, covariate: Tensor | None) -> Generative:
+        """The same for examples with a covariate (B, K), which a decoder without one ignores."""
+        return self
+
+    def covariate(self, n: int, draws: Draws) -> Tensor | None:
+        """(n, K) covariates as often as the data has them; None without one."""
+        return None
 
     @abstractmethod
     def decode(self, z: Given, n: int, draws: Draws, sampling: Sampling = USUAL, x_1: Data | None = None) -> Data:

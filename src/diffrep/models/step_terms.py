@@ -39,7 +39,7 @@ def slice_score(step: Noised) -> PerExample:
     """Sliced score matching at noise level t, in units of the noise: sigma^2 (v' grad s v + 1/2 |s|^2)."""
     v = step.draws.normal(*step.x.shape)
     with sdpa_kernel(SDPBackend.MATH):  # the only implementation that can be differentiated twice
-        nats = terms.sliced_score(lambda x_t: step.model.denoiser(x_t, step.t, step.z).score, step.x_t, v)
+        nats = terms.sliced_score(lambda x_t: step.denoiser(x_t, step.t, step.z).score, step.x_t, v)
     return step.weight * step.prediction.sigma**2 * nats
 
 

@@ -103,6 +103,7 @@ def sample_from(guess: Guess, model: Model, t: float, n: int, draws: Draws, samp
             " with code.drop above 0."
         )
     z = None if model.prior is None or model.timed else model.prior.sample(n, draws)
+    decoder = decoder.given(decoder.covariate(n, draws))
     walk = times(decoder.noise, sampling.steps, start=t)
     x = guess.draw(n, draws)
     x_t = decoder.noise.add(x, draws.normal(*x.shape).to(x), walk[:1].expand(n))

@@ -17,5 +17,6 @@ from .encoders import MLPEncoder as MLPEncoder
 from .encoders import ViT as ViT
 from .encoders import WideResNet as WideResNet
 from .gap import Filled as Filled
+from .plain import DiffusersUNet as DiffusersUNet
 from .plain import PlainDecoder as PlainDecoder
 from .plain import PlainEncoder as PlainEncoder

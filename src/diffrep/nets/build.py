@@ -24,11 +24,13 @@ def encoder(settings: EncoderSettings, shape: Shape, time: bool = False, **fixed
     return made(ENCODERS[name], settings, shape, time=time, **wider, **fixed)
 
 
-def decoder(settings: DecoderSettings, shape: Shape, code_dim: int, extra_channels: int, patch: int = 1) -> Decoder:
+def decoder(
+    settings: DecoderSettings, shape: Shape, code_dim: int, extra_channels: int, patch: int = 1, covariates: int = 0
+) -> Decoder:
     """The network that removes noise from an example of `shape`; code_dim: 0 for one without a code."""
     d = settings
     until = d.code_until if code_dim else None
-    conditioning = Conditioning(code_dim, until, d.fourier, extra_channels, d.condition_width)
+    conditioning = Conditioning(code_dim, until, d.fourier, extra_channels, d.condition_width, covariates=covariates)
     if chosen(d.kind, "mlp" if len(shape) == 1 else "unet") == "mlp":
         return MLPDecoder(shape, UNITS * d.width, d.blocks + 1, d.dropout, conditioning)
     attention = tuple(stage for stage, attends in enumerate(d.attention) if attends)

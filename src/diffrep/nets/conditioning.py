@@ -15,7 +15,8 @@ class Conditioning:
     input. extra_channels: of an additional input that is concatenated to x_t. width: of each of the two vectors, for
     the noise level and for the code, that modulate every block; None: it follows from the width of the network.
     drawn: a `Generator` also turns the code into feature maps, which a `UNet` adds to the output of its first
-    convolution: modulation alone is the same at every position.
+    convolution: modulation alone is the same at every position. covariates: values of a covariate that the decoder gets
+    beside the noise level, as the class of a class-conditional decoder (Dhariwal and Nichol 2021).
     """
 
     code_dim: int = 0
@@ -24,6 +25,7 @@ class Conditioning:
     extra_channels: int = 0
     width: int | None = None
     drawn: bool = False
+    covariates: int = 0
 
 
 NOISE_LEVEL = Conditioning()  # the noise level alone

@@ -49,6 +49,7 @@ class Decoder(nn.Module, ABC):
         self.condition_width = c.width or width
         self.sources = 2 if c.code_dim else 1
         self.level = NoiseLevel(self.condition_width)
+        self.covariate = nn.Linear(c.covariates, self.condition_width, bias=False) if c.covariates else None
         if c.code_dim:
             self.null = nn.Parameter(torch.zeros(c.code_dim))
             self.code = nn.Sequential(nn.Linear(c.code_dim, self.condition_width), nn.SiLU())
@@ -64,16 +65,20 @@ class Decoder(nn.Module, ABC):
         z: CodeVector | None = None,
         extra: FeatureMap | None = None,
         drop: Tensor | None = None,
+        covariate: Tensor | None = None,
     ) -> Data:
         """The network's output, like x_t. z = None: the null code for all; drop (B,), bool: the null code where True.
 
-        ValueError where x_t, z, extra or drop do not have the shapes that the network was built for.
+        covariate (B, K): 1 at the value that an example has. ValueError where x_t, z, extra or drop do not have the
+        shapes that the network was built for.
         """
         self._check(x_t, z, extra, drop)
         h = self.fourier(x_t)
         if extra is not None:
             h = torch.cat([h, extra], dim=1)
         noise = self.level(log_snr)
+        if self.covariate is not None and covariate is not None:
+            noise = noise + self.covariate(covariate)
         if not self.code_dim:
             return self.body(h, (noise,), None)
         z = self.null.expand(len(x_t), -1) if z is None else z

@@ -29,9 +29,10 @@ class Filled(nn.Module):
         z: CodeVector | None = None,
         extra: FeatureMap | None = None,
         drop: Tensor | None = None,
+        covariate: Tensor | None = None,
     ) -> Data:
-        plain = self.plain(x_t, log_snr, extra=extra)
+        plain = self.plain(x_t, log_snr, extra=extra, covariate=covariate)
         if z is None:
             return plain
-        filled = plain.detach() + self.gap(x_t, log_snr, z, extra=extra)
+        filled = plain.detach() + self.gap(x_t, log_snr, z, extra=extra, covariate=covariate)
         return filled if drop is None else torch.where(drop.reshape(-1, *[1] * (x_t.ndim - 1)), plain, filled)

@@ -39,6 +39,7 @@ class RunPictures:
     """Pictures of a run; None (with the reason under `why`) where its model cannot make them."""
 
     x: Tensor  # (E, *shape) test examples, evenly chosen
+    covariate: Tensor | None = None  # (E, K), what the decoder gets beside their codes
     reconstructions: Tensor | None = None  # (times, E, *shape)
     samples: Tensor | None = None
     between: list[Tensor] | None = None  # rows of points, both ends of each row the examples themselves
@@ -55,8 +56,8 @@ def draw_all(model: Model, splits: Splits, log_snr: Tensor | None = None, progre
     """All pictures of a model. log_snr (K,): noise levels of the denoisings; None: no denoisings."""
     test, device = splits.test, next(model.parameters()).device
     index = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).long()
-    x = test.batch(index).x.to(device)
-    pictures = RunPictures(x)
+    some = test.batch(index).to(device)
+    pictures = RunPictures(some.x, some.covariate)
     steps: list[Callable[[RunPictures, Model, Splits], None]] = [_reconstruct, _sample, _interpolate]
     if model.has_code:
         steps.append(_look_around)
@@ -131,7 +132,8 @@ def class_name(examples: Examples, label: int) -> str:
 def _reconstruct(pictures: RunPictures, model: Model, splits: Splits) -> None:
     times = 2 if model.by_steps else 1
     with _reason(pictures, "reconstructions"):
-        again = model.reconstruct(pictures.x, draws_of(model), steps=STEPS, per_code=times)
+        x, covariate = pictures.x, pictures.covariate
+        again = model.reconstruct(x, draws_of(model), steps=STEPS, per_code=times, covariate=covariate)
         pictures.reconstructions = again.unflatten(0, (len(pictures.x), times)).transpose(0, 1)
 
 
@@ -145,7 +147,8 @@ def _interpolate(pictures: RunPictures, model: Model, splits: Splits) -> None:
         rows = []
         for i in range(0, min(6, len(pictures.x) - 1), 2):
             a, b = pictures.x[i], pictures.x[i + 1]
-            made = model.interpolate(a, b, POINTS, draws_of(model), steps=STEPS)
+            of_a = None if pictures.covariate is None else pictures.covariate[i : i + 1]
+            made = model.interpolate(a, b, POINTS, draws_of(model), steps=STEPS, covariate=of_a)
             rows.append(torch.cat([a[None], made, b[None]]))
         pictures.between = rows
 
@@ -171,7 +174,8 @@ def _look_around(pictures: RunPictures, model: Model, splits: Splits) -> None:
 
 def _denoise(log_snr: Tensor, pictures: RunPictures, model: Model, splits: Splits) -> None:
     with _reason(pictures, "denoised"):
-        pictures.denoised = (log_snr, *denoisings(model, pictures.x[1:3], log_snr, draws_of(model)))
+        covariate = None if pictures.covariate is None else pictures.covariate[1:3]
+        pictures.denoised = (log_snr, *denoisings(model, pictures.x[1:3], log_snr, draws_of(model), covariate))
 
 
 class _reason:

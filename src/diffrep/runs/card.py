@@ -80,13 +80,11 @@ class DataCard:
 
     def facts(self, examples: Examples | None = None) -> Facts:
         """The facts for a model; with training examples, for a model to be trained, also their counts."""
-        classes = len(self.label_names or ())
+        classes, found = len(self.label_names or ()), self.how().covariates.values()
         moments = None if self.moments is None else (torch.tensor(self.moments[0]), torch.tensor(self.moments[1]))
-        if examples is None:
-            return Facts(self.shape, self.bins, classes=classes, moments=moments, counts=self.counts())
-        return Facts(
-            self.shape, self.bins, examples.histogram(), places(examples), classes, moments, counts=self.counts()
-        )
+        shares = tuple(count / sum(found) for count in found)
+        counted = (None, None) if examples is None else (examples.histogram(), places(examples))
+        return Facts(self.shape, self.bins, *counted, classes, moments, self.counts(), shares)
 
     def counts(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Mean and standard deviation (F,) of the log counts of a table that is one of counts alone."""

@@ -17,6 +17,7 @@ from diffrep.evaluation.encoding import encoded
 from diffrep.models.base import evaluating
 from diffrep.runs.card import form
 from diffrep.runs.run import Run
+from diffrep.shapes import Batch
 
 SLACK = 1e-3  # by which values of a tensor may lie outside of [-1, 1]
 
@@ -43,11 +44,11 @@ def examples_of(run: Run, source: Any, skip_bad: bool = False) -> Examples:
     return examples
 
 
-def tensor_of(run: Run, x: Any) -> Tensor:
-    """x (N, *shape) on the run's device, of raw examples; a tensor of floats is x itself. UserError: no fit."""
+def batch_of(run: Run, x: Any) -> Batch:
+    """All of the raw examples on the run's device; a tensor of floats is x itself. UserError: no fit."""
     if not (isinstance(x, Tensor) and x.is_floating_point()):
         examples = examples_of(run, x)
-        return examples.batch(torch.arange(len(examples))).x.to(run.device)
+        return examples.batch(torch.arange(len(examples))).to(run.device)
     if tuple(x.shape[1:]) != run.card.shape:
         raise UserError(
             f"a tensor of shape {tuple(x.shape)} was given, expected {run.card.shape} for each example: reshape it."
@@ -59,13 +60,13 @@ def tensor_of(run: Run, x: Any) -> Tensor:
             f"the tensor holds values from {float(x.min()):.4g} to {float(x.max()):.4g} and a tensor of floats is taken"
             " for x itself, in [-1, 1]: give raw values as a NumPy array or as whole numbers."
         )
-    return x.float().to(run.device)
+    return Batch(x.float(), torch.arange(len(x))).to(run.device)
 
 
 @torch.no_grad()
 def codes_of(run: Run, x: Any, t: float | None = None) -> Code:
     """The codes of raw examples, see `Run.encode`."""
-    whole = tensor_of(run, x)
+    whole = batch_of(run, x).x
     run.model.need_code(t)
     if not len(whole):
         raise UserError("there is no example to encode; give one at least.")
@@ -73,11 +74,11 @@ def codes_of(run: Run, x: Any, t: float | None = None) -> Code:
         return encoded(run.model, whole, t)
 
 
-def one_example(run: Run, end: str) -> Tensor:
-    """An example of a picture file, or of a position in the test split; *shape."""
+def one_example(run: Run, end: str) -> Batch:
+    """An example of a picture file, or of a position in the test split."""
     if not end.lstrip("-").isdigit():
-        return examples_of(run, end).batch(torch.tensor([0])).x[0]
+        return examples_of(run, end).batch(torch.tensor([0]))
     test, position = run.splits().test, int(end)
     if not 0 <= position < len(test):
         raise UserError(f"the test split has positions 0 to {len(test) - 1}, got {position}.")
-    return test.batch(torch.tensor([position])).x[0]
+    return test.batch(torch.tensor([position]))

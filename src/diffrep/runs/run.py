@@ -84,16 +84,20 @@ class Run:
         return codes_of(self, x, t)
 
     def reconstruct(self, x: Any, **how: Any) -> Tensor:
-        """As `Model.reconstruct`, of raw examples; see `encode`."""
-        from diffrep.runs.inputs import tensor_of
+        """As `Model.reconstruct`, of raw examples with their covariate; see `encode`."""
+        from diffrep.runs.inputs import batch_of
 
-        return self.model.reconstruct(tensor_of(self, x), **how)
+        given = batch_of(self, x)
+        return self.model.reconstruct(given.x, **{"covariate": given.covariate, **how})
 
     def interpolate(self, a: Any, b: Any, **how: Any) -> Tensor:
-        """As `Model.interpolate`, between the first of two sets of raw examples; see `encode`."""
-        from diffrep.runs.inputs import tensor_of
+        """As `Model.interpolate`, between the first of two sets of raw examples, with the covariate of a; see
+        `encode`."""
+        from diffrep.runs.inputs import batch_of
 
-        return self.model.interpolate(tensor_of(self, a)[0], tensor_of(self, b)[0], **how)
+        one, other = batch_of(self, a), batch_of(self, b)
+        covariate = None if one.covariate is None else one.covariate[:1]
+        return self.model.interpolate(one.x[0], other.x[0], **{"covariate": covariate, **how})
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write what others need to use the run: safetensors, JSON and a card with its numbers; see `runs.sharing`."""

@@ -92,8 +92,13 @@ def located(name: str | Path, revision: str | None = None) -> Path:
     UserError: a folder that was handed on and holds what could run code, or leads out of itself (`check`).
     """
     path = Path(name)
-    if isinstance(name, str) and not path.exists() and NAME.fullmatch(name) and not path.parent.is_dir():
-        return fetched(name, revision)
+    if not path.exists() and NAME.fullmatch(str(name)) and not path.parent.is_dir():
+        if isinstance(name, str):
+            return fetched(name, revision)
+        raise UserError(
+            f"{name} is not a run here, and what is measured is written into a run: copy one of the hub first, with"
+            f' diffrep.load("{name}").save_pretrained("{path.name}").'
+        )
     trained_here = (path / "checkpoints").is_dir() or (path / "metrics.jsonl").is_file()
     if path.is_dir() and not trained_here:
         check(_below(path), path)

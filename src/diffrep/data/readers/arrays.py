@@ -60,15 +60,16 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 def of_arrays(arrays: dict[str, np.ndarray], name: str, reading: Reading) -> Raw:
     """Examples named x, images, data, ... with labels, ids, class names, splits and factors; x_train or train_x, ..."""
-    arrays = {
-        key: a[:, 0] if a.ndim == 2 and a.shape[1] == 1 and key.lower() != "x" else a for key, a in arrays.items()
-    }
+    alone = [key for key, a in arrays.items() if a.ndim == 2 and a.shape[1] == 1 and key.lower() != "x"]
+    arrays = arrays | {key: np.asarray(arrays[key])[:, 0] for key in alone}
     arrays, split = joined(arrays, name)
     main = _main(arrays, name, reading)
     values = arrays[main]
     if len(arrays) > 1 and reading.picture is None:
         reading = reading.guess("picture", main)
-    beside = {key: a for key, a in arrays.items() if key != main and a.ndim and len(a) == len(values)}
+    beside = {
+        key: np.asarray(a) for key, a in arrays.items() if key != main and 1 <= a.ndim <= 2 and len(a) == len(values)
+    }
     for key in arrays:
         if key.lower() in LABELS and key != main and arrays[key].ndim and len(arrays[key]) != len(values):
             raise UserError(f"{name} holds {len(values):,} examples and {len(arrays[key]):,} {key}: give one for each.")

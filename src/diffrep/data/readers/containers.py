@@ -1,4 +1,5 @@
-"""Arrays inside of HDF5 and Zarr: `file.h5:/path` of an array, or of a group that is read as an .npz."""
+"""Arrays inside of HDF5 and Zarr: `file.h5:/path` of an array, or of a group that is read as an .npz, block by
+block."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import numpy as np
 from diffrep.data.raw import Raw
 from diffrep.data.readers.arrays import of_arrays
 from diffrep.data.reading import Reading
+from diffrep.data.stores import OnDisk
 from diffrep.errors import UserError, reason_of
 
 HDF5, ZARR = (".h5", ".hdf5", ".he5"), (".zarr",)
@@ -37,30 +39,29 @@ def read_container(path: Path, inner: str, reading: Reading) -> Raw:
     return of_arrays(arrays, name, reading)
 
 
-def _hdf5(path: Path, inner: str, name: str) -> dict[str, np.ndarray]:
+def _hdf5(path: Path, inner: str, name: str) -> dict[str, Any]:
     try:
         import h5py
     except ImportError as error:
         raise UserError(f"{path} needs more: pip install 'diffrep[hdf5]', or save it as .npy.") from error
 
-    def opened(node: Any) -> np.ndarray:
-        return np.asarray(node.asstr()[()]) if h5py.check_string_dtype(node.dtype) else node[()]
+    def opened(node: Any) -> Any:
+        return np.asarray(node.asstr()[()]) if h5py.check_string_dtype(node.dtype) else _lazily(node)
 
-    with h5py.File(path, "r") as file:
-        node: Any = file
-        for key in filter(None, inner.split("/")):
-            keys = list(node) if isinstance(node, h5py.Group) else []
-            if key not in keys:
-                raise _missing(name, key, keys)
-            if isinstance(node.get(key, getlink=True), h5py.ExternalLink):
-                raise UserError(f"{name} leads to another file, which is not read: name that file.")
-            node = node[key]
-        own = {key: node.get(key, getlink=True) for key in node} if isinstance(node, h5py.Group) else {}
-        inside = {key: node[key] for key, link in own.items() if not isinstance(link, h5py.ExternalLink)}
-        return _arrays(node, inside, lambda one: isinstance(one, h5py.Dataset), opened, name)
+    node: Any = h5py.File(path, "r")  # it is open as long as one of its arrays is used
+    for key in filter(None, inner.split("/")):
+        keys = list(node) if isinstance(node, h5py.Group) else []
+        if key not in keys:
+            raise _missing(name, key, keys)
+        if isinstance(node.get(key, getlink=True), h5py.ExternalLink):
+            raise UserError(f"{name} leads to another file, which is not read: name that file.")
+        node = node[key]
+    own = {key: node.get(key, getlink=True) for key in node} if isinstance(node, h5py.Group) else {}
+    inside = {key: node[key] for key, link in own.items() if not isinstance(link, h5py.ExternalLink)}
+    return _arrays(node, inside, lambda one: isinstance(one, h5py.Dataset), opened, name)
 
 
-def _zarr(path: Path, inner: str, name: str) -> dict[str, np.ndarray]:
+def _zarr(path: Path, inner: str, name: str) -> dict[str, Any]:
     try:
         import zarr
     except ImportError as error:
@@ -72,16 +73,21 @@ def _zarr(path: Path, inner: str, name: str) -> dict[str, np.ndarray]:
             raise _missing(name, key, keys)
         node = node[key]
     inside = dict(node.members()) if hasattr(node, "members") else {}
-    return _arrays(node, inside, lambda one: isinstance(one, zarr.Array), lambda one: np.asarray(one[...]), name)
+    return _arrays(node, inside, lambda one: isinstance(one, zarr.Array), _lazily, name)
+
+
+def _lazily(array: Any) -> Any:
+    """An array of several axes as it lies in its file, a column in memory."""
+    return OnDisk(array) if len(array.shape) > 1 and array.dtype.kind in "biuf" else np.asarray(array[()])
 
 
 def _arrays(
     node: Any,
     inside: dict[str, Any],
     is_array: Callable[[Any], bool],
-    opened: Callable[[Any], np.ndarray],
+    opened: Callable[[Any], Any],
     name: str,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """The array that `node` is, or the arrays of a group. UserError: none holds numbers."""
     if is_array(node):
         return {"x": opened(node)}

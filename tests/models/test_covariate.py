@@ -1,0 +1,152 @@
+"""A covariate that the decoder alone gets: the encoder never sees it, the bound knows it, and it is asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffrep import UserError, data
+from diffrep.denoising.denoiser import Denoiser
+from diffrep.denoising.noise import VP
+from diffrep.denoising.parameterisations import Eps
+from diffrep.evaluation.bound import bound
+from diffrep.nets.conditioning import Conditioning
+from diffrep.nets.decoders import MLPDecoder
+from diffrep.shapes import Batch, Draws
+from runs_at_hand import diffrep as command
+from runs_at_hand import one_sentence
+from tiny import train
+
+SIGNS = np.sign(np.random.default_rng(7).normal(size=8))
+
+
+def table(path: Path, n: int = 240, batches: str = "ab", seed: int = 0) -> Path:
+    """Eight numbers of unit variance, each moved by 3, up or down, in the second batch."""
+    rng = np.random.default_rng(seed)
+    batch = rng.integers(0, len(batches), n)
+    x = rng.normal(size=(n, 8)) + 3 * SIGNS * batch[:, None]
+    rows = [",".join([*(f"{v:.4f}" for v in row), batches[k]]) for row, k in zip(x, batch, strict=True)]
+    path.write_text("\n".join([",".join([*(f"g{i}" for i in range(8)), "batch"]), *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    return table(tmp_path_factory.mktemp("covariate") / "cells.csv")
+
+
+@pytest.fixture(scope="module")
+def run(source):
+    return train("vae-vdm", "data.covariate=batch", data=source)
+
+
+def test_it_is_a_factor_and_neither_a_feature_nor_the_label(source):
+    """One column of two words would be taken for the label otherwise; shares and places are those of the column."""
+    whole = data.whole(source, covariate="batch")
+    written = [line.rsplit(",")[-1] for line in source.read_text().splitlines()[1:]]
+    assert whole.shape == (8,) and whole.labels is None and whole.factors["batch"].tolist() == written
+    some = whole.batch(torch.tensor([5, 0, 9]))
+    assert some.covariate.tolist() == [[float(written[i] == v) for v in "ab"] for i in (5, 0, 9)]
+    assert whole.reading.covariates == {v: written.count(v) for v in "ab"}
+    assert data.load(source).train.reading.label == "batch"
+
+
+def test_the_encoder_never_sees_it(run):
+    """d code / d covariate is nil, d prediction / d covariate is not; the code of a cell is the same in any batch."""
+    some = run.splits().train.batch(torch.arange(16), Draws.of(0))
+    covariate = some.covariate.clone().requires_grad_()
+    step = run.model.noised(Batch(some.x, some.index, draws=Draws.of(0), covariate=covariate))
+    ask = {"allow_unused": True, "retain_graph": True}
+    assert torch.autograd.grad(step.code.mean.sum() + step.z.sum(), covariate, **ask)[0] is None
+    assert torch.autograd.grad(step.prediction.eps.square().sum(), covariate, **ask)[0].abs().sum() > 0
+
+
+def test_a_cell_has_the_same_code_in_any_batch(run, source, tmp_path):
+    text = source.read_text()
+    other = tmp_path / "other.csv"
+    other.write_text(text.replace(",a\n", ",c\n").replace(",b\n", ",a\n"))
+    with pytest.warns(UserWarning, match="holds c, which training did not have: these examples can be encoded"):
+        assert torch.equal(run.encode(str(source)).mean, run.encode(str(other)).mean)
+    moved = tmp_path / "moved.csv"
+    moved.write_text(text.replace(",a\n", ",c\n").replace(",b\n", ",a\n").replace(",c\n", ",b\n"))
+    one, two = (run.reconstruct(str(path), steps=4) for path in (source, moved))
+    assert not torch.allclose(one, two)
+
+
+@pytest.mark.parametrize("lack", ["column", "value"])
+def test_a_decoder_without_its_covariate_says_so(run, source, lack, tmp_path, capsys):
+    """Encoding needs none; reconstructing does, and names the setting."""
+    path = tmp_path / "new.csv"
+    text = source.read_text()
+    cut = "\n".join(line.rsplit(",", 1)[0] for line in text.splitlines())
+    path.write_text(cut if lack == "column" else text.replace(",b\n", ",z\n"))
+    assert command("encode", run.directory, path, "-o", tmp_path / "codes.parquet") == 0
+    capsys.readouterr()
+    assert command("reconstruct", run.directory, path, "-o", tmp_path / "again.csv") == 2
+    assert "trained with data.covariate, and these examples have none of its values" in capsys.readouterr().err
+    with pytest.raises(UserError, match="have none of its values"):
+        bound(run.model, data.whole(path, reading=run.card.how()), levels=1)
+
+
+@pytest.mark.parametrize("method", ["vdm", "drl", "pdae", "ssm"])
+def test_every_decoder_that_removes_noise_takes_it(method, source, tmp_path):
+    """They train, sample, and take it into account; the rows of a sample are in the columns of the table."""
+    run = train(method, "data.covariate=batch", data=source)
+    some = run.splits().test.batch(torch.arange(4), Draws.of(0))
+    nats = run.model.denoising_by_level(some, 2)
+    flipped = Batch(some.x, some.index, draws=Draws.of(0), covariate=some.covariate.flip(1))
+    assert not torch.allclose(nats, run.model.denoising_by_level(flipped, 2))
+    assert command("sample", run.directory, "-n", 3, "-o", tmp_path / "new.csv") == 0
+    assert (tmp_path / "new.csv").read_text().count("\n") == 4
+
+
+def test_a_method_that_cannot_take_it_and_a_column_of_no_groups_are_refused(source, tmp_path, capsys):
+    how = ("--data", source, "--budget", "16ex", "--out", tmp_path / "no")
+    assert command("train", *how, "--method", "ae", "--set", "data.covariate=batch") == 2
+    assert "ae has no decoder that takes data.covariate" in one_sentence(capsys)
+    assert command("train", *how, "--method", "vdm", "--set", "data.covariate=g0") == 2
+    assert "different values in 240 rows, expected two groups or more" in one_sentence(capsys)
+    assert command("train", *how, "--method", "vdm", "--set", "data.covariate=bach") == 2
+    assert "'batch'" in one_sentence(capsys)
+
+
+def denoiser(shares: tuple[float, ...]) -> Denoiser:
+    torch.manual_seed(0)
+    network = MLPDecoder((3,), 8, 1, conditioning=Conditioning(covariates=len(shares)))
+    return Denoiser(network, VP(), Eps(), covariates=shares)
+
+
+def test_a_batch_of_repeats_gets_the_covariate_of_each_example():
+    """x, x, y, y with one covariate for x and one for y: as each of them alone."""
+    net = denoiser((0.25, 0.75))
+    x, t = torch.randn(4, 3), torch.full((4,), 0.5)
+    one, two = torch.eye(2)
+    together = net.given(torch.eye(2))(x, t).eps
+    torch.testing.assert_close(together[:2], net.given(one[None])(x[:2], t[:2]).eps)
+    torch.testing.assert_close(together[2:], net.given(two[None])(x[2:], t[2:]).eps)
+    assert net.covariate is None
+
+
+def test_covariates_are_drawn_as_often_as_the_data_has_them():
+    drawn = denoiser((0.25, 0.0, 0.75)).drawn(10_000, Draws.of(0))
+    assert (drawn.sum(1) == 1).all()
+    np.testing.assert_allclose(drawn.mean(0), [0.25, 0.0, 0.75], atol=0.015)  # three standard errors
+    assert denoiser(()).drawn(5, Draws.of(0)) is None
+
+
+@pytest.mark.slow
+def test_the_bound_is_better_where_a_batch_moves_every_number(tmp_path):
+    """Given the batch, x is N(0, I) in eight numbers; without it a mixture of two, ln 2 nats more.
+
+    The covariate gains about ln 2 in a model without a code, and no ideal model could gain more.
+    """
+    source, ends = table(tmp_path / "many.csv", 2000), {}
+    for name, more in {"with": ("data.covariate=batch",), "without": ("data.drop=batch",)}.items():
+        how = ("train.budget=9000ex", "decoder.width=8", "train.schedule=cosine", "train.warmup=0.02")
+        run = train("vdm", *how, *more, data=source)
+        ends[name] = bound(run.model, run.splits().test, levels=16).total.double()
+    gain = ends["without"] - ends["with"]
+    error = gain.std() / len(gain) ** 0.5
+    assert gain.mean() > 4 * error, (gain.mean(), error)
+    assert abs(gain.mean() - np.log(2)) < 0.35, (gain.mean(), error)
