@@ -129,6 +129,8 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("training/checkpoints.py", "for path in reversed(paths):", "for path in paths:", "a run continues from the oldest"),
     ("training/journal.py", "json.loads(line)[\"step\"] <= step)", "json.loads(line)[\"step\"] < step)", "a line is lost on continuing"),
     ("models/base.py", "x = x.repeat_interleave(per_code, 0)", "x = x.repeat(per_code, *[1] * (x.ndim - 1))", "reconstructions beside others"),
+    ("denoising/denoiser.py", "repeat_interleave(n // len(self.covariate), 0)", "repeat(n // len(self.covariate), 1)", "batches of others"),
+    ("data/stores.py", "[wanted])[back]", "[wanted])", "rows of a file in rising order"),
     ("models/base.py", "torch.lerp(from_a(t), from_b(t), share)", "torch.lerp(from_b(t), from_a(t), share)", "interpolation runs backwards"),
     ("models/diffusion.py", "draws.uniform(len(x)) < self.drop", "draws.uniform(len(x)) > self.drop", "codes are withheld"),
     ("models/diffusion_decoder.py", "(log_p + math.prod(self.shape) * log_alpha)", "(log_p - math.prod(self.shape) * log_alpha)", "flow likelihood of continuous data"),

@@ -223,7 +223,8 @@ class Model(nn.Module, ABC):
 
         draws, seed: as in `sample`. covariate (B, K): of each x, where the decoder was trained with one.
         """
-        x, sampling = x.repeat_interleave(per_code, 0), Sampling(sampler, steps)
+        x = x.repeat_interleave(per_code, 0)
+        sampling = Sampling(sampler, steps)
         return self.decode(self.code_path(x), len(x), self._draws(draws, seed), sampling, covariate=covariate)
 
     @torch.no_grad()
