@@ -16,9 +16,9 @@ from diffrep.models import Coding, DiffusionModel, Objective
 from diffrep.models.step_terms import denoise
 from diffrep.nets import Conditioning, DiffusersUNet
 from diffrep.testing import check_method
+from oracles import examples_of
 from runs_at_hand import diffrep as command
 from runs_at_hand import one_sentence
-from samples import examples_of
 from tiny import source
 
 diffusers = pytest.importorskip("diffusers")
