@@ -289,11 +289,11 @@ def data(
 
     changes = [*(set_ or []), f"data.source={source}", *(["data.skip_bad=true"] if skip_bad else [])]
     splits = runs.splits_of(config.override(config.Settings(), changes))
-    card, reading = runs.DataCard.of(splits).public(), splits.train.reading
+    card, reading = runs.DataCard.of(splits), splits.train.reading
     if as_json:
-        say_json({**card, "reading": reading.as_dict(), "doubts": reading.doubts()})
+        say_json({**card.public(), "reading": reading.as_dict(), "doubts": reading.doubts()})
         return
-    show_pairs(card)
+    show_pairs(card.facts_in_words(splits))
     show_reading(reading.lines())
     for sentence in reading.doubts():
         say(f"? {sentence}")

@@ -111,12 +111,13 @@ def test_every_guess_is_printed(source, tmp_path, capsys):
     facts = json.loads(capsys.readouterr().out)
     reading = Reading.from_dict(facts["reading"])
     assert diffrep("data", path) == 0
-    printed = capsys.readouterr().out.split("\n\n", 1)[1]  # below the facts
+    above, printed = capsys.readouterr().out.split("\n\n", 1)  # facts, and how they were read
     for guess in reading.guesses:
         lines = [line for line in printed.splitlines() if line.startswith(f" {guess.field.replace('_', ' ')} ")]
         assert len(lines) == 1 and f"guessed; {SETTINGS[guess.field]} says otherwise" in lines[0], guess
         assert not guess.doubt or f"? {guess.doubt}" in printed
     assert all(f"? {sentence}" in printed for sentence in facts["doubts"])
+    assert not any(word in above for word in ("None", "True", "False", "{", "[", "'")), "words of Python"
     marked = [line for line in printed.splitlines() if "guessed; " in line]
     assert len(marked) == len(reading.guesses), "a field is marked as guessed that was not"
 

@@ -110,3 +110,31 @@ def test_the_line_counts_guesses(guesses, said):
     """The line that training prints."""
     reading = Reading(shape=(3,), guesses=tuple(Guess(name) for name in ("label", "counts")[:guesses]))
     assert reading.line() == "3, no labels" + said
+
+
+def test_a_quantity_is_no_class_without_a_word(tmp_path):
+    """Whole numbers that hardly repeat: a factor of a pair, and classes with a sentence where they were asked for."""
+    x, price = RNG.normal(size=(60, 3)), np.arange(60) * 7
+    pair = load((x, price)).train
+    assert pair.labels is None and "y" in pair.factors and any("y.astype(str)" in s for s in pair.reading.doubts())
+    assert load((x, price.astype(str))).train.label_names is not None
+    table = pd.DataFrame(x, columns=["a", "b", "c"]).assign(price=price)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    np.savez(tmp_path / "t.npz", x=x, price=price)
+    for name in ("t.csv", "t.npz"):
+        asked = load(tmp_path / name, label_column="price").train
+        assert len(asked.label_names) == 60
+        assert any("60 different whole numbers" in s and "--labels price" in s for s in asked.reading.doubts())
+
+
+@pytest.mark.parametrize("sign, word", [(",", ","), ("\t", "tab"), (" ", "space"), (";", ";")])
+def test_a_table_called_txt_is_read(tmp_path, sign, word):
+    """The same examples as the .csv, with the delimiter as a guess; in a folder of pictures it is left alone."""
+    table = pd.DataFrame(RNG.normal(size=(20, 3)), columns=["a", "b", "c"]).assign(label=np.arange(20) % 2)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    table.to_csv(tmp_path / "t.txt", index=False, sep=sign)
+    one, other = (load(tmp_path / name).train for name in ("t.csv", "t.txt"))
+    assert torch.equal(all_of(one), all_of(other)) and other.reading.delimiter == word
+    assert Guess("delimiter") in other.reading.guesses
+    how = one.reading.for_other()
+    assert torch.equal(*(all_of(data.whole(tmp_path / name, reading=how)) for name in ("t.csv", "t.txt")))

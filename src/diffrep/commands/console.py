@@ -123,9 +123,21 @@ def show_pairs(pairs: dict) -> None:
     """A line for each pair: its name in words, and its value."""
     table = Table(show_header=False, box=None)
     for name, value in pairs.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(name.replace("_", " "), shown)
+        table.add_row(name.replace("_", " "), in_words(value))
     out.print(table)
+
+
+def in_words(value: object) -> str:
+    """A value as a person reads it: no brackets and no words of Python, "none" for nothing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(in_words, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value) if value not in (None, "") else "none"
 
 
 def show_reading(lines: list[tuple[str, str, str]]) -> None:

@@ -11,7 +11,20 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from diffrep.data.pictures import MODES, Size, common_mode, common_size, decode, digest, form, frames, header, read
+from diffrep.data.pictures import (
+    MODES,
+    Size,
+    common_mode,
+    common_size,
+    decode,
+    digest,
+    form,
+    frames,
+    header,
+    quietly,
+    read,
+    stored,
+)
 from diffrep.data.reading import Reading
 from diffrep.data.stores import HEAD, SMALL, Encoded, InMemory
 from diffrep.data.values import Extent, Values, extent, grid_of, scaled
@@ -59,10 +72,11 @@ def _decoded(
     digests = np.empty((len(encoded), 32), np.uint8)
 
     def one(i: int) -> Form:
-        own_mode, own_size, values = read(encoded[i], names[i], mode, reading.upright, reading.size)
+        content = stored(encoded[i], names[i])
+        own_mode, own_size, values = read(content, names[i], mode, reading.upright, reading.size)
         if values.shape == pixels.shape[1:] and (own_mode == mode or mode in MODES):
             pixels[i] = values
-        digests[i] = np.frombuffer(digest(encoded[i], None), np.uint8)
+        digests[i] = np.frombuffer(digest(content, None), np.uint8)
         return i, own_mode, own_size
 
     def run(start: int) -> list[Form]:
@@ -70,7 +84,7 @@ def _decoded(
         return [item for i in places if (item := _attempt(one, i, skip_bad)) is not None]
 
     threads = min(8, os.cpu_count() or 1) if channels * math.prod(size) >= CELLS else 1
-    with ThreadPoolExecutor(threads) as pool:
+    with quietly(), ThreadPoolExecutor(threads) as pool:
         forms = [item for items in pool.map(run, range(0, len(encoded), RUN)) for item in items]
     if not forms:
         raise UserError(f"none of {len(encoded):,} pictures can be read, the first is {names[0]}: check their format.")
@@ -137,6 +151,8 @@ def _lazy(
 def _common(forms: Iterable[Form], names: Sequence[str], reading: Reading) -> str:
     """The mode of all pictures; UserError where their sizes or depths differ."""
     places, modes, sizes = zip(*forms, strict=True)
+    if len(set(sizes)) == len(set(modes)) == 1 and reading.mode in (None, modes[0]):
+        return modes[0]
     called = [names[i] for i in places]
     common_size(sizes, called)
     if reading.applied and reading.mode is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffrep.data.names import IDS, LABELS, SPLITS, is_index, required_column, usual_column
-from diffrep.data.raw import Raw, is_class_column, is_target
+from diffrep.data.raw import Raw, is_class_column, is_target, quantity_as_classes
 from diffrep.data.reading import Guess, Reading
 from diffrep.errors import UserError
 
@@ -92,12 +92,12 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
     known = [key for key in written if key in factors and key not in words]
     if known and free:
         doubts.append(
-            f"The columns of words of {name} ({', '.join(known[:5])}) are factors and no features: data.columns=all"
-            " makes features of them."
+            f"The words of {name} ({', '.join(known[:5])}) are factors and no features: data.columns=all makes features"
+            " of them."
         )
     unique = [key for key in written if key not in words and key not in factors]
     if unique and free:
-        doubts.append(f"The columns {', '.join(unique[:5])} of {name} hold another word in most rows: left out.")
+        doubts.append(f"{name} has another word in most rows of {', '.join(unique[:5])}: left out.")
     out += [key for key, c in left.items() if key not in (*numbers, *words, *factors)]
     decided = replace(reading, features=None) if not asked else reading
     decided = decided.guess("features", tuple(numbers)) if not asked else replace(reading, features=tuple(numbers))
@@ -113,7 +113,8 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
     by_name = {column.name: column for column in columns}
     if reading.label is not None:
         if reading.label and not reading.applied and not reading.label.startswith("folder"):
-            required_column(reading.label, by_name, "label column")
+            asked = by_name[required_column(reading.label, by_name, "label column")]
+            return reading.noted(*quantity_as_classes(asked.values, asked.name, name))
         return reading
     columns = [column for column in columns if column.name != reading.covariate]
     by_name = {column.name: column for column in columns}
@@ -121,7 +122,7 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
     if column is not None:
         one = by_name[column]
         values = one.values
-        if values is not None and is_class_column(values) and not (one.kind == "number" and is_target(values)):
+        if values is not None and is_class_column(values) and (column == hub_label or not is_target(values)):
             return reading.guess("label", column)
         doubt = (
             f"Column {column!r} of {name} holds quantities, not classes, so it is a factor and not a feature: `diffrep"
@@ -140,6 +141,10 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
         )
         return reading.guess("label", words[0].name, doubt)
     return reading.guess("label", "")
+
+
+def _columns(count: int) -> str:
+    return "1 column" if count == 1 else f"{count:,} columns"
 
 
 def repeats(values: np.ndarray | None) -> bool:
@@ -205,7 +210,7 @@ def fitted(raw: Raw, rows: np.ndarray, name: str) -> Reading:
         means[names[i]] = float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
     shown = ", ".join(f"{names[i]!r} ({int(np.isnan(table[:, i]).sum()):,})" for i in lacking[:5])
     return replace(reading, fills=means).noted(
-        f"{name} lacks numbers in {len(lacking)} columns, {shown}: each is replaced by the mean of its column, and a"
+        f"{name} lacks numbers in {_columns(len(lacking))}, {shown}: each is replaced by the mean of its column, and a"
         " further column marks where."
     )
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from diffrep.data.columns import chosen
 from diffrep.data.names import FEATURES, LABELS, SPLITS, is_index, usual_column
 from diffrep.data.readers.arrays import joined, opened
-from diffrep.data.readers.csv_files import SUFFIXES, is_csv, read_csv
+from diffrep.data.readers.csv_files import TEXTS, is_text, read_csv
 from diffrep.data.readers.tables import as_column, as_numbers
 from diffrep.data.reading import Reading
 from diffrep.errors import UserError, reason_of, unknown
 
-LABEL_FILES = (".npy", ".parquet", *SUFFIXES)
-KINDS = "a .npz, .npy, .parquet, .csv or .tsv file"
+LABEL_FILES = (".npy", ".parquet", *TEXTS)
+KINDS = "a .npz, .npy, .parquet, .csv, .tsv or .txt file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def read(path: Path, labels: str | None = None, t: float | None = None) -> Featu
     UserError: what cannot be read, does not fit, or is missing.
     """
     suffix = path.suffix.lower()
-    if not path.is_file() or not (suffix in (".npz", ".npy", ".parquet") or is_csv(path)):
+    if not path.is_file() or not (suffix in (".npz", ".npy", ".parquet") or is_text(path)):
         there = "is none of these" if path.exists() else "does not exist"
         raise UserError(f"{path} {there}: give a run directory, or features as {KINDS}.")
     if t is not None and suffix != ".parquet":

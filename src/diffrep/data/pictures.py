@@ -7,6 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -45,6 +46,7 @@ UNREAD = {
 MODES = {"L": (1, np.uint8), "RGB": (3, np.uint8), "RGBA": (4, np.uint8), "I;16": (1, np.uint16), "F": (1, np.float32)}
 _STORED_AS = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA", "I": "I;16", "F": "F"}
 ORIENTATION = 0x0112  # EXIF's tag; from 5 on width and height change places
+WITH_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow looks for it in a JPEG
 
 Size = tuple[int, ...]  # (height, width), or (depth, height, width)
 
@@ -63,7 +65,8 @@ def header(encoded: str | bytes, name: str, upright: bool = True, size: Size | N
     1-bit becomes grey; grey or a palette with alpha RGBA; palettes and other colour spaces become RGB. Of an animation
     the first frame is read. upright: turned as its EXIF tag says. size: (height, width) that it is resized to.
     """
-    image = _opened(encoded, name)
+    with quietly():
+        image = _opened(encoded, name)
     if image is None:
         values = tiff.read(encoded, name)
         return f"{len(values)} {values.dtype.name}", (values.shape[1:] if size is None else size)
@@ -75,7 +78,8 @@ def decode(
     encoded: str | bytes, name: str, mode: str, upright: bool = True, size: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Pixels (C, H, W) in a mode: uint8, uint16 or float32. UserError where the picture is broken."""
-    return read(encoded, name, mode, upright, size)[2]
+    with quietly():
+        return read(encoded, name, mode, upright, size)[2]
 
 
 def read(
@@ -115,7 +119,8 @@ def read(
 
 def frames(encoded: str | bytes, name: str) -> int:
     """How many frames an animation has; 1 for a picture."""
-    image = _opened(encoded, name)
+    with quietly():
+        image = _opened(encoded, name)
     return 1 if image is None else getattr(image, "n_frames", 1)
 
 
@@ -146,6 +151,22 @@ def common_size(sizes: Sequence[Size], names: Sequence[str]) -> Size:
     return sizes[0]
 
 
+def quietly() -> AbstractContextManager:
+    """Without Pillow's warnings, of odd tags. The whole process has one list of filters: not to be used in a thread."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)
+
+
+def stored(encoded: str | bytes, name: str) -> bytes:
+    """The picture as it is stored, in memory; UserError where its file cannot be read."""
+    if isinstance(encoded, bytes):
+        return encoded
+    try:
+        with open(encoded, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise _broken(name, str(error)) from error
+
+
 def digest(encoded: str | bytes, limit: int | None) -> bytes:
     """SHA-256 of the size and the first `limit` bytes (None: all) of a picture as it is stored."""
     if isinstance(encoded, bytes):
@@ -159,9 +180,7 @@ def digest(encoded: str | bytes, limit: int | None) -> bytes:
 def _opened(encoded: str | bytes, name: str) -> Image.Image | None:
     """A picture whose pixels are still to be decoded; None for a TIFF that Pillow does not read whole."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Pillow's, of odd tags
-            image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
+        image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
     except UnidentifiedImageError as error:
         if _is_tiff(encoded):
             return None
@@ -201,6 +220,8 @@ def _turned(image: Image.Image, load: bool = False) -> bool:
     A PNG whose tag is not in front of its pixels is not decoded to look for it.
     """
     if image.format in ("PNG", "BMP", "GIF", "PPM") and "exif" not in image.info:
+        return False
+    if image.format == "JPEG" and not WITH_EXIF & image.info.keys():
         return False
     tag = image.getexif().get(ORIENTATION, 1)
     return tag > 1 if load else 5 <= tag <= 8

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffrep.data.names import in_order, required_column
+from diffrep.data.names import LABELS, in_order, required_column
 from diffrep.data.reading import Reading
 from diffrep.data.values import Values
 from diffrep.errors import UserError
@@ -74,8 +75,9 @@ class Raw:
             return None, None, self.reading
         reading = self.reading
         if reading.missing_label is None:
-            guess, doubt = missing_label(self.labels, self.label_names)
-            if -1 in self.labels.tolist() and not self.label_names:
+            different = set(self.labels.tolist())
+            guess, doubt = missing_label(different, self.label_names)
+            if -1 in different and not self.label_names:
                 reading = reading.guess("missing_label", "none" if guess is None else guess, doubt)
             else:
                 reading = reading.decided(missing_label=guess)
@@ -107,21 +109,17 @@ def _called(label: object, names: list[str] | None) -> str:
 
 
 def _present(labels: np.ndarray, missing: int | None) -> np.ndarray:
-    return np.array(
-        [
-            label not in (None, "") and label == label and not (missing is not None and label == missing)
-            for label in labels
-        ],
-        bool,
-    )
+    values = labels.tolist()
+    none = {v for v in set(values) if v in (None, "") or v != v or (missing is not None and v == missing)}
+    return np.array([value not in none for value in values], bool) if none else np.ones(len(values), bool)
 
 
-def missing_label(labels: np.ndarray, names: list[str] | None = None) -> tuple[int | None, str]:
+def missing_label(labels: Collection[object], names: list[str] | None = None) -> tuple[int | None, str]:
     """(-1, "") where -1 stands for "no label", (None, "") where it is a class, and a sentence where it may be either.
 
     It is a class beside other negative numbers, and beside 1 alone (-1 and 1); it is none beside names of classes.
     """
-    numbers = {label for label in labels.tolist() if isinstance(label, int) and not isinstance(label, bool)}
+    numbers = {label for label in labels if isinstance(label, int) and not isinstance(label, bool)}
     if -1 not in numbers:
         return (-1, "")
     if names:
@@ -186,6 +184,18 @@ def is_target(values: np.ndarray) -> bool:
     return different > MANY and len(finite) < REPEAT * different
 
 
+def quantity_as_classes(values: np.ndarray | None, column: str, name: str) -> tuple[str, ...]:
+    """A sentence where a column was asked for as the label and looks like a quantity."""
+    if values is None or not is_target(values):
+        return ()
+    different = len(set(values.tolist()))
+    instead = "leave data.label_column out" if column.lower() in LABELS else "name the features with data.columns"
+    return (
+        f"Column {column!r} of {name} holds {different:,} different whole numbers, and each is a class: if it is a"
+        f" quantity, {instead}, and `diffrep probe RUN --labels {column}` regresses on it.",
+    )
+
+
 def as_labels(values: np.ndarray, name: str) -> np.ndarray:
     """A column of labels as Python objects: words, whole numbers, None where there is none."""
     if values.ndim != 1 or not is_class_column(values):
@@ -193,10 +203,12 @@ def as_labels(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind == "f":
         values = np.array([int(v) if np.isfinite(v) else None for v in values], object)
     values = values.astype(object)
-    odd = next((v for v in values if v is not None and not isinstance(v, (str, int, float, np.generic))), None)
+    kinds = set(map(type, values.tolist())) - {type(None)}
+    odd = next((kind for kind in kinds if not issubclass(kind, (str, int, float, np.generic))), None)
     if odd is not None:
-        raise UserError(f"{name} cannot be labels (one is a {type(odd).__name__}), expected words or whole numbers.")
-    kinds = {isinstance(v, str) for v in values if v is not None and v == v}
-    if kinds == {True, False}:  # words beside numbers
+        raise UserError(f"{name} cannot be labels (one is a {odd.__name__}), expected words or whole numbers.")
+    if len({issubclass(kind, str) for kind in kinds}) == 2 and {True, False} == {
+        isinstance(v, str) for v in values if v is not None and v == v
+    }:  # words beside numbers
         values = np.array([None if v is None or v != v else str(v) for v in values], object)
     return values

@@ -52,7 +52,7 @@ def load(
     | `.npy`, `.npz` | the same; in `.npz` x, images, data, counts or features, with y or labels; the rest: factors |
     | folder of pictures | flat, class folders, train/ valid/ test/, metadata.csv (file_name, label, factors) |
     | `.parquet`, folder of them | hub layout: pictures {bytes, path} and a ClassLabel, or numeric columns |
-    | `.csv`, `.tsv` | a table of numbers; a column label, words as factors |
+    | `.csv`, `.tsv`, `.txt` | a table of numbers; a column label, words as factors |
     | "owner/name" | a data set of the Hugging Face hub (extra `hub`) |
 
     Pictures are grey, RGB, RGBA or 16-bit; grey ones beside RGB ones become RGB. Up to 1 GiB (decoded) is held in

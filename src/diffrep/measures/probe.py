@@ -214,7 +214,7 @@ def _targets(
     elif every.dtype.kind in "biuf" and regressed:
         return np.split(np.where(every >= 0, every, np.nan).astype(np.float64), ends), True, None
     labels = as_labels(every, f"{name!r}")
-    classes, called = numbered(labels, None, missing_label(labels)[0] if given is None else -1)
+    classes, called = numbered(labels, None, missing_label(labels.tolist())[0] if given is None else -1)
     if classes is None or called is None:
         raise UserError(f"{name!r} holds no label, and the probe needs some: name another column.")
     if given is not None:

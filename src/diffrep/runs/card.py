@@ -125,6 +125,20 @@ class DataCard:
             "prepared": self.prepared,
         }
 
+    def facts_in_words(self, splits: Splits) -> dict:
+        """What a person wants to know of it; how it is read stands in its reading."""
+        several = [splits.train, splits.valid, splits.test]
+        lacking = sum(int((split.labels < 0).sum()) for split in several if split.labels is not None)
+        facts = {
+            "shape": "x".join(map(str, self.shape)),
+            "examples": dict(zip(("training", "validation", "test"), self.examples.values(), strict=True)),
+            "without a label": lacking if self.label_names else None,
+            "skipped files": self.skipped,
+            "prepared": self.prepared,
+            "fingerprints": dict(zip(("training", "validation", "test"), self.fingerprints.values(), strict=True)),
+        }
+        return {name: value for name, value in facts.items() if value}
+
     def same_data(self, now: DataCard, directory: Path) -> None:
         """UserError where `now` is the card of other data."""
         if (self.shape, self.bins) != (now.shape, now.bins):

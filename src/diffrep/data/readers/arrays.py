@@ -12,7 +12,7 @@ import numpy as np
 
 from diffrep.data.columns import stacked, with_split
 from diffrep.data.names import EXAMPLES, IDS, LABELS, parted, required_column, usual_column
-from diffrep.data.raw import Raw, as_labels, is_class_column, is_target
+from diffrep.data.raw import Raw, as_labels, is_class_column, is_target, quantity_as_classes
 from diffrep.data.reading import Reading
 from diffrep.data.values import of_array
 from diffrep.errors import UserError, reason_of
@@ -25,7 +25,10 @@ def read_arrays(path: Path, reading: Reading) -> Raw:
     """`.npy`: the examples. `.npz`: see `of_arrays`. Nothing is unpickled: an array of objects is left out."""
     arrays, unread = opened(path)
     if unread:
-        reading = reading.noted(f"{path} holds {', '.join(unread)}, which cannot be read without unpickling: left out.")
+        reading = reading.noted(
+            f"{path} holds {', '.join(unread)}, which cannot be read without unpickling: left out. Save words with"
+            " astype(str)."
+        )
     return of_arrays(arrays, str(path), reading)
 
 
@@ -170,7 +173,7 @@ def _label(columns: Mapping[str, np.ndarray], name: str, reading: Reading) -> tu
             raise UserError(
                 f"{label!r} of {name} holds quantities, which are no classes: leave it out, it is a factor."
             )
-        return label, reading
+        return label, reading.noted(*quantity_as_classes(columns[label], label, name))
     if reading.label and reading.label in columns:
         return reading.label, reading
     if reading.label == "":

@@ -17,6 +17,7 @@ from diffrep.data.reading import Reading
 from diffrep.errors import UserError, reason_of
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+TEXTS = (*SUFFIXES, ".txt", ".txt.gz")  # tables too, where a file is named; in a folder .txt is a note to people
 DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "\\t": "\t"}
 PEEK = 50  # lines from which delimiter and header are guessed
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|nan|inf|-inf|na|null|", re.IGNORECASE)
@@ -25,6 +26,10 @@ COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 
 def is_csv(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
+
+
+def is_text(path: Path) -> bool:
+    return path.name.lower().endswith(TEXTS)
 
 
 def read_csv(file: Path, reading: Reading, as_words: Sequence[str] = ()) -> tuple[pa.Table, Reading]:
@@ -38,7 +43,7 @@ def read_csv(file: Path, reading: Reading, as_words: Sequence[str] = ()) -> tupl
         raise UserError(f"{file} cannot be read as CSV (it is empty): check its columns.")
     usual = "\t" if ".tsv" in file.name.lower() else ","
     own = reading.delimiter if reading.guesses or not reading.applied else None
-    delimiter = DELIMITERS.get(own, own) if own else _delimiter(lines[:PEEK], usual)
+    delimiter = DELIMITERS.get(own, own) if own else _delimiter(lines[:PEEK], usual, is_csv(file))
     if len(delimiter) != 1:
         raise UserError(f"data.delimiter={delimiter} is no delimiter, expected one character, tab, semicolon or space.")
     try:
@@ -47,8 +52,8 @@ def read_csv(file: Path, reading: Reading, as_words: Sequence[str] = ()) -> tupl
         raise UserError(f"{file} cannot be read as CSV ({error}): check its columns.") from error
     body = rows[1:] or rows
     decimal = "," if delimiter != "," and any(COMMA.fullmatch(cell.strip()) for row in body for cell in row) else "."
-    if delimiter != usual and not reading.applied:
-        reading = reading.guess("delimiter", delimiter if delimiter != "\t" else "tab")
+    if (delimiter != usual or not is_csv(file)) and not reading.applied:
+        reading = reading.guess("delimiter", {"\t": "tab", " ": "space"}.get(delimiter, delimiter))
     if decimal != "." and not reading.applied:
         reading = reading.guess("decimal", decimal)
     header = reading.header or ("yes" if _has_header(rows) else "no")
@@ -89,10 +94,13 @@ def _text(file: Path, reading: Reading) -> tuple[str, Reading]:
         return content.decode("latin-1"), reading.noted(note)
 
 
-def _delimiter(lines: list[str], usual: str) -> str:
-    """The sign that cuts all lines into the same number of cells, two at least; the usual one where none does."""
+def _delimiter(lines: list[str], usual: str, csv_by_name: bool) -> str:
+    """The sign that cuts all lines into the same number of cells, two at least; the usual one where none does.
+
+    A space may be one in a file that does not call itself .csv or .tsv.
+    """
     best, most = usual, 1
-    for sign in dict.fromkeys((usual, ",", ";", "\t", "|")):
+    for sign in dict.fromkeys((usual, ",", ";", "\t", "|", *(() if csv_by_name else (" ",)))):
         try:
             widths = {len(row) for row in csv.reader(lines, delimiter=sign)}
         except csv.Error:

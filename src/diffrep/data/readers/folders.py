@@ -28,10 +28,9 @@ FOLDER = "folder:"
 
 def read_folder(root: Path, kinds: str, reading: Reading, skip_bad: bool) -> Raw:
     """Parquet files, or pictures: flat, in class folders, below folders of splits, with metadata.csv or the like."""
-    visible = sorted(
-        (f for f in root.rglob("*") if not any(name.startswith((".", "__")) for name in f.relative_to(root).parts)),
-        key=lambda file: file.relative_to(root).as_posix(),
-    )
+    inside = {file: file.relative_to(root) for file in root.rglob("*")}  # paths are costly: each is taken apart once
+    shown = {f: i.as_posix() for f, i in inside.items() if not any(name.startswith((".", "__")) for name in i.parts)}
+    visible = sorted(shown, key=shown.__getitem__)
     files = [file for file in visible if file.suffix.lower() in SUFFIXES]
     beside = [file for file in visible if _is_table(file)]
     parquet = [f for f in visible if f.suffix.lower() == ".parquet" and not (files and f in beside)]
@@ -43,7 +42,7 @@ def read_folder(root: Path, kinds: str, reading: Reading, skip_bad: bool) -> Raw
     if not files:
         raise UserError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}) and no Parquet files: give {kinds}.")
     reading = _unread(visible, beside, root, reading)
-    ids = [file.relative_to(root).as_posix() for file in files]
+    ids = [shown[file] for file in files]
     split, depth = _splits(ids, root, reading)
     columns, missing, reading = _metadata(beside, root, ids, reading, skip_bad)
     if split is not None:

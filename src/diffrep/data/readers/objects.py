@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from diffrep.data.albums import of_pictures
-from diffrep.data.raw import Raw, as_labels, is_class_column, keep
+from diffrep.data.raw import Raw, as_labels, is_class_column, is_target, keep
 from diffrep.data.readers.arrays import of_arrays
 from diffrep.data.readers.hub import of_datasets
 from diffrep.data.readers.tables import Piece, of_tables
@@ -69,7 +69,10 @@ def array(values: Any) -> np.ndarray:
     try:
         made = np.asarray(values)
     except (ValueError, TypeError) as error:
-        raise UserError(f"the data cannot become one array ({error}): give examples of one shape.") from error
+        shapes = {np.shape(value) for value in values} if all(hasattr(value, "shape") for value in values) else set()
+        pair = ", or (x, labels) as a tuple" if isinstance(values, list) and len(values) == 2 else ""
+        reason = f"it holds the shapes {', '.join(map(str, sorted(shapes)))}" if shapes else str(error)
+        raise UserError(f"the data cannot become one array ({reason}): give examples of one shape{pair}.") from error
     return _plain(made) if made.dtype.kind == "O" and made.ndim == 1 else made
 
 
@@ -108,12 +111,14 @@ def _pair(x: object, y: object, reading: Reading, skip_bad: bool) -> Raw:
         here = f"{len(labels):,} labels" if labels.ndim == 1 else f"labels of shape {labels.shape}"
         raise UserError(f"there are {total:,} examples and {here}: give one label for each.")
     pair_reading = replace(raw.reading, label="the second of the pair") if raw.labels is None else raw.reading
-    if not is_class_column(labels):
-        if labels.dtype.kind != "f":
+    if not is_class_column(labels) or (reading.label is None and is_target(labels)):
+        if labels.dtype.kind not in "iuf":
             raise UserError(
                 f"the second of the pair cannot be labels ({labels.dtype}), expected words or whole numbers."
             )
         note = "The second of the pair holds quantities and no classes, so it is the factor 'y'."
+        if is_class_column(labels):
+            note += " If they are classes, give them as words: y.astype(str)."
         return replace(raw, reading=replace(pair_reading, label="").noted(note), factors={**raw.factors, "y": labels})
     return replace(raw, reading=pair_reading, labels=as_labels(labels, "the second of the pair"), label_names=None)
 

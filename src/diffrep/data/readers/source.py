@@ -16,7 +16,7 @@ from diffrep.data.raw import Raw, keep
 from diffrep.data.readers.arrays import read_arrays
 from diffrep.data.readers.cells import is_cells, of_cells, read_h5ad
 from diffrep.data.readers.containers import path_and_inner, read_container
-from diffrep.data.readers.csv_files import is_csv
+from diffrep.data.readers.csv_files import is_text
 from diffrep.data.readers.folders import read_folder
 from diffrep.data.readers.hub import read_hub
 from diffrep.data.readers.objects import of_object
@@ -45,7 +45,7 @@ def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
         return read_folder(path, KINDS, _without_dialect(reading, str(path)), skip_bad)
     if path.is_file():
         suffix = path.suffix.lower()
-        if is_csv(path):
+        if is_text(path):
             return read_csv(path, reading)
         reading = _without_dialect(reading, name)
         if suffix in FORMATS:
@@ -77,7 +77,7 @@ def _without_dialect(reading: Reading, name: str) -> Reading:
         return reading
     for setting, value in (("header", reading.header), ("delimiter", reading.delimiter)):
         if value is not None:
-            raise UserError(f"data.{setting} is for .csv and .tsv files and {name} is none: leave it out.")
+            raise UserError(f"data.{setting} is for .csv, .tsv and .txt files and {name} is none: leave it out.")
     return reading
 
 
@@ -104,5 +104,5 @@ INSIDE: dict[str, Callable[[Reading], Raw]] = {"digits": _digits, "digits-factor
 STACKS = (".tif", ".tiff")  # one file may hold many examples
 KINDS = (
     "a folder of pictures, Parquet files or recordings, or a picture, .parquet, .npy, .npz, .h5, .zarr, .h5ad, .wav,"
-    " .nii, .csv or .tsv file"
+    " .nii, .csv, .tsv or .txt file"
 )

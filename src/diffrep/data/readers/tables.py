@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,9 @@ class Piece:
 class Pictures(Sequence):
     """A column {bytes, path} as encoded bytes, or the path where the bytes lie outside; nothing is copied."""
 
-    def __init__(self, content: pa.ChunkedArray, paths: list[str | None], origins: list[str]):
-        self.content, self.paths, self.origins = content, paths, origins
+    def __init__(self, content: pa.ChunkedArray, paths: list[str | None], pieces: Sequence[Piece]):
+        self.content, self.paths, self.origins = content, paths, [piece.origin for piece in pieces]
+        self.ends = [*accumulate(len(piece.table) for piece in pieces)]
 
     def __len__(self) -> int:
         return len(self.content)
@@ -45,8 +48,27 @@ class Pictures(Sequence):
     def __getitem__(self, i: Any) -> Any:
         content = self.content[i].as_py()
         if content is None and self.paths[i]:
-            return str(Path(self.origins[i]).parent / self.paths[i])
+            return str(Path(self.origin(i)[0]).parent / self.paths[i])
         return content or b""
+
+    def origin(self, i: int) -> tuple[str, int]:
+        """The file of a picture, and its row there."""
+        k = bisect_right(self.ends, i)
+        return self.origins[k], i - (self.ends[k - 1] if k else 0)
+
+
+@dataclass(frozen=True)
+class Names(Sequence):
+    """What each of these pictures is called in an error, put together when it is asked for."""
+
+    pictures: Pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, i: Any) -> Any:
+        file, row = self.pictures.origin(int(i))
+        return f"{file}: {self.pictures.paths[i] or f'row {row}'}"
 
 
 def read_parquet(files: Sequence[Path], name: str, root: Path | None, reading: Reading, skip_bad: bool) -> Raw:
@@ -171,11 +193,8 @@ def _of_pictures(
     if pa.types.is_nested(table.schema.field(picture).type) and not _holds_pictures(table.schema.field(picture)):
         values, reading = of_array(_nested(table.column(picture), f"column {picture!r} of {name}"), name, reading)
         return Raw(values, reading, split, labels, hub.get(reading.label or ""), None, factors)
-    origins = [piece.origin for piece in tables for _ in range(len(piece.table))]
-    encoded = _pictures(table.column(picture), origins)
-    rows = np.concatenate([np.arange(len(piece.table)) for piece in tables])
-    called = [f"{o}: {p or f'row {r}'}" for o, p, r in zip(origins, encoded.paths, rows, strict=True)]
-    values, kept, reading = of_pictures(encoded, called, skip_bad, reading)
+    encoded = _pictures(table.column(picture), tables)
+    values, kept, reading = of_pictures(encoded, Names(encoded), skip_bad, reading)
     ids = list(map(str, encoded.paths)) if all(encoded.paths) else None
     raw = Raw(values, reading, split, labels, hub.get(reading.label or ""), ids, factors)
     return keep(raw, kept, len(encoded))
@@ -251,12 +270,12 @@ def _words(column: Column, name: str) -> np.ndarray:
     return column.values
 
 
-def _pictures(column: pa.ChunkedArray, origins: list[str]) -> Pictures:
+def _pictures(column: pa.ChunkedArray, pieces: Sequence[Piece]) -> Pictures:
     if pa.types.is_struct(column.type):
         fields = {field.name for field in column.type}
         paths = pc.struct_field(column, "path").to_pylist() if "path" in fields else [None] * len(column)
-        return Pictures(pc.struct_field(column, "bytes"), paths, origins)
-    return Pictures(column, [None] * len(column), origins)
+        return Pictures(pc.struct_field(column, "bytes"), paths, pieces)
+    return Pictures(column, [None] * len(column), pieces)
 
 
 def _holds_pictures(field: pa.Field) -> bool:
