@@ -151,7 +151,7 @@ def common_size(sizes: Sequence[Size], names: Sequence[str]) -> Size:
     return sizes[0]
 
 
-def quietly() -> AbstractContextManager:
+def quietly() -> AbstractContextManager[object]:
     """Without Pillow's warnings, of odd tags. The whole process has one list of filters: not to be used in a thread."""
     return warnings.catch_warnings(action="ignore", category=UserWarning)
 
