@@ -1,5 +1,7 @@
 """Shapes and types are checked while tests run: every call of the modules that compute is held to its annotations."""
 
+from itertools import count
+
 import jaxtyping
 import pytest
 import torch
@@ -15,7 +17,14 @@ TYPED = (
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in the annotations' own grammar
 install_import_hook([f"diffrep.{module}" for module in TYPED.split()], "conftest.check")
 
+NUMBERS = count()
 torch.set_num_threads(1)  # tests are small: more threads only wait for each other
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch, tmp_path_factory):
+    """Nothing of the user's own cache enters a test, nor of another test's."""
+    monkeypatch.setenv("DIFFREP_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{next(NUMBERS)}"))
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def test_a_file_without_splits_is_cut_as_data_is(monkeypatch):
     np.savez("f.npz", features=X, labels=Y)
     np.savez("d.npz", x=X, y=Y, ids=np.arange(200))
     met: list = []
-    spy = Protocol(lambda *parts: met.append(parts) or {"accuracy": 1.0, "se": 0.0}, {"protocol": "spy-1"})
+    spy = Protocol(lambda *parts, tell: met.append(parts) or {"accuracy": 1.0, "se": 0.0}, {"protocol": "spy-1"})
     monkeypatch.setattr(probe, "protocols", lambda *_: {"spy": spy})
     for seed in (0, 3):
         probe_file("f.npz", Probing(seed=seed))

@@ -78,7 +78,7 @@ ELSEWHERE = {  # fitted models and graphs, which tests/probes holds to closed fo
     "appearance", "balanced", "best", "codes", "combined", "compare", "cross_entropy", "dci", "descend", "drawn", "fit",
     "few_labels", "is_discrete", "kernel_distance", "knn", "labelled", "linear", "mig", "mlp", "neighbour_graph", "pca",
     "pixels", "predicted", "probe_factors", "references", "regression", "sap", "scores_of", "sentence", "shuffled",
-    "judged", "logistic", "perceptron", "quiet", "spread_labels", "thinned",
+    "judged", "logistic", "path", "cross_entropy_and_slope", "perceptron", "quiet", "spread_labels", "thinned",
     "spread", "spreading", "standardised", "svm", "tad", "with_target", "protocols", "names_of", "counts_of",
 }  # fmt: skip
 

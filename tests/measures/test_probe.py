@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from diffrep import data, runs
 from diffrep.data import Splits
 from diffrep.errors import UserError
-from diffrep.measures import evaluate, probe, readout, stored_codes
+from diffrep.measures import evaluate, kept_scores, probe, readout, stored_codes
 from diffrep.methods.catalog import build
 from diffrep.probes.protocols import Protocol, protocols
 from diffrep.probes.references import pixels
@@ -35,7 +35,7 @@ def met(monkeypatch) -> list:
     """The arrays that a protocol is given, in place of every protocol's own."""
     seen: list = []
 
-    def measure(train, valid, test):
+    def measure(train, valid, test, tell):
         seen.append((train, valid, test))
         return {"accuracy": 0.5, "se": 0.1, "protocol": "spy-1"}
 
@@ -98,7 +98,7 @@ def test_what_was_stopped_goes_on(run, monkeypatch):
     monkeypatch.setattr(stored_codes, "codes", lambda *a, **k: made.append(1) or real(*a, **k))
 
     def stopping(after: int):
-        def measure(train, valid, test):
+        def measure(train, valid, test, tell):
             if len(judged) == after:
                 raise KeyboardInterrupt
             judged.append(1)
@@ -109,7 +109,7 @@ def test_what_was_stopped_goes_on(run, monkeypatch):
     monkeypatch.setattr(probe, "protocols", stopping(2))
     with pytest.raises(KeyboardInterrupt):
         probe.probe(run)
-    assert (len(made), len(judged)) == (6, 2)
+    assert (len(made), len(judged)) == (3, 2)  # codes of the untrained encoder wait until a protocol asks for them
     monkeypatch.setattr(probe, "protocols", stopping(99))
     found = probe.probe(run)
     assert (len(made), len(judged)) == (6, 4)
@@ -130,6 +130,48 @@ def test_other_weights_labels_or_protocols_are_measured_anew(run):
     assert "knn" not in changed["scores"]["code"] and changed["key"] != first["key"]
     now = {path.name for path in (run.directory / "features").iterdir()}
     assert len(now) == 6 and now & files == {name for name in files if name.startswith("random")}
+
+
+def test_references_are_scored_once_for_all_runs_on_the_same_data(run, tmp_path, monkeypatch):
+    """A second run on the same splits scores its own codes alone, whatever its weights; the numbers beside them are
+    the first run's. Other labels, other code sizes and other data have scores of their own; so has a broken file."""
+    first, judged = probe.probe(run, twins(0), probe.Probing(names=["knn"])), []
+    real = protocols
+
+    def counted(*asked):
+        made = real(*asked)["knn"]
+        return {
+            "knn": replace(made, measure=lambda *a, tell: judged.append(len(a[0][0])) or made.measure(*a, tell=tell))
+        }
+
+    monkeypatch.setattr(probe, "protocols", counted)
+    shutil.copytree(run.directory, tmp_path / "other")
+    (tmp_path / "other" / "probes.json").unlink()
+    other = runs.load(tmp_path / "other")
+    with torch.no_grad():
+        next(other.model.parameters()).mul_(0.5)
+    again = probe.probe(other, twins(0), probe.Probing(names=["knn"]))
+    assert len(judged) == 1 and again["weights"] != first["weights"]
+    for kind in ("pixels", "pca", "random-encoder"):
+        assert again["scores"][kind] == first["scores"][kind] and again["dims"] == first["dims"]
+    turned = replace(twins(0), test=replace(twins(0).test, labels=(twins(0).test.labels + 1) % 10))
+    probe.probe(other, turned, probe.Probing(names=["knn"]))
+    assert len(judged) == 5
+    probe.probe(other, twins(3), probe.Probing(names=["knn"]))
+    assert len(judged) == 9
+    for file in kept_scores.cache().iterdir():
+        file.write_text(file.read_text()[:20])
+    (tmp_path / "other" / "probes.json").unlink()
+    assert probe.probe(other, twins(0), probe.Probing(names=["knn"]))["scores"] == again["scores"] and len(judged) == 13
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(run, met, tmp_path, monkeypatch):
+    """One warning for each score, and the scores."""
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("DIFFREP_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="not kept for other runs"):
+        found = probe.probe(run)
+    assert len(found["scores"]) == 4
 
 
 def test_other_labels_are_measured_anew(run):
@@ -216,7 +258,7 @@ def test_evaluate_says_linear_and_knn(run):
     scores = probe.probe(run)["scores"]["code"]
     for name in ("linear", "knn"):
         assert said[name] == pytest.approx(scores[name]["accuracy"], abs=1e-9) and said[f"{name}_se"] > 0
-        assert said[f"{name}_protocol"]["protocol"] == f"{name}-1"
+        assert said[f"{name}_protocol"]["protocol"] == {"linear": "linear-2", "knn": "knn-1"}[name]
     assert said["overlap"] == 0 and evaluate.evaluate(run, twins(7), levels=1)["probes"]["overlap"] == 7
 
 

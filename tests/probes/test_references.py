@@ -47,8 +47,22 @@ def test_every_reference_has_every_example():
     found = references(parts, 3, lambda part: np.full((len(part), 3), len(part)))
     assert list(found) == ["pixels", "pca", "random-encoder"]
     for features in found.values():
-        assert [len(x) for x in features] == [len(part) for part in parts]
-    assert found["pca"][2].shape == (2, 3) and found["random-encoder"][0][0, 0] == len(parts[0])
+        assert [x.shape for x in features.of_splits] == [(len(part), features.dim) for part in parts]
+    assert found["pca"].of_splits[2].shape == (2, 3) and found["random-encoder"].of_splits[0][0, 0] == len(parts[0])
+    assert references(parts, 500, lambda part: np.zeros((len(part), 500)))["pca"].dim == min(16, len(parts[0]))
+
+
+def test_the_origin_of_features_is_what_they_follow_from():
+    """Pixels follow from the examples alone, components from their number too, codes from the weights too."""
+    parts, other = parts_of(data.load(GREY)), parts_of(data.load(GREY[::-1].copy()))
+
+    def origins(splits, dim, weights):
+        return [kind.origin for kind in references(splits, dim, pixels, weights).values()]
+
+    here = origins(parts, 3, "a")
+    assert [a == b for a, b in zip(here, origins(parts, 3, "b"), strict=True)] == [True, True, False]
+    assert [a == b for a, b in zip(here, origins(parts, 4, "a"), strict=True)] == [True, False, True]
+    assert not any(a == b for a, b in zip(here, origins(other, 3, "a"), strict=True))
 
 
 def test_overlap_counts_test_examples_that_are_in_train():

@@ -92,7 +92,7 @@ def progress() -> Iterator[Update]:
     def update(what: str, done: int, of: int | None) -> None:
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=of)
-        bar.update(tasks[what], completed=done, total=of)
+        bar.update(tasks[what], completed=done, total=of, visible=done != of)  # what is done makes room
 
     patience = threading.Timer(PATIENCE, bar.start)  # a timer, since one call may take longer
     patience.daemon = True

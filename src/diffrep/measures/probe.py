@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,15 +16,16 @@ from diffrep.data.examples import labelled_first
 from diffrep.data.raw import as_labels, is_class_column, is_target, missing_label, numbered
 from diffrep.data.splits import cut
 from diffrep.errors import UserError, unknown
+from diffrep.measures import kept_scores
 from diffrep.measures.evaluate import PROBED
 from diffrep.measures.stored_codes import stored_codes
 from diffrep.methods.catalog import build
 from diffrep.plus_minus import plus_minus
 from diffrep.probes.overlap import overlap, sentence
 from diffrep.probes.protocols import OF_NUMBERS, Protocol, protocols
-from diffrep.probes.references import RANDOM, references
+from diffrep.probes.references import RANDOM, Features, references
 from diffrep.probes.result import Result, error_of, score
-from diffrep.progress import Progress, counting, silent
+from diffrep.progress import Part, Progress, counting, silent
 from diffrep.runs import records
 from diffrep.runs.records import FEATURES, PROBES, digest, read, weights_digest
 from diffrep.runs.results import Probes
@@ -114,7 +116,8 @@ def probe_file(
     x[0], targets[0] = x[0][kept], targets[0][kept]
     about: Probes = {"data": str(path), **_about(file.label_name, classes, targets, shared), "t": asked.t}
     about["notes"] = [*file.notes, *about["notes"]]
-    return _judged({path.stem: x}, targets, chosen, about, {}, lambda result: None, progress)
+    features = {path.stem: Features(x[0].shape[1], lambda: x)}
+    return _judged(features, targets, chosen, about, {}, lambda result: None, progress)
 
 
 def rows_of(result: Probes) -> list[list[str]]:
@@ -147,23 +150,23 @@ def sentences(result: Probes) -> list[str]:
 
 def _features(
     run: Run, probed: list[Examples], t: float | None, beside: bool, progress: Progress
-) -> dict[str, list[np.ndarray]]:
-    """The codes of the run and, with `beside`, the references: name -> features (N, d) of each split."""
+) -> dict[str, Features]:
+    """The codes of the run and, with `beside`, the references."""
     folder, total = run.directory / FEATURES, sum(map(len, probed))
     count = counting("codes", total, progress)
     own = [stored_codes(folder, CODE, run.model, split, t, count) for split in probed]
+    codes = {CODE: Features(own[0].shape[1], lambda: own)}
     if not beside:
-        return {CODE: own}
+        return codes
     untrained = build(run.settings, run.card.facts(), warn=False).to(run.device).eval()
     guesses = counting("codes of an untrained encoder", total, progress)
-    return {
-        CODE: own,
-        **references(probed, own[0].shape[1], lambda split: stored_codes(folder, RANDOM, untrained, split, t, guesses)),
-    }
+    beginning = digest(weights_digest(untrained.state_dict()), t)
+    guess = partial(stored_codes, folder, RANDOM, untrained, t=t, progress=guesses)
+    return codes | references(probed, codes[CODE].dim, guess, beginning)
 
 
 def _judged(
-    features: Mapping[str, Sequence[np.ndarray]],
+    features: Mapping[str, Features],
     targets: Sequence[np.ndarray],
     chosen: Mapping[str, Protocol],
     about: Probes,
@@ -171,21 +174,39 @@ def _judged(
     keep: Callable[[Probes], None],
     progress: Progress,
 ) -> Probes:
-    """Every protocol on every kind of features; results of `before` are kept, each new result is written at once."""
+    """Every protocol on every kind of features; results of `before` are kept, each new result is written at once.
+
+    Features of a known origin are references: their scores are those of any run on the same data.
+    """
     scores: dict[str, dict[str, Result]] = {kind: {} for kind in features} | before.get("scores", {})
-    dims = before.get("dims", {}) | {kind: x[0].shape[1] for kind, x in features.items()}
+    dims = before.get("dims", {}) | {kind: x.dim for kind, x in features.items()}
     result: Probes = {**about, "dims": dims, "scores": scores}
     count = counting("probes", len(features) * len(chosen), progress)
     count(0)
     for name, protocol in chosen.items():
         for kind, x in features.items():
             if not protocol.made(scores[kind].get(name)):
-                train, valid, test = zip(x, targets, strict=True)
-                scores[kind][name] = {**protocol.measure(train, valid, test), "overlap": about["overlap"]}
+                said = partial(progress, f"{name} probe of {kind}")
+                scores[kind][name] = {**_score(x, targets, protocol, said), "overlap": about["overlap"]}
                 keep(result)
             count(1)
     keep(result)
     return result
+
+
+def _score(features: Features, targets: Sequence[np.ndarray], protocol: Protocol, tell: Part) -> Result:
+    """What a protocol measures, or what it measured for another run; that is kept."""
+    key = None
+    if features.origin is not None:
+        labels = (targets[0].dtype.str, *(y.tobytes() for y in targets))
+        key = digest(features.origin, sorted(protocol.stamp.items()), *labels)
+        if (kept := kept_scores.kept(key, protocol.stamp)) is not None:
+            return kept
+    train, valid, test = zip(features.of_splits, targets, strict=True)
+    measured = protocol.measure(train, valid, test, tell=tell)
+    if key is not None:
+        kept_scores.keep(key, measured)
+    return measured
 
 
 def _column(split: Examples, name: str | None) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from diffrep.errors import UserError
 from diffrep.probes.linear import with_target
 from diffrep.probes.result import Result, Split, auroc, balanced, error_of_share, quiet
+from diffrep.progress import Part, unsaid
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -27,6 +28,7 @@ def few_labels(
     repeats: int = 20,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    tell: Part = unsaid,
 ) -> Result:
     """Logistic regression on `per_class` training examples of each class, drawn `repeats` times; see `over_draws`.
 
@@ -41,7 +43,8 @@ def few_labels(
     centre, scale = scaling(train[0])
     x, x_test = (train[0] - centre) / scale, (x_test - centre) / scale
     right, beside = [], []
-    for rows in drawn(y, per_class, repeats, seed, names):
+    for draw, rows in enumerate(drawn(y, per_class, repeats, seed, names)):
+        tell(draw, repeats)
         fit = regression(x[rows], y[rows])
         predicted = fit.predict(x_test)
         right.append(predicted == y_test)

@@ -10,10 +10,12 @@ import numpy as np
 
 from diffrep.data.examples import evenly
 from diffrep.errors import UserError
+from diffrep.probes.logistic import Logistic, path
 from diffrep.probes.result import Result, Split, accuracy, quiet
+from diffrep.progress import Part, unsaid
 
-LINEAR = "linear-1"  # standardised by train; C chosen on validation; refitted on train alone; full test split
-SVM = "svm-1"  # as linear-1, with a Gaussian kernel of width "scale" (one over the number of features)
+LINEAR = "linear-2"  # standardised by train; C chosen on validation along a path of fits; full test split
+SVM = "svm-1"  # standardised by train; Gaussian kernel of width "scale"; C chosen on validation; full test split
 REGRESSION = "regression-1"  # standardised by train; alpha chosen on validation by R^2; full test split
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 SVM_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
@@ -21,7 +23,7 @@ ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 
 @quiet
-def linear(train: Split, valid: Split, test: Split, most: int = 20_000) -> Result:
+def linear(train: Split, valid: Split, test: Split, most: int = 20_000, tell: Part = unsaid) -> Result:
     """Multinomial logistic regression on features (N, d) with labels (N,); -1 is no label. Accuracy and its error.
 
     The strength of the L2 penalty is chosen on the validation split alone; the test split is used once, whole. At most
@@ -29,23 +31,18 @@ def linear(train: Split, valid: Split, test: Split, most: int = 20_000) -> Resul
     """
     train, valid, test = labelled(train, valid, test)
     train, valid, test = standardised((train[0][:most], train[1][:most]), valid, test)
-    place, fit = logistic(train, valid)
+    place, fit = logistic(train, valid, tell)
     return judged(fit, test, len(train[1]), LINEAR, STRENGTHS[place])
 
 
 @quiet
-def logistic(train: Split, valid: Split) -> tuple[int, Any]:
-    """(place in STRENGTHS, fit): the logistic regression on standardised features that is best on validation.
-
-    Where one does not converge, its last iterate is a fit like any other, judged as such.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    return best((LogisticRegression(C=c, max_iter=1000).fit(*train) for c in STRENGTHS), valid)
+def logistic(train: Split, valid: Split, tell: Part = unsaid) -> tuple[int, Logistic]:
+    """(place in STRENGTHS, fit): the logistic regression on standardised features that is best on validation."""
+    return best(path(train, valid, STRENGTHS), valid, tell, len(STRENGTHS))
 
 
 @quiet
-def svm(train: Split, valid: Split, test: Split, most: int = 10_000) -> Result:
+def svm(train: Split, valid: Split, test: Split, most: int = 10_000, tell: Part = unsaid) -> Result:
     """Support vector machine with a Gaussian kernel (scikit-learn's SVC); C chosen on validation.
 
     Its time grows with the square of the training examples, so at most `most` evenly chosen ones are used. As `linear`.
@@ -53,19 +50,19 @@ def svm(train: Split, valid: Split, test: Split, most: int = 10_000) -> Result:
     from sklearn.svm import SVC
 
     train, valid, test = standardised(*labelled(train, valid, test, most))
-    place, fit = best((SVC(C=c).fit(*train) for c in SVM_STRENGTHS), valid)
+    place, fit = best((SVC(C=c).fit(*train) for c in SVM_STRENGTHS), valid, tell, len(SVM_STRENGTHS))
     return judged(fit, test, len(train[1]), SVM, SVM_STRENGTHS[place])
 
 
 def judged(fit: Any, test: Split, train_examples: int, protocol: str, strength: float) -> Result:
-    """`accuracy` of a fitted classifier of scikit-learn on the test split."""
+    """`accuracy` of a fitted classifier, with the methods of scikit-learn's, on the test split."""
     x, y = test
     scores = fit.decision_function(x)
     return accuracy(fit.predict(x), y, train_examples, protocol, {"strength": strength}, scores, fit.classes_)
 
 
 @quiet
-def regression(train: Split, valid: Split, test: Split, most: int = 20_000) -> Result:
+def regression(train: Split, valid: Split, test: Split, most: int = 20_000, tell: Part = unsaid) -> Result:
     """Ridge regression of a continuous factor (N,) on features (N, d); NaN is a missing value. R^2 on test, and its
     error.
 
@@ -83,7 +80,7 @@ def regression(train: Split, valid: Split, test: Split, most: int = 20_000) -> R
                 " a larger share, or name another column"
             )
     train, valid, test = standardised(train, valid, test)
-    place, fit = best((Ridge(alpha=alpha).fit(*train) for alpha in ALPHAS), valid)
+    place, fit = best((Ridge(alpha=alpha).fit(*train) for alpha in ALPHAS), valid, tell, len(ALPHAS))
     r2, error = explained(test[1], fit.predict(test[0]))
     return {
         "r2": r2,
@@ -133,11 +130,15 @@ def standardised(train: Split, *others: Split) -> tuple[Split, ...]:
     return tuple((scaler.transform(x), y) for x, y in (train, *others))
 
 
-def best(fits: Iterable, valid: Split) -> tuple[int, Any]:
-    """(place, fit): the fit with the highest score on validation, the first of equals; only one is held in memory."""
+def best(fits: Iterable, valid: Split, tell: Part = unsaid, of: int = 0) -> tuple[int, Any]:
+    """(place, fit): the fit with the highest score on validation, the first of equals; only one is held in memory.
+
+    tell: called after each fit with its number and `of`, the most that there are.
+    """
     chosen, highest = None, -math.inf
     for place, fit in enumerate(fits):
         score = fit.score(*valid)
+        tell(place + 1, of)
         if score > highest:
             chosen, highest = (place, fit), score
         if highest == 1:  # none can be better

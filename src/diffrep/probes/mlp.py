@@ -11,6 +11,7 @@ from torch import nn
 from diffrep.probes.fitting import Labelled, Stopping, cross_entropy, fit
 from diffrep.probes.linear import labelled, standardised
 from diffrep.probes.result import Result, Split, accuracy, quiet
+from diffrep.progress import Part, part_of, unsaid
 
 MLP = "mlp-2"  # P2F's network; standardised by train; Adam 1e-3, batches of 256; the epoch chosen on validation
 HIDDEN, DROPOUT, BATCH, RATE = 512, 0.25, 256, 1e-3
@@ -25,6 +26,7 @@ def mlp(
     epochs: int = 100,
     patience: int = 20,
     seed: int = 0,
+    tell: Part = unsaid,
 ) -> Result:
     """Features -> 512 units, dropout 1/4 -> classes, after the epoch that was best on validation (Mittal et al. 2022).
 
@@ -40,7 +42,8 @@ def mlp(
     groups = [{"params": list(network.parameters()), "lr": RATE}]
     each = math.ceil(len(train_[1]) / BATCH)  # steps of an epoch
     loss = cross_entropy(network, train_, BATCH, seed)
-    chosen = fit(network, loss, valid_, groups, Stopping(each * epochs, epochs, patience), seed)
+    stopping = Stopping(each * epochs, epochs, patience)
+    chosen = fit(network, loss, valid_, groups, stopping, seed, part_of(stopping.steps, tell))
     network.eval()
     with torch.no_grad():
         scores = torch.cat([network(part) for part in test_[0].split(10_000)]).numpy()

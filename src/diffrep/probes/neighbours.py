@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from diffrep.errors import UserError
 from diffrep.probes.few_labels import drawn, over_draws
 from diffrep.probes.linear import labelled
 from diffrep.probes.result import Result, Split, accuracy, auroc, balanced, quiet
+from diffrep.progress import Part, part_of, unsaid
 
 KNN = "knn-1"  # features as they are; k and metric chosen on validation; each neighbour one vote; full test split
 SPREADING = "spreading-1"  # train and test in one graph of 10 neighbours by cosine; alpha = 0.99; no choices
@@ -20,7 +21,9 @@ DEGREE, ALPHA = 10, 0.99
 
 
 @quiet
-def knn(train: Split, valid: Split, test: Split, most: int = 1_000_000, chunk: int = 1000) -> Result:
+def knn(
+    train: Split, valid: Split, test: Split, most: int = 1_000_000, chunk: int = 1000, tell: Part = unsaid
+) -> Result:
     """The most frequent label among the k nearest training examples; of equally frequent ones the smallest.
 
     k and the metric are chosen on validation, of equally good ones the first of `METRICS`, then the smallest k. `chunk`
@@ -28,29 +31,42 @@ def knn(train: Split, valid: Split, test: Split, most: int = 1_000_000, chunk: i
     """
     train, valid, test = labelled(train, valid, test, most)
     numbers = [k for k in NUMBERS if k <= len(train[1])]
+    count = part_of(len(METRICS) * len(valid[1]) + len(test[1]), tell)
     highest, metric, k = -1.0, METRICS[0], numbers[0]
     for name in METRICS:
-        near = train[1][nearest(train[0], valid[0], numbers[-1], name, chunk)]
+        near = train[1][nearest(train[0], valid[0], numbers[-1], name, chunk, count)]
         for number in numbers:
             score = float((vote(near[:, :number]) == valid[1]).mean())
             if score > highest:
                 highest, metric, k = score, name, number
-    near = train[1][nearest(train[0], test[0], k, metric, chunk)]
+    near = train[1][nearest(train[0], test[0], k, metric, chunk, count)]
     classes, votes = counted(near)
     return accuracy(classes[votes.argmax(1)], test[1], len(train[1]), KNN, {"k": k, "metric": metric}, votes, classes)
 
 
 def nearest(
-    members: np.ndarray, queries: np.ndarray, k: int, metric: str = "euclidean", chunk: int = 1000
+    members: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    metric: str = "euclidean",
+    chunk: int = 1000,
+    count: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """(n, k) positions in `members` (N, d) of the nearest to each of `queries` (n, d), nearest first."""
+    """(n, k) positions in `members` (N, d) of the nearest to each of `queries` (n, d), nearest first.
+
+    count: called with the number of queries of each chunk that is done.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     if metric == "cosine":  # |a - b|^2 = 2 - 2 cos(a, b) at length one: the same order
         members, queries = _at_length_one(members), _at_length_one(queries)
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(members)
-    chunks = [queries[start : start + chunk] for start in range(0, len(queries), chunk)]
-    return np.concatenate([search.kneighbors(some, return_distance=False) for some in chunks])
+    found = []
+    for start in range(0, len(queries), chunk):
+        some = queries[start : start + chunk]
+        found.append(search.kneighbors(some, return_distance=False))
+        count(len(some))
+    return np.concatenate(found)
 
 
 def vote(near: np.ndarray) -> np.ndarray:
@@ -75,6 +91,7 @@ def spreading(
     repeats: int = 20,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    tell: Part = unsaid,
 ) -> Result:
     """A few labels of each class, spread over the graph of neighbours of train and test (Zhou et al. 2004).
 
@@ -86,7 +103,8 @@ def spreading(
     asked, right, beside = np.flatnonzero(y_test >= 0), [], []
     if not len(asked):
         raise UserError("label spreading needs labelled examples in the test split; give it a larger share")
-    for rows in drawn(y, per_class, repeats, seed, names):
+    for draw, rows in enumerate(drawn(y, per_class, repeats, seed, names)):
+        tell(draw, repeats)
         classes, places = np.unique(y[rows], return_inverse=True)
         seeds = np.zeros((len(x) + len(x_test), len(classes)))
         seeds[rows, places] = 1

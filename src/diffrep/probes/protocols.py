@@ -12,9 +12,10 @@ from diffrep.probes.linear import LINEAR, REGRESSION, SVM, linear, regression, s
 from diffrep.probes.mlp import MLP, mlp
 from diffrep.probes.neighbours import KNN, SPREADING, knn, spreading
 from diffrep.probes.result import Result, Split
+from diffrep.progress import Part, unsaid
 
 ALL = 2**62  # training examples: the caller has limited their number
-ONCE: dict[str, tuple[Callable[[Split, Split, Split], Result], str]] = {
+ONCE: dict[str, tuple[Callable[..., Result], str]] = {
     "linear": (partial(linear, most=ALL), LINEAR),
     "knn": (knn, KNN),
     "svm": (svm, SVM),
@@ -30,9 +31,12 @@ OF_CLASSES, OF_NUMBERS = ("linear", "knn"), ("regression",)  # where none is ask
 
 @dataclass(frozen=True)
 class Protocol:
-    """measure: (train, valid, test) -> result. stamp: entries of every result that this protocol made."""
+    """measure: (train, valid, test, tell=) -> result; tell is called with how much is done, and of how much.
 
-    measure: Callable[[Split, Split, Split], Result]
+    stamp: entries of every result that this protocol made.
+    """
+
+    measure: Callable[..., Result]
     stamp: Mapping[str, object]
 
     def made(self, result: Result | None) -> bool:
@@ -93,8 +97,8 @@ def counts_of(words: str | None) -> list[int]:
 def _of_draws(name: str, count: int, repeats: int, seed: int, classes: Sequence[str] | None) -> Protocol:
     many, version = DRAWN[name]
 
-    def measure(train: Split, valid: Split, test: Split) -> Result:
+    def measure(train: Split, valid: Split, test: Split, tell: Part = unsaid) -> Result:
         """Nothing is chosen, so the validation split is not used."""
-        return many(train, test, count, repeats, seed, classes)
+        return many(train, test, count, repeats, seed, classes, tell)
 
     return Protocol(measure, {"protocol": version, "per_class": count, "draws": repeats, "seed": seed})

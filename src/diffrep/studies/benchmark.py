@@ -155,14 +155,14 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, former: dict[s
     made = []
     for name in names:
         with watch() as progress:
-            results = _probed(features[name], probed, ("linear", "knn", "few"), progress)
+            results = _probed(features[name].of_splits, probed, ("linear", "knn", "few"), progress)
         made.append(
             _row(
                 name,
                 settings.seed,
                 numbers=Numbers(**accuracies(results, ("linear", "knn", "few-1", "few-10"))),
                 fingerprint=splits.test.fingerprint,
-                question=replace(question, dim=features[name][0].shape[1]),
+                question=replace(question, dim=features[name].dim),
             )
         )
     return made

@@ -1,0 +1,42 @@
+"""Scores of reference features, kept for all runs on the same data in the user's cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from diffrep.errors import UserError
+from diffrep.files import plain, write_bytes
+from diffrep.probes.result import Result
+
+
+def cache() -> Path:
+    """The folder of the scores: in DIFFREP_CACHE, by default ~/.cache/diffrep. Whoever removes it loses time alone."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("DIFFREP_CACHE") or users / "diffrep") / "references"
+
+
+def kept(key: str, stamp: Mapping[str, object]) -> Result | None:
+    """The score under a key; None where there is none, or its file is broken or does not bear the stamp."""
+    try:
+        found = json.loads(_path(key).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(found, dict) and all(found.get(name) == value for name, value in stamp.items())
+    return cast(Result, found) if ours else None
+
+
+def keep(key: str, result: Result) -> None:
+    """Write a score, whole or not at all; a cache that cannot be written is a warning, since nothing is lost."""
+    try:
+        write_bytes(_path(key), (json.dumps(plain(result)) + "\n").encode())
+    except UserError as error:
+        warnings.warn(f"scores of references are not kept for other runs: {error}", stacklevel=2)
+
+
+def _path(key: str) -> Path:
+    return cache() / f"{key}.json"
