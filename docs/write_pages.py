@@ -1,84 +1,149 @@
-"""Writes docs/methods.md from the catalogue: `python docs/write_pages.py`, which `make docs` runs."""
+"""Writes docs/methods.md and a page for each method: `python docs/write_pages.py`, which `make docs` runs.
+
+The catalogue gives names, papers and abilities, `methods.toml` equations and uses, the code the recipes, and `results/`
+the numbers.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
 
-from diffrep.methods.catalog import METHODS
+from diffrep import config
+from diffrep.methods.catalog import METHODS, Method
 
 HERE = Path(__file__).parent
-DENOISING = "E over t, eps of w(t) |eps - eps_hat(x_t, z, t)|^2"
-BOUND = "KL(q(x_1|x) || p(x_1)) + E[-log p(x|x_0)] + 1/2 E[gamma'(t) |eps - eps_hat(x_t, z, t)|^2]"
-EQUATIONS = {
-    "ddpm": DENOISING.replace(", z", ""),
-    "dsm": DENOISING.replace(", z", ""),
-    "ssm": "E of v' grad_x s(x_t) v + 1/2 |s(x_t)|^2, v standard normal",
-    "drl": DENOISING + ", z = E(x)",
-    "vdrl": DENOISING + " + beta KL(q(z|x) || p(z))",
-    "tdrl": DENOISING + ", z = E(x, t)",
-    "tvdrl": DENOISING + " + beta KL(q(z|x, t) || p(z))",
-    "vdm": BOUND.replace(", z", ""),
-    "vae-vdm": BOUND + " + KL(q(z|x) || p(z))",
-    "adversarial": DENOISING.replace(", z", "") + " + (D(x_hat) - 1)^2; the critic: (D(x) - 1)^2 + D(x_hat)^2",
-    "adversarial-drl": DENOISING + " + (D(x_hat) - 1)^2; the critic: (D(x) - 1)^2 + D(x_hat)^2",
-    "diffae": DENOISING + ", z = E(x); afterwards a diffusion model of z",
-    "infodiffusion": DENOISING + " + MMD(q(z), N(0, I))",
-    "pdae": "E of w(t) |eps - eps_hat(x_t, t) - (what z adds)|^2, the decoder without a code fixed",
-    "soda": DENOISING + ", z = E(another view of x)",
-    "ae": "|x - D(E(x))|^2 under a learned spread",
-    "dae": "|x - D(E(x + noise))|^2 under a learned spread",
-    "mae": "|x - D(E(x with parts hidden))|^2 on the hidden parts",
-    "vae": "E[-log p(x|z)] + KL(q(z|x) || p(z))",
-    "beta-vae": "E[-log p(x|z)] + 4 KL(q(z|x) || p(z))",
-    "simclr": "-log of the softmax share that the other view has among the batch",
-    "vicreg": "|z - z'|^2 + a hinge on each deviation + squared covariances",
-    "byol": "|p(z) - z'|^2, z' from a slow copy",
-    "classifier": "cross-entropy of the labels",
-    "random-encoder": "none: it is not trained",
+ABOUT: dict[str, dict[str, Any]] = tomllib.loads((HERE / "methods.toml").read_text())
+DATA = {"digits": "digits, 20,000 examples", "mnist": "MNIST, 40,000 examples", "cifar10": "CIFAR-10, 20,000 examples"}
+COLUMNS = {  # of results/benchmark-*.json
+    "linear probe": "probe_linear",
+    "kNN": "probe_knn",
+    "10 labels a class": "probe_few10",
+    "bits/dim": "bits_per_dim",
+    "rate, nats": "rate_nats",
+    "seconds": "seconds",
 }
+BEFORE = (
+    "The numbers are those of small budgets on one core. They were made before the defaults changed"
+    " (the code as an observation, coarse levels, Muon), and have not been made again."
+)
 
 
-def numbers() -> dict[str, dict[str, float]]:
-    """Method -> mean linear and kNN probe on digits over seeds, from results/benchmark-digits.json."""
-    rows = json.loads((HERE.parent / "results" / "benchmark-digits.json").read_text())["runs"]
-    found: dict[str, dict[str, float]] = {}
-    for name in {row["name"] for row in rows}:
-        own = [row for row in rows if row["name"] == name]
-        for key in ("probe_linear", "probe_knn"):
-            values = [row[key] for row in own if row.get(key) is not None]
-            if values:
-                found.setdefault(name, {})[key] = sum(values) / len(values)
-    return found
-
-
-def methods() -> str:
-    """A section for each method."""
-    known = numbers()
+def overview() -> str:
+    """docs/methods.md: a row for each method."""
     lines = [
         "# Methods",
         "",
-        "Each is a recipe of the same parts. The recipes stand in `methods/recipes.py` and `methods/baselines.py`; the"
-        " settings that they read are listed by `diffrep settings`. Numbers: digits, 20,000 examples, three seeds.",
+        "Each method is a recipe of the same parts, and has a page: equation, recipe, the settings of its paper, what"
+        " it is good for, and its numbers. [How to choose](choose.md) compares them.",
         "",
+        "| method | what it is | code | decoder | bound | paper |",
+        "|---|---|---|---|---|---|",
     ]
     for name, method in METHODS.items():
-        has = [
-            "a code" if method.has_code else "no code",
-            "a decoder" if method.decodes else "no decoder",
-            "a bound" if method.has_bound else "no bound",
-        ]
-        lines += [f"## {name}", "", f"{method.summary[0].upper()}{method.summary[1:]}.", ""]
-        lines += [f"    {EQUATIONS[name]}", ""]
-        lines += [f"* Paper: {method.paper}", f"* Has {', '.join(has)}"]
-        lines += [f"* Noise: {method.noise}"] if method.noise else []
-        lines += [f"* Without its code it is `{method.twin}`"] if method.twin else []
-        if name in known:
-            said = ", ".join(f"{key.split('_')[1]} probe {value:.3f}" for key, value in known[name].items())
-            lines.append(f"* On digits: {said}")
-        lines += [f"* Train it: `diffrep train --data digits --method {name} --out runs/{name} --budget 60s`", ""]
+        has = " | ".join("yes" if ability else "" for ability in (method.has_code, method.decodes, method.has_bound))
+        lines.append(f"| [{name}](methods/{name}.md) | {method.summary} | {has} | {method.paper} |")
+    return "\n".join([*lines, ""])
+
+
+def page(name: str) -> str:
+    """docs/methods/NAME.md."""
+    method, about = METHODS[name], ABOUT[name]
+    sections = {
+        "Equation": [f"    {about['equation']}"],
+        "Recipe": [*_abilities(method), "", "```py", *_sources(method.build), "```"],
+        "The paper's settings": _papers_settings(name),
+        "What it is good for": [about["use"]],
+        "Numbers": _numbers(name),
+    }
+    lines = [f"# {name}", "", f"{method.summary[0].upper()}{method.summary[1:]}.", "", f"Paper: {method.paper}.", ""]
+    for title, body in sections.items():
+        lines += [f"## {title}", "", *body, ""]
     return "\n".join(lines)
 
 
+def _abilities(method: Method) -> list[str]:
+    has = {"a code": method.has_code, "a decoder": method.decodes, "a bound": method.has_bound}
+    lines = [f"It has {', '.join(thing if it else thing.replace('a ', 'no ') for thing, it in has.items())}."]
+    if method.noise:
+        lines.append(f"Its noise process is `{method.noise}`.")
+    if method.twin:
+        lines.append(f"The same without a code is [{method.twin}]({method.twin}.md).")
+    return [" ".join(lines)]
+
+
+def _sources(recipe: Callable) -> Iterator[str]:
+    """The source of the recipe, and of the recipe that it calls, if it only calls another."""
+    text = inspect.getsource(recipe)
+    yield from text.rstrip().splitlines()
+    called = re.search(r"^    return ([a-z]\w*)\(parts", text, re.MULTILINE)
+    if called:
+        yield from ("", "")
+        yield from _sources(getattr(sys.modules[recipe.__module__], called[1]))
+
+
+def _papers_settings(name: str) -> list[str]:
+    about, defaults, meaning = ABOUT[name], config.Settings(method=name), config.names()
+    if not about["paper"]:
+        return [f"None of them is a setting here. {about['differs']}"]
+    pairs = [setting.split("=", 1) for setting in about["paper"]]
+    rows = [
+        f"| `{key}` | `{value}` | `{_word(config.value(defaults, key))}` | {meaning[key]} |" for key, value in pairs
+    ]
+    command = [f"diffrep train --data FOLDER --method {name} --out runs/{name}", *about["paper"]]
+    return [
+        f"Stated for {about['of']}. {about['differs']}",
+        "",
+        "| setting | paper | default | meaning |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        "All at once:",
+        "",
+        "```",
+        " \\\n  --set ".join(command),
+        "```",
+    ]
+
+
+def _word(value: object) -> str:
+    """A value as it is written after --set."""
+    if isinstance(value, tuple):
+        return str(list(value)).replace(" ", "")
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def _numbers(name: str) -> list[str]:
+    rows = {data: _measured(name, data) for data in DATA}
+    if not any(rows.values()):
+        more = " A run of 120 s on MNIST stands in [results](../results.md#a-bound-on-mnist)." if name == "vdm" else ""
+        return [f"The benchmark holds methods with a code, so this one has no row in it.{more}"]
+    lines = ["| data | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+    lines += [f"| {DATA[data]} | " + " | ".join(cells) + " |" for data, cells in rows.items() if cells]
+    return [*lines, "", f"{BEFORE} Commands and other methods: [results](../results.md)."]
+
+
+def _measured(name: str, data: str) -> list[str]:
+    """A cell for each column: the mean over seeds, with its standard error where there are several."""
+    runs = json.loads((HERE.parent / "results" / f"benchmark-{data}.json").read_text())["runs"]
+    own = [run for run in runs if run["name"] == name]
+    cells = []
+    for key in COLUMNS.values() if own else ():
+        values, digits = [run[key] for run in own if run[key] is not None], 0 if key == "seconds" else 3
+        error = f" ± {stdev(values) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 and digits else ""
+        cells.append(f"{fmean(values):.{digits}f}{error}" if values else "")
+    return cells
+
+
 if __name__ == "__main__":
-    (HERE / "methods.md").write_text(methods())
+    (HERE / "methods").mkdir(exist_ok=True)
+    (HERE / "methods.md").write_text(overview())
+    for method_name in METHODS:
+        (HERE / "methods" / f"{method_name}.md").write_text(page(method_name))
