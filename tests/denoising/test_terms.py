@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffrep.codes.posteriors import Deterministic
@@ -87,6 +88,25 @@ def test_the_continuous_loss_does_not_see_the_inside_of_gamma(seed):
     mean, error = mean_loss(gaussian, noise, likelihood)
     assert abs(mean - diffusion_nats(gaussian, *ENDS)) < 3.5 * error
     assert abs(middle - sum(ENDS) / 2) > 0.1
+
+
+def test_a_step_of_the_chain_is_a_divergence_of_two_gaussians():
+    """Steps 3 and 4 of docs/bound.md: the KL of q(x_s | x_t, x), by Bayes' rule, to the same with x_hat for x."""
+    draws, steps = Draws.of(0), 5
+    gamma_t, gamma_s = torch.tensor([[1.2], [-3.0]]), torch.tensor([[0.4], [-5.0]])
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = (((-g).sigmoid().sqrt(), g.sigmoid().sqrt()) for g in (gamma_t, gamma_s))
+    x, x_hat, eps = draws.normal(2, 4), draws.normal(2, 4), draws.normal(2, 4)
+    x_t = alpha_t * x + sigma_t * eps
+    ratio = alpha_t / alpha_s
+    variance = sigma_t**2 - ratio**2 * sigma_s**2  # of x_t given x_s
+    precision = 1 / sigma_s**2 + ratio**2 / variance
+    q, p = (
+        Normal((alpha_s * end / sigma_s**2 + ratio * x_t / variance) / precision, precision**-0.5 * torch.ones(2, 4))
+        for end in (x, x_hat)
+    )
+    said = Prediction.from_x(x_hat, x_t, alpha_t[:, 0], sigma_t[:, 0])
+    loss = terms.diffusion_in_steps(eps, said, gamma_t[:, 0], gamma_s[:, 0], steps)
+    torch.testing.assert_close(loss / steps, kl_divergence(q, p).sum(1), rtol=1e-3, atol=1e-4)
 
 
 def test_diffusion_in_steps_falls_to_the_continuous_loss():
