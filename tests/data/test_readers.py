@@ -110,8 +110,11 @@ def test_bad_names(tmp_path):
     ]:
         with pytest.raises(UserError, match=words):
             load(name)
+    (tmp_path / "a.doc").write_text("x")
+    with pytest.raises(UserError, match=r"a\.doc is a \.doc file"):
+        load(tmp_path / "a.doc")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(UserError, match=r"a\.txt is a \.txt file"):
+    with pytest.raises(UserError, match=r"a\.txt cannot be read as CSV"):
         load(tmp_path / "a.txt")
     with pytest.raises(UserError, match="shares"):
         load(GREY, valid=0.6, test=0.5)
