@@ -120,6 +120,7 @@ def of_cells(cells: Any, name: str, reading: Reading) -> Raw:
             " where they were not measured."
         )
     place = {gene: i for i, gene in enumerate(genes)}
+    matrix = on_disk(matrix.group) if hasattr(matrix, "group") else matrix  # of a file that is open (backed)
     rows = Rows(matrix, np.array([place[gene] for gene in asked]), torch.arange(cells.n_obs))
     reading = reading.decided(features=tuple(asked))
     if cells.n_obs * len(asked) * 8 <= SMALL:
