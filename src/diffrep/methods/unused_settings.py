@@ -19,7 +19,7 @@ def recorded(section: Section, read: set[str], prefix: str = "") -> Section:
     """
     kind = type(section)
 
-    def ask(self: Section, name: str) -> Any:
+    def ask(self: Any, name: str) -> Any:
         if name in kind.model_fields:
             read.add(f"{prefix}{name}")
         return kind.__getattribute__(self, name)
