@@ -42,6 +42,14 @@ def test_the_frozen_classifier_is_the_probe_of_few_labels(classes):
     assert max(each) < 1
 
 
+def test_a_class_without_a_label_has_no_share():
+    """Labels of classes 0 and 2 alone: class 1 has no probability in the softmax that is trained."""
+    x, y = labelled(60, 2, 0)
+    classifier = frozen(nn.Flatten(), (x[:8], 2 * y[:8]), x)
+    shares = classifier(x).softmax(1)
+    assert shares.shape == (60, 3) and float(shares[:, 1].max()) == 0.0
+
+
 def test_with_an_encoder_that_learns_nothing_the_codes_are_the_frozen_ones():
     """At rate zero only the head is left to move."""
     encoder = encoder_of(model_of("vdrl"))
