@@ -239,7 +239,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("evaluation/finetune.py", "head.bias.fill_(-1e4)", "head.bias.zero_()", "a class without a label is predicted"),
     ("probes/factors.py", "place.get(value, -1)", "place.get(value, 0)", "unknown values count as the first"),
     ("probes/factors.py", "CLASSES = 20 ", "CLASSES = 200 ", "quantities are classes"),
-    ("probes/protocols.py", "many(train, test, count, repeats, seed, classes)", "many(train, valid, count, repeats, seed, classes)", "few labels are scored on validation"),
+    ("probes/protocols.py", "many(train, test, count, repeats, seed, classes, tell)", "many(train, valid, count, repeats, seed, classes, tell)", "few labels are scored on validation"),
     ("probes/protocols.py", "\"per_class\": count, \"draws\": repeats, \"seed\": seed", "\"per_class\": count, \"seed\": seed", "results of fewer draws are kept"),
     ("measures/semi.py", "others = every[~torch.isin(pool, chosen).to(device)]", "others = every", "labelled examples are unlabelled too"),
     ("measures/semi.py", "model_copy(update={\"seed\": seed})", "model_copy(update={})", "all draws begin with the same random weights"),
@@ -263,7 +263,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("data/columns.py", "vocabulary(raw.words[column][rows])", "vocabulary(raw.words[column])", "words of test are features"),
     ("runs/run.py", "if nats < target and", "if nats > target and", "a rate above the data's information is not told of"),
     ("data/examples.py", "shares = counts / len(self)", "shares = counts / len(counts)", "entropy of examples that repeat"),
-    ("probes/linear.py", "place, fit = logistic(train, valid)", "place, fit = logistic(train, test)", "leak: strength by test"),
+    ("probes/linear.py", "place, fit = logistic(train, valid, tell)", "place, fit = logistic(train, test, tell)", "leak: strength by test"),
     ("probes/mlp.py", "chosen = fit(network, loss, valid_, groups", "chosen = fit(network, loss, test_, groups", "leak: epoch by test"),
-    ("probes/neighbours.py", "near = train[1][nearest(train[0], valid[0], numbers[-1], name, chunk)]", "valid = test\n        near = train[1][nearest(train[0], valid[0], numbers[-1], name, chunk)]", "leak: k by test"),
+    ("probes/neighbours.py", "near = train[1][nearest(train[0], valid[0], numbers[-1], name, chunk, count)]", "valid = test\n        near = train[1][nearest(train[0], valid[0], numbers[-1], name, chunk, count)]", "leak: k by test"),
 )
