@@ -26,6 +26,17 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turns an OSError inside the `with` block into a UserError about `what` was read."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what} cannot be read ({error.strerror or error}): check that it is whole and that its disk is there."
+        ) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write a file to, which takes the place of `path` at the end of the `with` block: whole or absent.
 

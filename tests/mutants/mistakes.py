@@ -190,6 +190,8 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("runs/diagnosis.py", "math.sqrt(squares / max(len(gaps) - 1, 1) / max(len(gaps), 1))", "math.sqrt(squares / max(len(gaps) - 1, 1))", "the doctor's error"),
     ("runs/diagnosis.py", "now.gap > 2 * now.gap_se", "now.gap > 20 * now.gap_se", "an ignored code is called so too soon"),
     ("runs/summary.py", "examples / seconds if", "seconds / examples if", "images a second"),
+    ("runs/encode.py", "if _key(piece) == key:", "if _key(piece) is not None:", "parts of another run are kept"),
+    ("runs/encode.py", 'side="right")', 'side="left")', "the first row of a file is of the file before"),
     ("runs/encode.py", "tensor_split(shards)[shard]", "tensor_split(parts)[0]", "a shard has the names of another"),
     ("studies/aggregate.py", "own - other for own, other in pairs", "other - own for own, other in pairs", "what a code costs, its sign"),
     ("studies/twin.py", "abs(size(width, own) / target - 1)", "0.0", "twins of any size"),

@@ -3,18 +3,65 @@
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from diffrep import data, runs
+from diffrep.codes.posteriors import Code
+from diffrep.data.batches import batches
+from diffrep.data.stores import Encoded, Grid, Store
 from diffrep.errors import UserError
+from diffrep.models.base import Model
 from diffrep.runs import encode as embed
 from runs_at_hand import SMALL, diffrep, one_sentence, run_of
 from samples import COLOUR, write_folder
+
+
+class EchoModel(Model):
+    """A model whose code is the first three numbers of x, times `scale`; interrupted after so many passes."""
+
+    def __init__(self, scale: float = 1.0, after: int = 10**9):
+        super().__init__((3,), None, None)
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+        self.passes, self.after = 0, after
+
+    def loss(self, batch, player="model"):
+        return {}
+
+    def need_code(self, t=None):
+        return None
+
+    def encode(self, x, t=None):
+        self.passes += 1
+        if self.passes > self.after:
+            raise KeyboardInterrupt
+        return Code(self.scale * x.flatten(1)[:, :3])
+
+
+class Slow(Store):
+    """A store in memory that says it is read lazily, and counts its batches."""
+
+    lazy = True
+
+    def __init__(self, store):
+        self.store, self.count = store, 0
+
+    def raw(self, index):
+        self.count += 1
+        return self.store.raw(index)
+
+    def subset(self, index):
+        return Slow(self.store.subset(index))
+
+    def to(self, device):
+        return self
 
 
 def table(path: Path) -> dict[str, np.ndarray]:
@@ -70,6 +117,89 @@ def test_shards_hold_every_row_once_and_too_many_say_so(tmp_path):
     assert np.concatenate([table(path)["index"] for path in paths]).tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="too few for 6 processes"):
         embed.embed(model, examples, tmp_path / "d.parquet", shard=0, shards=6)
+
+
+def test_a_row_says_its_file_and_its_place_in_it(tmp_path):
+    """Parquet in two files, of which the second begins anew; pictures, each a file; any other source, a file."""
+    x = np.random.default_rng(0).normal(size=(1797, 64)).round(3)
+    for name, part in (("train-0", x[:1000]), ("test-0", x[1000:])):
+        columns = {f"x{i}": part[:, i] for i in range(64)}
+        (tmp_path / "set").mkdir(exist_ok=True)
+        pq.write_table(pa.table(columns), tmp_path / "set" / f"{name}.parquet")
+    rows = table(embed.embed(EchoModel(), data.whole(str(tmp_path / "set")), tmp_path / "c.parquet"))
+    files = [str(tmp_path / "set" / f"{name}.parquet") for name in ("test-0", "train-0")]
+    assert rows["file"].tolist() == [files[0]] * 797 + [files[1]] * 1000
+    assert rows["row"].tolist() == [*range(797), *range(1000)] and rows["index"].tolist() == [*range(1797)]
+    assert rows["split"].tolist() == ["test"] * 797 + ["train"] * 1000
+    folder = write_folder(tmp_path / "photos", COLOUR, ["a", "b"] * 6)
+    rows = table(embed.embed(EchoModel(), data.whole(str(folder)), tmp_path / "d.parquet"))
+    assert rows["file"].tolist() == [str(folder / name) for name in rows["id"]] and not rows["row"].any()
+    rows = table(embed.embed(EchoModel(), data.whole("digits").subset(torch.tensor([7, 3])), tmp_path / "e.parquet"))
+    assert rows["file"].tolist() == ["digits"] * 2 and rows["row"].tolist() == [7, 3]
+
+
+def test_codes_are_written_in_parts_and_go_on_after_a_kill(tmp_path, monkeypatch):
+    """Stopped in the third part, the same call encodes the rest alone; the file is that of one go, a row group for each
+    part, and no part is left. Parts of other weights or of other data are made anew."""
+    monkeypatch.setattr(embed, "ROWS", 70)
+    monkeypatch.setattr(embed, "BATCH", 64)
+    examples, model = data.whole("digits").subset(torch.arange(300)), EchoModel()
+    whole = embed.embed(model, examples, tmp_path / "whole.parquet")
+    groups = pq.ParquetFile(whole)
+    assert [groups.metadata.row_group(i).num_rows for i in range(groups.num_row_groups)] == [70, 70, 70, 70, 20]
+    killed = EchoModel(after=5)  # passes of the network: one to ask for the size, two for each part
+    with pytest.raises(KeyboardInterrupt):
+        embed.embed(killed, examples, tmp_path / "c.parquet")
+    assert not (tmp_path / "c.parquet").exists() and len(list((tmp_path / ".c.parquet.parts").iterdir())) == 2
+    counted: list[int] = []
+    path = embed.embed(model := EchoModel(), examples, tmp_path / "c.parquet", progress=counted.append)
+    assert model.passes == 1 + 2 + 2 + 1 and sum(counted) == 300
+    assert path.read_bytes() == whole.read_bytes() and [p.name for p in tmp_path.iterdir()] != []
+    assert not (tmp_path / ".c.parquet.parts").exists()
+    for other, of in (
+        (EchoModel(scale=2.0), examples),
+        (EchoModel(), data.whole("digits").subset(torch.arange(1, 301))),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            embed.embed(EchoModel(after=5), examples, tmp_path / "d.parquet")
+        found = table(embed.embed(other, of, tmp_path / "d.parquet"))
+        assert other.passes == 10
+        expected = other.scale * of.batch(torch.arange(300)).x.flatten(1)[:, :3]
+        np.testing.assert_array_equal(found["code"], expected.detach().numpy())
+
+
+def test_a_set_that_cannot_be_read_is_not_called_one_that_cannot_be_written(tmp_path, monkeypatch):
+    """A disk that fails in the middle is the source's; nothing of the file is there."""
+    examples = data.whole("digits")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(type(examples.store), "raw", fail)
+    with pytest.raises(UserError, match=r"digits cannot be read \(Input/output error\)"):
+        embed.embed(EchoModel(), examples, tmp_path / "c.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lazily_read_set_is_read_one_batch_ahead(tmp_path):
+    """While batch k is used, k + 1 is read; batches, their order and their random numbers are those of a set in
+    memory, and an error comes where its batch would."""
+    folder = write_folder(tmp_path / "photos", COLOUR, ["a", "b"] * 6)
+    here = data.whole(str(folder))
+    away = replace(here, store=Slow(here.store))
+    read = batches(away, 5, 3, torch.device("cpu"))
+    for number, (ours, theirs) in enumerate(zip(read, batches(here, 5, 3, torch.device("cpu")), strict=True)):
+        assert torch.equal(ours.x, theirs.x) and torch.equal(ours.random.normal(2), theirs.random.normal(2))
+        deadline = time.monotonic() + 10
+        while away.store.count < min(number + 2, 3) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert away.store.count == min(number + 2, 3)
+    (folder / here.ids[7]).write_bytes(b"broken")
+    broken = Encoded([str(folder / name) for name in here.ids], here.ids, "RGB", Grid(256), torch.arange(12))
+    read = batches(replace(here, store=broken), 5, 3, torch.device("cpu"))
+    assert len(next(read)) == 5
+    with pytest.raises(UserError):
+        next(read)
 
 
 def test_codes_written_can_be_decoded(tmp_path):

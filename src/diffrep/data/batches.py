@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -17,11 +18,29 @@ def batches(
 ) -> Iterator[Batch]:
     """Every example once, in order, the last batch as small as it comes, each with random numbers of its own.
 
-    rows: positions of the examples that are read, all of them where left out.
+    rows: positions of the examples that are read, all of them where left out. A lazily read set reads one batch ahead.
     """
     if len(examples) == 0:
         raise UserError(f"the {examples.split} split of {examples.name} is empty; give it a share of the data")
     rows = torch.arange(len(examples)) if rows is None else rows
-    for number, index in enumerate(rows.split(size)):
-        chunk: Batch = examples.batch(index, Draws.of(piece_seed(seed, number), device)).to(device)
-        yield chunk
+
+    def read(piece: tuple[int, Tensor]) -> Batch:
+        number, index = piece
+        return examples.batch(index, Draws.of(piece_seed(seed, number), device))
+
+    pieces = enumerate(rows.split(size))
+    for chunk in _ahead(read, pieces) if examples.lazy else map(read, pieces):
+        yield chunk.to(device)
+
+
+def _ahead(read: Callable[[tuple[int, Tensor]], Batch], pieces: Iterable[tuple[int, Tensor]]) -> Iterator[Batch]:
+    """What `read` makes of each piece, the next one in a thread while the last one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming: Future[Batch] | None = None
+        for piece in pieces:
+            following = thread.submit(read, piece)
+            if coming is not None:
+                yield coming.result()
+            coming = following
+        if coming is not None:
+            yield coming.result()

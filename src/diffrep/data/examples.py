@@ -28,6 +28,7 @@ class Examples:
     out), the same on every machine. scaling: mean and standard deviation (F,) of the features of a table. reading: how
     the data was read. rows: (N,) places in the source, None where they are 0, 1, ... own_split: (N,) the splits that
     the source has. covariate: (N,) place of each example among `reading.covariates`, -1 where it is none of them.
+    parts: the files of the source in its order, and the rows of each.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Examples:
     rows: np.ndarray | None = field(default=None, repr=False)
     own_split: np.ndarray | None = field(default=None, repr=False)
     covariate: Tensor | None = field(default=None, repr=False)
+    parts: tuple[tuple[str, int], ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -107,6 +109,10 @@ class Examples:
         rows = (self.require_labels().cpu() >= 0).nonzero()[:, 0]
         subset = self.subset(rows)
         return subset, subset.require_labels().cpu()
+
+    def places(self, index: Tensor) -> np.ndarray:
+        """(B,) the places of these examples in the source."""
+        return index.numpy() if self.rows is None else self.rows[index.numpy()]
 
     def evenly(self, most: int) -> Tensor:
         """At most `most` positions, evenly from the first to the last; all of them where there are fewer."""

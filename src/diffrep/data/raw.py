@@ -24,8 +24,8 @@ class Raw:
     """N examples of all splits together, in the order of the source.
 
     split: (N,) of "train", "valid", "test" where the source has its own. labels: (N,) integers or words, None where
-    an example has none. words: columns of words that are features. rows: (N,) places in the source. skipped: files
-    that could not be read.
+    an example has none. words: columns of words that are features. rows: (N,) places in the source. parts: the files
+    that the source consists of, in its order, and the rows of each. skipped: files that could not be read.
     """
 
     values: Values
@@ -37,6 +37,7 @@ class Raw:
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     words: dict[str, np.ndarray] = field(default_factory=dict)
     rows: np.ndarray | None = None
+    parts: tuple[tuple[str, int], ...] = ()
     skipped: int = 0
 
     def covariates(self) -> tuple[Tensor | None, Reading]:

@@ -157,6 +157,7 @@ def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
         rows=raw.rows,
         own_split=raw.split,
         covariate=covariate,
+        parts=raw.parts or ((name, len(values.digests) + raw.skipped),),
     )
 
 

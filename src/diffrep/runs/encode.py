@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from diffrep.codes.posteriors import Code
 from diffrep.data import Examples
 from diffrep.errors import UserError
-from diffrep.evaluation.encoding import encode_batches
-from diffrep.files import replacing
+from diffrep.evaluation.encoding import AT_ONCE, encode_batches
+from diffrep.files import reading, replacing, writing
 from diffrep.models.base import Model
+from diffrep.runs.records import digest, weights_digest
+from diffrep.shapes import Batch
+
+ROWS, BYTES = 50_000, 64 * 2**20  # most of a part: a row group of the file
+BATCH = 8 * AT_ONCE
+KEY = b"diffrep"  # in the metadata of a part: all that its rows follow from
+
+Count = Callable[[int], None]
 
 
 @torch.no_grad()
@@ -26,32 +36,43 @@ def embed(
     times: tuple[float, ...] = (),
     shard: int = 0,
     shards: int = 1,
-    batch: int = 500,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Count = lambda done: None,
 ) -> Path:
-    """Write the position in the source, id, label, class and split (where there are any) and the code of each example;
-    returns the file written.
+    """Write where each example comes from, its label and class (where there are any) and its code; returns the file
+    written.
 
-    A Gaussian code has a column `spread` beside `code`. times: for a time-conditioned code, a column `code_t0.30` for
-    each. shard, shards: with several processes, each writes its own file codes-00000-of-00002.parquet. The file is
-    whole or absent.
+    A row has `index`, the place in the source, and `file` and `row`, the file of the source and the place in it; `id`
+    and `split` where the source has them. A Gaussian code has a column `spread` beside `code`. times: for a
+    time-conditioned code, a column `code_t0.30` for each. shard, shards: with several processes, each writes its own
+    file codes-00000-of-00002.parquet.
+
+    One part of at most `ROWS` rows and `BYTES` bytes is in memory at a time. Finished parts lie beside the file, in
+    `.NAME.parts`, until all are there: then the file is put together, whole or absent. The same call after a kill goes
+    on after the last whole part. UserError: examples that cannot be read, a file that cannot be written.
     """
-    path = Path(path)
+    path, asked = Path(path), times or (None,)
     if len(examples) < shards:
         raise UserError(f"{len(examples)} examples are too few for {shards} processes: start fewer of them.")
-    for t in times or (None,):
+    for t in asked:
         model.need_code(t)
     if shards > 1:
         path = path.with_name(f"{path.stem}-{shard:05d}-of-{shards:05d}{path.suffix or '.parquet'}")
     mine = torch.arange(len(examples)).tensor_split(shards)[shard]
-    writer: pq.ParquetWriter | None = None
-    with replacing(path) as temporary:
-        for chunk, codes in encode_batches(model, examples, times or (None,), batch, mine, progress):
-            table = pa.table(_columns(examples, chunk.index.cpu(), times or (None,), codes))
-            writer = writer or pq.ParquetWriter(temporary, table.schema)
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
+    folder = path.with_name(f".{path.name}.parts")
+    origin = digest(weights_digest(model.state_dict()), asked, *_about(examples))
+    pieces = []
+    for number, rows in enumerate(mine.split(_size(model, examples, asked))):
+        piece, key = folder / f"{number:05d}.parquet", digest(origin, int(rows[0]), int(rows[-1])).encode()
+        if _key(piece) == key:
+            progress(len(rows))
+        else:
+            table = _table(model, examples, rows, asked, progress).replace_schema_metadata({KEY: key})
+            with replacing(piece) as temporary:
+                pq.write_table(table, temporary)
+        pieces.append(piece)
+    _join(pieces, path)
+    with writing(folder):
+        shutil.rmtree(folder)
     return path
 
 
@@ -63,7 +84,7 @@ def embed_cells(
     path: str | Path,
     key: str = "X_diffrep",
     t: float | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Count = lambda done: None,
 ) -> Path:
     """Write the file of cells `source` again with the mean codes (N, d) of its cells in `obsm[key]`; the rest of it is
     copied as it is, without being loaded. The file, which may be `source` itself, is whole or absent."""
@@ -73,7 +94,7 @@ def embed_cells(
     path = Path(path)
     model.need_code(t)
     rows = torch.arange(len(examples))
-    codes = [code.mean.float().cpu() for _, (code,) in encode_batches(model, examples, (t,), 500, rows, progress)]
+    codes = [code.mean.float().cpu() for _, (code,) in _encoded(model, examples, rows, (t,), progress)]
     with replacing(path) as temporary:
         shutil.copyfile(Path(source).expanduser(), temporary)
         with h5py.File(temporary, "r+") as file:
@@ -81,26 +102,75 @@ def embed_cells(
     return path
 
 
-def _columns(examples: Examples, rows: torch.Tensor, times: Sequence[float | None], codes: Sequence[Code]) -> dict:
-    places = rows.numpy() if examples.rows is None else examples.rows[rows.numpy()]
-    columns: dict = {"index": pa.array(places.tolist(), pa.int64())}
+def _encoded(
+    model: Model, examples: Examples, rows: Tensor, times: Sequence[float | None], progress: Count
+) -> Iterator[tuple[Batch, list[Code]]]:
+    """As `encode_batches`; an error of reading is about the examples, and not about what is written."""
+    with reading(examples.name):
+        yield from encode_batches(model, examples, times, BATCH, rows, progress)
+
+
+def _size(model: Model, examples: Examples, times: Sequence[float | None]) -> int:
+    """Rows of a part, by the numbers in the codes of one example."""
+    (_, codes), *_ = _encoded(model, examples, torch.tensor([0]), times, lambda done: None)
+    numbers = sum(code.mean.shape[1] * (1 if code.spread is None else 2) for code in codes)
+    return max(1, min(ROWS, BYTES // (4 * numbers)))
+
+
+def _about(examples: Examples) -> Iterator[object]:
+    """All that the rows of a file say beside the codes."""
+    yield from (examples.fingerprint, examples.parts, examples.label_names)
+    for column in (examples.labels, examples.rows, examples.own_split):
+        yield None if column is None else np.asarray(column).tobytes()
+    yield "\n".join(examples.ids or ()).encode()
+
+
+def _key(piece: Path) -> bytes | None:
+    """The key of a part that is whole; None of any other file."""
+    try:
+        return (pq.read_schema(piece).metadata or {}).get(KEY)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _join(pieces: Sequence[Path], path: Path) -> None:
+    """The parts one after another, each a row group."""
+    with replacing(path) as temporary:
+        schema = pq.read_schema(pieces[0]).remove_metadata()
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for piece in pieces:
+                writer.write_table(pq.ParquetFile(piece).read().replace_schema_metadata(None), ROWS)
+
+
+def _table(model: Model, examples: Examples, rows: Tensor, times: Sequence[float | None], progress: Count) -> pa.Table:
+    """The rows of a part."""
+    batches = [codes for _, codes in _encoded(model, examples, rows, times, progress)]
+    places = examples.places(rows)
+    ends = np.cumsum([count for _, count in examples.parts])
+    part = np.searchsorted(ends, places, side="right")
+    names = pa.array([name for name, _ in examples.parts], pa.string())
+    columns: dict[str, pa.Array] = {
+        "index": pa.array(places, pa.int64()),
+        "file": names.take(pa.array(part)),
+        "row": pa.array(places - (ends - [count for _, count in examples.parts])[part], pa.int64()),
+    }
     if examples.ids is not None:
         columns["id"] = pa.array([examples.ids[i] for i in rows], pa.string())
     if examples.labels is not None:
-        labels = examples.labels.cpu()[rows].tolist()
+        labels = examples.labels.cpu()[rows].numpy()
         columns["label"] = pa.array(labels, pa.int64())
         if examples.label_names is not None:
-            columns["class"] = pa.array([examples.label_names[k] if k >= 0 else None for k in labels], pa.string())
+            columns["class"] = pa.array(examples.label_names, pa.string()).take(pa.array(labels, mask=labels < 0))
     if examples.own_split is not None:
         columns["split"] = pa.array(examples.own_split[rows.numpy()].tolist(), pa.string())
-    for t, code in zip(times, codes, strict=True):
-        name = "" if t is None else f"_t{t:.2f}"
-        columns[f"code{name}"] = _vectors(code.mean)
-        if code.spread is not None:
-            columns[f"spread{name}"] = _vectors(code.spread)
-    return columns
+    for number, t in enumerate(times):
+        name, codes = "" if t is None else f"_t{t:.2f}", [batch[number] for batch in batches]
+        columns[f"code{name}"] = _vectors([code.mean for code in codes])
+        if codes[0].spread is not None:
+            columns[f"spread{name}"] = _vectors([code.spread for code in codes if code.spread is not None])
+    return pa.table(columns)
 
 
-def _vectors(values: torch.Tensor) -> pa.Array:
-    flat = pa.array(values.float().cpu().numpy().reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+def _vectors(parts: Sequence[Tensor]) -> pa.Array:
+    whole = torch.cat([part.float().cpu() for part in parts]).numpy()
+    return pa.FixedSizeListArray.from_arrays(pa.array(whole.reshape(-1)), whole.shape[1])

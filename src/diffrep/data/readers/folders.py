@@ -57,7 +57,9 @@ def read_folder(root: Path, kinds: str, reading: Reading, skip_bad: bool) -> Raw
         reading = reading.guess("factors", tuple(factors))
     paths = [str(file) for file in files]
     values, kept, reading = (of_recordings if recorded else of_pictures)(paths, paths, skip_bad, reading)
-    return keep(Raw(values, reading, split, labels, None, ids, factors, skipped=missing), kept, len(files))
+    parts = tuple((path, 1) for path in paths)
+    raw = Raw(values, reading, split, labels, None, ids, factors, parts=parts, skipped=missing)
+    return keep(raw, kept, len(files))
 
 
 def _is_table(file: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -144,11 +144,13 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
         reading = reading.decided(split="files")
     else:
         split, reading = with_split({c.name: c.values for c in columns if c.values is not None}, name, reading)
+    parts = tuple((piece.origin, len(piece.table)) for piece in tables)
     hub = _hub_labels(tables[0].table.schema)
     if not reading.applied:
         reading = reading.decided(columns={c: holds(table.schema.field(c).type) for c in table.column_names})
     if picture is not None:
-        return _of_pictures(table, picture, columns, tables, split, name, reading, skip_bad)
+        raw = _of_pictures(table, picture, columns, tables, split, name, reading, skip_bad)
+        return replace(raw, parts=parts)
     reading = chosen(columns, name, reading, next((c for c in hub if c in table.column_names), None))
     by_name = {column.name: column for column in columns}
     labels = _labels(by_name, name, reading)
@@ -167,7 +169,7 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
     words = {c: _words(by_name[c], name) for c in reading.words}
     ids = list(map(str, table.column(reading.ids).to_pylist())) if reading.ids in by_name else None
     factors = {c: held for c in reading.factors or () if c in by_name and (held := by_name[c].values) is not None}
-    return Raw(values, reading, split, labels, hub.get(reading.label or ""), ids, factors, words)
+    return Raw(values, reading, split, labels, hub.get(reading.label or ""), ids, factors, words, parts=parts)
 
 
 def _of_pictures(
