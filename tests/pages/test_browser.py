@@ -1,13 +1,20 @@
 """The explorer in a real browser: `make test-pages`. Skipped where Chromium, playwright or gradio are not there."""
 
+import io
+import json
 import os
+import re
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from hostile import no_pictures
 from runs_at_hand import run_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
@@ -87,4 +94,85 @@ def test_a_hostile_file_is_refused_on_the_page(address, context, tmp_path):
     page.set_input_files("input[type=file]", tmp_path / "bad.png")
     page.wait_for_selector("text=cannot be read", timeout=30_000)
     assert "Traceback" not in page.content() and str(tmp_path) not in page.content()
+    page.close()
+
+
+def sent(address: str, name: str, encoded: bytes) -> Path:
+    """Where the explorer keeps an uploaded file of that name; raises HTTPError where it refuses."""
+    head = f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    body = head.encode() + encoded + b"\r\n--edge--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"}
+    with urllib.request.urlopen(urllib.request.Request(f"{address}/gradio_api/upload", body, kind), timeout=60) as said:
+        return Path(json.loads(said.read())[0])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "PNG")
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../escaped.png", "/escaped.png", "..%2F..%2Fescaped.png", "a/../../escaped.png"]
+)
+def test_a_path_in_the_name_of_a_file_leads_nowhere(name, address):
+    """An uploaded file lies in a folder of its own below the folder for uploads, whatever its name says."""
+    root = Path(os.environ.get("GRADIO_TEMP_DIR", Path(tempfile.gettempdir()) / "gradio")).resolve()
+    place = sent(address, name, png(np.zeros((8, 8), np.uint8))).resolve()
+    assert place.is_relative_to(root) and place.parent.parent == root, place
+
+
+def test_an_upload_beyond_the_limit_is_not_kept(address):
+    """It is refused before it is decoded."""
+    from diffrep.pages.explorer import MOST_BYTES
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        sent(address, "big.png", bytes(MOST_BYTES + 1))
+    assert refused.value.code == 413
+
+
+def test_a_thousand_uploads_leave_a_page_that_answers(address, context):
+    """Each is another picture; then a visitor still sees the example, and the newest upload can be looked at."""
+    pixels = np.random.default_rng(0).integers(0, 255, (1000, 8, 8), dtype=np.uint8)
+    places = {sent(address, "mine.png", png(one)) for one in pixels}
+    assert len(places) == 1000
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector(".named", timeout=60_000)
+    page.close()
+
+
+def test_two_visitors_see_each_their_own(address, context, tmp_path):
+    """What one uploads is not shown to the other, who looks at a test example in the meantime."""
+    (tmp_path / "white.png").write_bytes(png(np.full((8, 8), 255, np.uint8)))
+    pages = [context.new_page() for _ in range(2)]
+    for page in pages:
+        page.goto(address)
+    for page in pages:
+        page.wait_for_selector(".named", timeout=60_000)
+    pages[0].click("text=Your own picture")
+    pages[0].set_input_files("input[type=file]", tmp_path / "white.png")
+    pages[1].fill("input[type=number] >> nth=0", "3")
+    pages[1].press("input[type=number] >> nth=0", "Enter")
+    pages[0].wait_for_selector(".named:has-text('your own')", timeout=60_000)
+    pages[1].wait_for_timeout(2000)
+    shown = [page.inner_text(".named >> nth=0") for page in pages]
+    assert "your own" in shown[0] and "your own" not in shown[1]
+    for page in pages:
+        assert not page.query_selector("text=Traceback")
+        page.close()
+
+
+@pytest.mark.parametrize("name", ["zip", "svg", "huge"])
+def test_a_file_that_is_no_picture_is_one_sentence_on_the_page(name, address, context, tmp_path):
+    """A zip and an SVG named .png, and a picture of 30,000 x 30,000 pixels: a message, and the page goes on."""
+    (tmp_path / "sent.png").write_bytes(no_pictures()[name])
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector(".named", timeout=60_000)
+    page.click("text=Your own picture")
+    page.set_input_files("input[type=file]", tmp_path / "sent.png")
+    page.wait_for_selector(".toast-body", timeout=60_000)
+    said = page.inner_text(".toast-body")
+    assert re.search("cannot be read|30000x30000", said) and "Traceback" not in said and str(tmp_path) not in said
     page.close()

@@ -1,8 +1,6 @@
 """The explorer without a browser: its answers are those of the model, and what it is handed is read or refused."""
 
-import io
 import shutil
-import zipfile
 
 import numpy as np
 import pytest
@@ -11,7 +9,8 @@ from PIL import Image
 
 from diffrep.errors import UserError
 from diffrep.pages import explorer as module
-from diffrep.pages.explorer import MOST_BYTES, Explorer
+from diffrep.pages.explorer import Explorer
+from hostile import no_pictures
 from runs_at_hand import SMALL, diffrep, run_of
 
 
@@ -98,30 +97,11 @@ def test_a_picture_of_any_size_is_brought_to_the_data(digits, tmp_path):
     assert float(ends[0]) == pytest.approx(float(ends[1]))
 
 
-def hostile() -> dict[str, bytes]:
-    """Files that are no pictures, or pictures that would fill the memory."""
-    archive, png = io.BytesIO(), io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as zipped:
-        zipped.writestr("../../etc/passwd", "x")
-    Image.new("1", (30_000, 30_000)).save(png, "PNG")
-    whole = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(whole, "PNG")
-    return {
-        "empty": b"",
-        "zip": archive.getvalue(),
-        "svg": b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
-        "huge": png.getvalue(),
-        "cut off": whole.getvalue()[:-900],
-        "many bytes": b"\x89PNG" + bytes(MOST_BYTES),
-        "text": b"hello",
-    }
-
-
 @pytest.mark.parametrize("name", ["empty", "zip", "svg", "huge", "cut off", "many bytes", "text"])
 def test_what_is_no_picture_is_refused_in_one_sentence(name, digits, tmp_path):
     """A mistake, never a traceback and never another file: the path of a visitor's file is not told either."""
     path = tmp_path / "secret name.png"
-    path.write_bytes(hostile()[name])
+    path.write_bytes(no_pictures()[name])
     with pytest.raises(UserError) as said:
         digits.uploaded(path)
     assert "secret" not in str(said.value) and "skip" not in str(said.value) and "\n" not in str(said.value)

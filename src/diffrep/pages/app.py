@@ -18,6 +18,7 @@ from diffrep.pages.page import joined, rows
 
 HERE = "127.0.0.1"
 PORT = 7860
+KEPT = 600  # seconds that an uploaded file is kept: it is read as soon as it is there
 ACTIVE = {
     "number": "one number of the code",
     "principal direction": "a principal direction",
@@ -98,7 +99,7 @@ def layout(explorer: Explorer):
     gr = library()
     card, model = explorer.run.card, explorer.model
     title = f"{explorer.run.directory.resolve().name}: {explorer.run.settings.method} on {card.source.split('/')[-1]}"
-    with gr.Blocks(title=title, analytics_enabled=False) as page:
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         gr.Markdown(f"# {title}\nAll pictures are made on request, with few sampler steps, to be quick.")
         chosen = gr.State(None)  # the uploaded example of each visitor, in place of a test example
         with gr.Row():
