@@ -91,8 +91,8 @@ class DecoderSettings(Frozen):
     """The network that removes noise."""
 
     kind: Literal["auto", "unet", "mlp"] = Field(default="auto", description="network; auto: unet, or mlp for vectors")
-    width: PositiveInt = Field(default=32, description="channels at full resolution; vectors: 8 times as many units")
-    multipliers: tuple[PositiveInt, ...] = Field(default=(1, 2, 2), min_length=1, description="of width, finest first")
+    width: PositiveInt = Field(default=16, description="channels at full resolution; vectors: 8 times as many units")
+    multipliers: tuple[PositiveInt, ...] = Field(default=(1, 2, 4), min_length=1, description="of width, finest first")
     blocks: PositiveInt = Field(default=1, description="residual blocks at each resolution; vectors: one more")
     condition_width: PositiveInt | None = Field(default=None, description="size of the embeddings of noise and code")
     patch: PositiveInt | None = Field(default=None, description="pixels a side that unet sees as one; none: by detail")

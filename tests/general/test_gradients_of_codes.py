@@ -145,7 +145,7 @@ class Sum(Decoder):
     def body(self, h, conditions, z):
         return h
 
-    def forward(self, x_t, log_snr, z=None, extra=None, drop=None):
+    def forward(self, x_t, log_snr, z=None, extra=None, drop=None, covariate=None):
         return (x_t if z is None else z) @ self.weight.T
 
 

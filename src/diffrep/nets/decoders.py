@@ -118,8 +118,8 @@ class UNet(Decoder):
     def __init__(
         self,
         shape: Shape,
-        width: int = 32,
-        multipliers: tuple[int, ...] = (1, 2, 2),
+        width: int = 16,
+        multipliers: tuple[int, ...] = (1, 2, 4),
         blocks: int = 1,
         attention: tuple[int, ...] = (),
         dropout: float = 0.0,
