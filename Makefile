@@ -6,13 +6,17 @@ DIFFREP := .venv/bin/diffrep
 
 setup: .venv/.ready
 
-.venv/.ready: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("diffrep needs Python 3.11 or newer; name one with make PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/.ready: .venv/.installed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,hub,priors,trackers,export,cells,scanpy,diffusers,hdf5,zarr,nifti,tiff]'
 	touch $@
 
-demo: setup
+demo: .venv/.installed  # without the extras that tests need
 	$(DIFFREP) train --data digits --method vae-vdm --out runs/demo --budget 90s
 	$(DIFFREP) evaluate runs/demo
 	$(DIFFREP) sample runs/demo -n 64 -o runs/demo/samples.png
