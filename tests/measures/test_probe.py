@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from diffrep import data, runs
+from diffrep.config import override
 from diffrep.data import Splits
 from diffrep.errors import UserError
 from diffrep.measures import evaluate, kept_scores, probe, readout, stored_codes
@@ -18,6 +19,7 @@ from diffrep.methods.catalog import build
 from diffrep.probes.protocols import Protocol, protocols
 from diffrep.probes.references import pixels
 from diffrep.probes.result import error_of
+from diffrep.progress import silent
 from diffrep.runs.records import digest, weights_digest
 from runs_at_hand import diffrep, one_sentence, run_of
 from samples import parts_of
@@ -165,6 +167,16 @@ def test_references_are_scored_once_for_all_runs_on_the_same_data(run, tmp_path,
     assert probe.probe(other, twins(0), probe.Probing(names=["knn"]))["scores"] == again["scores"] and len(judged) == 13
 
 
+def test_an_untrained_encoder_is_that_of_its_settings(run):
+    """The noise level of a time is in no weight; how long a run is trained changes no encoder that is not trained."""
+
+    def origin(change: str) -> tuple:
+        other = replace(run, settings=override(run.settings, [change]))
+        return probe._features(other, parts_of(run.splits()), None, True, silent)["random-encoder"].origin
+
+    assert origin("noise.gamma_1=4") != origin("noise.gamma_1=5") == origin("train.budget=7ex")
+
+
 def test_a_cache_that_cannot_be_written_costs_time_alone(run, met, tmp_path, monkeypatch):
     """One warning for each score, and the scores."""
     (tmp_path / "file").write_text("in the way")
@@ -289,11 +301,11 @@ def test_what_has_no_code_or_is_no_run_is_one_sentence(tmp_path, capsys):
     """A method without a code, a folder without a run, a file of another kind, nothing at all."""
     run = run_of("ddpm")
     capsys.readouterr()
-    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "notes.doc").write_text("x")
     for what, said in (
         (run, "no code to probe"),
         (tmp_path, "is not a run"),
-        (tmp_path / "notes.txt", ".npz, .npy, .parquet, .csv or .tsv"),
+        (tmp_path / "notes.doc", ".npz, .npy, .parquet, .csv, .tsv or .txt"),
         (tmp_path / "none.npz", "does not exist"),
     ):
         assert diffrep("probe", what) == 2

@@ -65,6 +65,29 @@ def test_the_origin_of_features_is_what_they_follow_from():
     assert not any(a == b for a, b in zip(here, origins(other, 3, "a"), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({"counts": "yes"}, {"counts": "no"}), ({"range": (0.0, 9.0)}, {"range": (-20.0, 20.0)})],
+)
+def test_the_same_examples_read_in_two_ways_have_two_origins(one, other):
+    """Counts taken as measurements, and values on another scale: the stored examples are equal, and x is not."""
+    shape = (40, 5) if "counts" in one else (40, 1, 4, 4)
+    stored = np.random.default_rng(0).integers(0, 9, shape) + (0.0 if "counts" in one else 0.5)
+    parts = [parts_of(data.load(stored, **how)) for how in (one, other)]
+    assert [p.fingerprint for p in parts[0]] == [p.fingerprint for p in parts[1]]
+    here, there = ([kind.origin for kind in references(p, 3, pixels).values()] for p in parts)
+    assert not any(a == b for a, b in zip(here, there, strict=True))
+
+
+def test_a_lazily_read_set_has_the_content_of_its_reading(monkeypatch, tmp_path):
+    """It is not read for that: two ranges of one file differ, the same one is equal."""
+    monkeypatch.setattr("diffrep.data.values.SMALL", 0)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((6, 1, 4, 4)))
+    one, again, other = (data.whole(tmp_path / "x.npy", range=(0.0, top)) for top in (1.0, 1.0, 2.0))
+    assert one.lazy and one.fingerprint == other.fingerprint
+    assert one.content() == again.content() != other.content()
+
+
 def test_overlap_counts_test_examples_that_are_in_train():
     """Copies are planted and found, each of them counted; twins inside of one split are none."""
     pictures = np.arange(300, dtype=np.uint8).reshape(60, 1, 5)[:, :, :, None].repeat(5, 3)

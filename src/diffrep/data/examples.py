@@ -16,6 +16,7 @@ from diffrep.errors import UserError
 from diffrep.shapes import Batch, Draws, Shape
 
 HISTOGRAM_EXAMPLES = 5000
+DECIDES_X = ("features", "layout", "levels", "range", "counts", "scaling", "mode", "size", "upright")  # of a reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +133,17 @@ class Examples:
         counts = np.unique(self.digests, axis=0, return_counts=True)[1]
         shares = counts / len(self)
         return float(-(shares * np.log(shares)).sum()), len(counts)
+
+    def content(self) -> str:
+        """16 hex digits over x of every example. The fingerprint is over the examples as they are stored, so sets that
+        are read in two ways share it. Of a lazily read set: over the fingerprint and how it is read."""
+        sha = hashlib.sha256(f"{self.shape} {self.bins} ".encode())
+        if self.lazy:
+            sha.update(f"{self.fingerprint} {[getattr(self.reading, name) for name in DECIDES_X]}".encode())
+            return sha.hexdigest()[:16]
+        for rows in torch.arange(len(self)).split(1000):
+            sha.update(self.store.raw(rows).cpu().numpy().tobytes())
+        return sha.hexdigest()[:16]
 
     def histogram(self) -> Tensor | None:
         """Counts (C, bins) of grey levels, int64, over at most 5,000 evenly spaced examples; None when continuous."""

@@ -160,7 +160,8 @@ def _features(
         return codes
     untrained = build(run.settings, run.card.facts(), warn=False).to(run.device).eval()
     guesses = counting("codes of an untrained encoder", total, progress)
-    beginning = digest(weights_digest(untrained.state_dict()), t)
+    others = run.settings.model_dump(exclude={"data", "train"})  # the noise level of a time is in no weight
+    beginning = digest(weights_digest(untrained.state_dict()), t, others)
     guess = partial(stored_codes, folder, RANDOM, untrained, t=t, progress=guesses)
     return codes | references(probed, codes[CODE].dim, guess, beginning)
 

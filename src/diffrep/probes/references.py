@@ -44,7 +44,7 @@ def references(splits: Sequence[Examples], dim: int, untrained: Encode, weights:
     over train, not whitened. random-encoder: the codes of `untrained`, an encoder of the same architecture and code
     size. weights: a digest of what `untrained` depends on.
     """
-    data, numbers = [split.fingerprint for split in splits], math.prod(_small(splits[0].shape))
+    data, numbers = [split.content() for split in splits], math.prod(_small(splits[0].shape))
     flat = Features(numbers, lambda: [pixels(split) for split in splits], ("pixels-1", *data))
     components = min(dim, numbers, len(splits[0]))
     return {
