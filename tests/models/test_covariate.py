@@ -13,6 +13,7 @@ from diffrep.denoising.parameterisations import Eps
 from diffrep.evaluation.bound import bound
 from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import MLPDecoder
+from diffrep.pages import explorer
 from diffrep.shapes import Batch, Draws
 from runs_at_hand import diffrep as command
 from runs_at_hand import one_sentence
@@ -72,6 +73,28 @@ def test_a_cell_has_the_same_code_in_any_batch(run, source, tmp_path):
     moved.write_text(text.replace(",a\n", ",c\n").replace(",b\n", ",a\n").replace(",c\n", ",b\n"))
     one, two = (run.reconstruct(str(path), steps=4) for path in (source, moved))
     assert not torch.allclose(one, two)
+
+
+def test_the_explorer_gives_an_example_its_own_covariate(run, source, monkeypatch):
+    """Every answer is that of the model with it; a visitor's example gets the value of most examples."""
+    monkeypatch.setattr(explorer, "STEPS", 2)
+    monkeypatch.setattr(explorer, "EXACT_STEPS", 2)
+    here, test = explorer.Explorer(run, run.splits()), run.splits().test
+    of_test = test.batch(torch.arange(len(test))).covariate
+    a, b = (int((of_test[:, k] == 1).nonzero()[0]) for k in (0, 1))
+    assert here.covariate(a).tolist() == [[1.0, 0.0]] and here.covariate(b).tolist() == [[0.0, 1.0]]
+    written = [line.rsplit(",")[-1] for line in source.read_text().splitlines()[1:]]
+    assert here.covariate().tolist() == [[float(written.count(v) > len(written) / 2) for v in "ab"]]
+    x, line = here.example(a), np.ones(run.settings.code.dim, np.float32)
+    for made in (
+        lambda c: here.inspect(x, covariate=c).again,
+        lambda c: here.inspect(x, covariate=c).exact,
+        lambda c: here.at_noise(x, 0.0, covariate=c).given,
+        lambda c: here.between(x, x, 2, covariate=c)[1:-1],
+        lambda c: here.walk(x, line, 1.0, covariate=c),
+    ):
+        assert made(here.covariate(a)).isfinite().all()
+        assert not torch.equal(made(here.covariate(a)), made(here.covariate(b)))
 
 
 @pytest.mark.parametrize("lack", ["column", "value"])

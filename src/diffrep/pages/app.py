@@ -163,7 +163,7 @@ def _code_tab(gr, explorer: Explorer, page, number, chosen) -> None:
     @_plainly(gr)
     def look(position, own):
         x = _x(explorer, position, own)
-        inspected = explorer.inspect(x)
+        inspected = explorer.inspect(x, covariate=_covariate(explorer, position, own))
         assert inspected.code is not None
         limits = tiles.limits_of(x)
         strips: list[tuple[str, object]] = [("example", _small(x[None], "the example", limits))]
@@ -198,7 +198,8 @@ def _noise_tab(gr, explorer: Explorer, tab, number, chosen) -> None:
     @_plainly(gr)
     def look(position, own, log_snr, time):
         x = _x(explorer, position, own)
-        at_noise = explorer.at_noise(x, log_snr, time if timed else None)
+        beside = _covariate(explorer, position, own)
+        at_noise = explorer.at_noise(x, log_snr, time if timed else None, covariate=beside)
         limits = tiles.limits_of(x)
         named = {
             "noisy": at_noise.x_t,
@@ -224,9 +225,8 @@ def _between_tab(gr, explorer: Explorer, tab, number, chosen) -> None:
     @_plainly(gr)
     def look(position, own, other):
         a, b = _x(explorer, position, own), explorer.example(other)
-        return _wide(
-            explorer.between(a, b), "the example, steps to the other one, and the other one", tiles.limits_of(a, b)
-        )
+        made = explorer.between(a, b, covariate=_covariate(explorer, position, own))
+        return _wide(made, "the example, steps to the other one, and the other one", tiles.limits_of(a, b))
 
     end.release(look, [number, chosen, end], shown)
     for event in (tab.select, number.change, chosen.change):
@@ -243,7 +243,8 @@ def _walk_tab(gr, explorer: Explorer, tab, number, chosen) -> None:
     @_plainly(gr)
     def look(position, own, along, name, far):
         x = _x(explorer, position, own)
-        made = explorer.walk(x, explorer.direction(along, name), far)
+        beside = _covariate(explorer, position, own)
+        made = explorer.walk(x, explorer.direction(along, name), far, covariate=beside)
         return _wide(made, f"the example in the middle, {far} standard deviations to each side", tiles.limits_of(x))
 
     def choices(along):
@@ -299,6 +300,10 @@ def _key(names: list[str]) -> Markup:
 
 def _x(explorer: Explorer, position: float, own: Tensor | None) -> Tensor:
     return explorer.example(position) if own is None else own
+
+
+def _covariate(explorer: Explorer, position: float, own: Tensor | None) -> Tensor | None:
+    return explorer.covariate(position if own is None else None)
 
 
 def _small(x: Tensor, label: str, limits=None) -> Markup:

@@ -112,6 +112,18 @@ class Explorer:
             raise UserError(f"the test split has examples 0 to {len(self.test) - 1}, got {position}.")
         return self.test.batch(torch.tensor([position])).x[0].to(self.run.device)
 
+    def covariate(self, number: float | None = None) -> Tensor | None:
+        """(1, K) what the decoder gets beside the code of a test example; None where it was trained without one.
+
+        number: of the test example; None for one of the visitor's, which gets the most frequent value of the data.
+        """
+        counts = list(self.run.card.how().covariates.values())
+        if not counts:
+            return None
+        if number is not None:
+            return self.test.batch(torch.tensor([int(number)])).to(self.run.device).covariate
+        return torch.eye(len(counts), device=self.run.device)[counts.index(max(counts))][None]
+
     def called(self, number: float) -> str:
         """The name of a test example."""
         return names_of(self.test, torch.tensor([int(number)]))[0]
@@ -151,26 +163,32 @@ class Explorer:
         return (values if scaling is None else (values - scaling[0]) / scaling[1]).float().to(self.run.device)
 
     @torch.no_grad()
-    def inspect(self, x: Tensor, seed: int = 0, count: int = 4, exactly: bool = True) -> Inspection:
-        """Code, reconstructions and neighbours of one example (*shape)."""
+    def inspect(
+        self, x: Tensor, seed: int = 0, count: int = 4, exactly: bool = True, covariate: Tensor | None = None
+    ) -> Inspection:
+        """Code, reconstructions and neighbours of one example (*shape). covariate: see `covariate`, here and below."""
+        exact = self._exact(x, covariate) if exactly else None
         if not self.model.has_code:
-            return Inspection(x, exact=self._exact(x) if exactly else None)
+            return Inspection(x, exact=exact)
         code = self.model.encode(x[None]).mean[0].cpu().numpy()
         again = None
         if self.decodes:
             times = count if self.denoises else 1
-            again = self.model.reconstruct(x[None], self._draws(seed), steps=STEPS, per_code=times)
+            draws = self._draws(seed)
+            again = self.model.reconstruct(x[None], draws, steps=STEPS, per_code=times, covariate=covariate)
         near = nearest(code[None], self.train_codes, 6)[0]
         index = self.searched[torch.from_numpy(near)]
         train = self.splits.train
         names = [class_name(train, -1 if train.labels is None else int(train.labels[i])) for i in index.tolist()]
-        return Inspection(x, code, again, self._exact(x) if exactly else None, train.batch(index).x, names)
+        return Inspection(x, code, again, exact, train.batch(index).x, names)
 
     @torch.no_grad()
-    def at_noise(self, x: Tensor, log_snr: float, t: float | None = None, seed: int = 0) -> AtNoise:
+    def at_noise(
+        self, x: Tensor, log_snr: float, t: float | None = None, seed: int = 0, covariate: Tensor | None = None
+    ) -> AtNoise:
         """One example at a noise level; t: of a time-conditioned code, None for that of the noise level."""
         model = self.model
-        noise, denoiser = self.diffusion.noise, self.diffusion.denoiser
+        noise, denoiser = self.diffusion.noise, self.diffusion.given(covariate).denoiser
         many = x.expand(NOISES, *x.shape)
         at = noise.time(torch.full((NOISES,), float(log_snr), device=x.device))
         eps = self._draws(seed).normal(*many.shape)
@@ -190,19 +208,27 @@ class Explorer:
         return AtNoise(scaled, without.x[0], given.x[0], float(gain.mean()), float(gain.std() / NOISES**0.5))
 
     @torch.no_grad()
-    def between(self, a: Tensor, b: Tensor, points: int = 8, seed: int = 0) -> Tensor:
+    def between(self, a: Tensor, b: Tensor, points: int = 8, seed: int = 0, covariate: Tensor | None = None) -> Tensor:
         """a, decoded points on the line between the codes, and b: (points + 2, *shape)."""
-        made = self.model.interpolate(a, b, points, self._draws(seed), steps=STEPS)
+        made = self.model.interpolate(a, b, points, self._draws(seed), steps=STEPS, covariate=covariate)
         return torch.cat([a[None], made, b[None]])
 
     @torch.no_grad()
-    def walk(self, x: Tensor, direction: np.ndarray, reach: float, points: int = 7, seed: int = 0) -> Tensor:
+    def walk(
+        self,
+        x: Tensor,
+        direction: np.ndarray,
+        reach: float,
+        points: int = 7,
+        seed: int = 0,
+        covariate: Tensor | None = None,
+    ) -> Tensor:
         """Decoded from the code of x moved by -reach ... +reach along a direction (d,), all from one noise."""
         shares = torch.linspace(-reach, reach, points, device=x.device)[:, None]
         z = self.model.encode(x[None]).mean + shares * torch.from_numpy(direction).to(x)
         x_1 = self._draws(seed).normal(1, *x.shape).expand(points, *x.shape)
         path = (lambda t: z) if self.model.timed else z
-        return self.model.decode(path, points, self._draws(seed), Sampling(steps=STEPS), x_1)
+        return self.model.decode(path, points, self._draws(seed), Sampling(steps=STEPS), x_1, covariate)
 
     def direction(self, kind: str, which: str) -> np.ndarray:
         """(d,) one standard deviation of the codes along an axis of the code, a principal direction, or a class."""
@@ -289,9 +315,9 @@ class Explorer:
         index, places = self.mapped
         return int(index[int(((places * 2 - np.array([x, y])) ** 2).sum(1).argmin())])
 
-    def _exact(self, x: Tensor) -> Tensor | None:
+    def _exact(self, x: Tensor, covariate: Tensor | None) -> Tensor | None:
         try:
-            return self.model.reconstruct_exactly(x[None], EXACT_STEPS)[0]
+            return self.model.reconstruct_exactly(x[None], EXACT_STEPS, covariate)[0]
         except UserError:
             return None
 
