@@ -97,6 +97,13 @@ def test_the_explorer_gives_an_example_its_own_covariate(run, source, monkeypatc
         assert not torch.equal(made(here.covariate(a)), made(here.covariate(b)))
 
 
+def test_a_read_out_refuses_it(run, capsys):
+    """It has no batch to give, so the advice is not to give one."""
+    capsys.readouterr()
+    assert command("readout", run.directory) == 2
+    assert "trained with data.covariate, and a read-out gives" in one_sentence(capsys)
+
+
 @pytest.mark.parametrize("lack", ["column", "value"])
 def test_a_decoder_without_its_covariate_says_so(run, source, lack, tmp_path, capsys):
     """Encoding needs none; reconstructing does, and names the setting."""

@@ -69,7 +69,7 @@ class ProbedNetwork:
 def of_model(model: Model) -> ProbedNetwork:
     """The decoder of a diffusion model; a decoder with codes gets the null code.
 
-    UserError: there is no decoder that removes noise, or it was never trained without its code.
+    UserError: there is no decoder that removes noise, it was never trained without its code, or it needs a covariate.
     """
     decoder = model.diffusion
     if decoder is None:
@@ -79,8 +79,12 @@ def of_model(model: Model) -> ProbedNetwork:
             "this decoder cannot denoise without its code, which would already hold the answer: it was trained with "
             "code.drop=0; read a method without a code, such as ddpm, or train again with --set code.drop=0.1."
         )
-
     denoiser = decoder.denoiser
+    if denoiser.covariates:
+        raise UserError(
+            "this decoder was trained with data.covariate, and a read-out gives it examples and noise alone: read a run"
+            " that was trained without it."
+        )
 
     def run(x: Tensor, eps: Tensor, log_snr: float) -> None:
         t = denoiser.noise.time(torch.full((len(x),), log_snr, device=x.device))
