@@ -22,7 +22,7 @@ from diffrep.probes.result import Result
 from diffrep.progress import Progress, counting, silent
 from diffrep.shapes import mix
 
-PROTOCOL = "readout-2"  # layer, log-SNR by linear probe on validation, then test once; seeded noise, mean over space
+PROTOCOL = "readout-3"  # layer, log-SNR by linear-2 on validation, then test once; seeded noise, mean over space
 # modules of networks that hold blocks
 PLACES = ("down", "middle", "up", "blocks", "down_blocks", "mid_block", "up_blocks")
 CLEANEST, NOISIEST, LEVELS = 8.0, 2.0, 7  # log-SNRs of the search, one apart: published read-outs peak at 4.5 to 6.1
