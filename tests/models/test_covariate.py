@@ -53,6 +53,25 @@ def test_it_is_a_factor_and_neither_a_feature_nor_the_label(source):
     assert data.load(source).train.reading.label == "batch"
 
 
+def test_its_values_are_those_of_training(tmp_path):
+    """A batch that only the test split has is no input of the decoder; gaps are refused; 1 and 1.0 are one value."""
+    rng = np.random.default_rng(0)
+
+    def splits(values):
+        rows = [
+            f"{rng.normal():.3f},{rng.normal():.3f},{v},{'test' if k >= 30 else 'train'}" for k, v in enumerate(values)
+        ]
+        (tmp_path / "t.csv").write_text("\n".join(["a,b,batch,split", *rows]) + "\n")
+        return data.load(tmp_path / "t.csv", covariate="batch", columns=("a", "b"), split_column="split", valid=0.1)
+
+    read = splits(["1", "2"] * 15 + ["2.0", "3"] * 3)
+    assert list(read.train.reading.covariates) == ["1", "2"]
+    assert read.test.covariate.tolist() == [1, -1] * 3
+    assert any("3, which training did not have" in note for note in read.train.reading.notes)
+    with pytest.raises(UserError, match="no value in 1 of 36 rows"):
+        splits(["1", "2"] * 15 + ["2", ""] + ["1", "2"] * 2)
+
+
 def test_the_encoder_never_sees_it(run):
     """d code / d covariate is nil, d prediction / d covariate is not; the code of a cell is the same in any batch."""
     some = run.splits().train.batch(torch.arange(16), Draws.of(0))
@@ -136,7 +155,7 @@ def test_a_method_that_cannot_take_it_and_a_column_of_no_groups_are_refused(sour
     assert command("train", *how, "--method", "ae", "--set", "data.covariate=batch") == 2
     assert "ae has no decoder that takes data.covariate" in one_sentence(capsys)
     assert command("train", *how, "--method", "vdm", "--set", "data.covariate=g0") == 2
-    assert "different values in 240 rows, expected two groups or more" in one_sentence(capsys)
+    assert "different values in 168 rows of training, expected two groups or more" in one_sentence(capsys)
     assert command("train", *how, "--method", "vdm", "--set", "data.covariate=bach") == 2
     assert "'batch'" in one_sentence(capsys)
 

@@ -40,27 +40,34 @@ class Raw:
     parts: tuple[tuple[str, int], ...] = ()
     skipped: int = 0
 
-    def covariates(self) -> tuple[Tensor | None, Reading]:
+    def covariates(self, rows: Tensor) -> tuple[Tensor | None, Reading]:
         """The place of each example, (N,) int64, among the values of `data.covariate`, and the reading with them.
 
-        None without a covariate, or where a run's is not there. A value that the run does not have is -1, with a note.
-        UserError: no such column; a column that forms no groups.
+        None without a covariate, or where a run's is not there. The values are those of the training examples, `rows`;
+        another is -1, with a note. UserError: no such column; a column that forms no groups, or has gaps.
         """
         reading, name = self.reading, self.reading.covariate
         columns = dict(self.factors) if self.labels is None else {reading.label or "": self.labels, **self.factors}
         if name is None or (reading.applied and name not in columns):
             return None, reading
-        values = [str(v) for v in columns[required_column(name, columns, "covariate")].tolist()]
+        values = [_value(v) for v in columns[required_column(name, columns, "covariate")].tolist()]
         if not reading.applied:
-            counts = Counter(values)
-            if not 1 < len(counts) <= len(values) / 2:
+            if gaps := values.count(""):
+                raise UserError(
+                    f"column {name!r} of {reading.source} has no value in {gaps:,} of {len(values):,} rows, and a"
+                    " covariate needs one in each: fill them."
+                )
+            trained = [values[row] for row in rows.tolist()]
+            counts = Counter(trained)
+            if not 1 < len(counts) <= len(trained) / 2:
                 raise UserError(
                     f"column {name!r} of {reading.source} holds {len(counts):,} different values in"
-                    f" {len(values):,} rows, expected two groups or more: name another with data.covariate."
+                    f" {len(trained):,} rows of training, expected two groups or more: name another with"
+                    " data.covariate."
                 )
             reading = replace(reading, covariates={value: counts[value] for value in in_order(counts)})
         place = {value: number for number, value in enumerate(reading.covariates)}
-        if strange := in_order(set(values) - set(place)):
+        if strange := [value or "no value" for value in in_order(set(values) - set(place))]:
             reading = reading.noted(
                 f"column {name!r} of {reading.source} holds {', '.join(strange[:5])}, which training did not have:"
                 " these examples can be encoded and not decoded."
@@ -100,6 +107,13 @@ class Raw:
             )
         numbers = [place.get(name, -1) if here else -1 for name, here in zip(called, present, strict=True)]
         return torch.tensor(numbers, dtype=torch.int64), list(classes), reading
+
+
+def _value(value: object) -> str:
+    """A value of a covariate as a word: 1 and 1.0 are one; a missing one is empty."""
+    if value is None or value != value:  # NaN
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _called(label: object, names: list[str] | None) -> str:

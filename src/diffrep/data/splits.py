@@ -135,7 +135,7 @@ def _examples(raw: Raw, name: str, rows: Tensor) -> Examples:
         mean, std = (moment.double() for moment in scaling)
         store = InMemory(((table - mean) / std).float())
         values = replace(values, shape=tuple(table.shape[1:]))
-    covariate, reading = raw.covariates()
+    covariate, reading = raw.covariates(rows)
     labels, label_names, reading = replace(raw, reading=reading).classes()
     if scaling is not None:
         reading = replace(reading, scaling=(tuple(scaling[0].tolist()), tuple(scaling[1].tolist())))

@@ -19,7 +19,7 @@ from diffrep.probes.mlp import BATCH, RATE, perceptron
 from diffrep.probes.result import error_of_share
 from diffrep.progress import Progress, counting, silent
 
-PROTOCOL = "times-1"  # P2F: 512 units, dropout 1/4, batches of 256, Adam 1e-3; the epoch by validation, then test once
+PROTOCOL = "times-2"  # P2F: 512 units, dropout 1/4, batches of 256, Adam 1e-3; the epoch by validation, then test once
 PATIENCE = 20  # epochs without a better one
 LINEAR = ("mean", "concat")  # ways that work for a linear probe too
 
