@@ -168,3 +168,13 @@ def test_a_file_of_features_is_printed(capsys):
     assert diffrep("probe", "f.npz") == 0
     assert f"{found['scores']['f']['linear']['accuracy']:.3f}" in capsys.readouterr().out
     assert sorted(Path().iterdir()) == before
+
+
+def test_whole_numbers_that_hardly_repeat_are_classes_with_a_sentence(tmp_path):
+    """Where a protocol of classes is asked for; without one they are regressed on."""
+    np.savez("f.npz", features=X, labels=np.arange(200) // 2 * 3)
+    assert probe_file("f.npz")["classes"] is None
+    asked = probe_file("f.npz", Probing(names=["linear"]))
+    assert any("--protocols regression" in note for note in asked["notes"])
+    np.savez("g.npz", features=X, labels=Y)
+    assert not probe_file("g.npz", Probing(names=["linear"]))["notes"]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from diffrep import data
 from diffrep.data import Reading, load
@@ -57,6 +58,52 @@ def test_measurements_and_flags_are_no_counts():
     assert plain.reading.counts is False and not plain.reading.doubts()
     counted = load(RNG.poisson(RNG.gamma(0.2, 20, (60, 50)))).train
     assert counted.reading.counts is True and "data.counts=no" in counted.reading.doubts()[0]
+
+
+@pytest.mark.parametrize("kind, levels", [(np.uint8, 256), (np.uint16, 65536), (np.float32, None)])
+def test_zeros_and_ones_are_never_read_without_a_sentence(kind, levels):
+    """Whatever their type, the sentence names the setting; with it, and with other values, nothing is doubted."""
+    masks = RNG.integers(0, 2, (9, 5, 6)).astype(kind)
+    plain, asked = load(masks).train, load(masks, levels=2).train
+    assert plain.bins == levels and any("data.levels=2 if" in s for s in plain.reading.doubts())
+    assert asked.bins == 2 and not asked.reading.doubts() and set(all_of(asked).unique().tolist()) == {-0.5, 0.5}
+    assert not any(
+        "data.levels=2 if" in s for s in load((masks * 200).astype(kind), range=(0, 200)).train.reading.doubts()
+    )
+
+
+def test_pictures_of_zeros_and_ones_are_doubted(tmp_path):
+    """Masks saved as 8-bit pictures, as segmentations are; other pictures are not."""
+    for i, mask in enumerate(RNG.integers(0, 2, (9, 5, 6), dtype=np.uint8)):
+        for folder, scale in (("masks", 1), ("grey", 200)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(mask * scale).save(tmp_path / folder / f"{i}.png")
+    assert any("data.levels=2 if" in s for s in load(tmp_path / "masks").train.reading.doubts())
+    assert load(tmp_path / "masks", levels=2).train.bins == 2 and not load(tmp_path / "grey").train.reading.doubts()
+
+
+def test_a_list_called_label_is_no_feature(tmp_path):
+    """Several labels an example: left out, with a sentence; the code would hold the answer otherwise."""
+    table = pd.DataFrame({"a": RNG.normal(size=12), "label": [[1, 0], [0, 1]] * 6})
+    table.to_parquet(tmp_path / "t.parquet")
+    part = load(tmp_path / "t.parquet").train
+    assert part.shape == (1,) and part.reading.left_out == ("label",) and "left out" in part.reading.doubts()[0]
+
+
+def test_real_numbers_asked_for_as_the_label_are_one_sentence(tmp_path):
+    """It says how to regress on them."""
+    pd.DataFrame({"a": RNG.normal(size=12), "price": RNG.random(12)}).to_csv(tmp_path / "t.csv", index=False)
+    np.savez(tmp_path / "t.npz", x=RNG.normal(size=(12, 3)), price=RNG.random(12))
+    for name, said in (("t.csv", r"quantities.*--labels price"), ("t.npz", r"quantities.*factor")):
+        with pytest.raises(UserError, match=said):
+            load(tmp_path / name, label_column="price")
+
+
+def test_what_is_printed_is_plain():
+    """A cut by shares and a number that stands for no label, in words."""
+    rows = {name: value for name, value, _ in load((RNG.random((12, 4, 5)), np.arange(12) % 2)).train.reading.lines()}
+    assert rows["split"] == "at random, by data.valid, data.test and seed"
+    assert rows["missing label"] == "written as -1"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def test_data_that_has_moved_is_named(command, here, capsys):
     capsys.readouterr()
     words = (command, "run", *QUICK.get(command, ()))
     if command != "report":  # a report says why it has no pictures
-        assert diffrep(*words) == 2 and "photos" in one_sentence(capsys)
+        assert diffrep(*words) == 2 and "photos, on which the run was trained" in (said := one_sentence(capsys))
+        assert "--data" in said
         photos(here / "other")
         assert diffrep(*words, "--data", "other") == 2 and "other data" in one_sentence(capsys)
     assert diffrep(*words, "--data", here.parent / "elsewhere") == 0

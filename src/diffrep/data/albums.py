@@ -27,7 +27,7 @@ from diffrep.data.pictures import (
 )
 from diffrep.data.reading import Reading
 from diffrep.data.stores import HEAD, SMALL, Encoded, InMemory
-from diffrep.data.values import Extent, Values, extent, grid_of, scaled
+from diffrep.data.values import Extent, Values, bytes_of_two, extent, grid_of, scaled
 from diffrep.errors import UserError
 
 RUN = 256  # pictures that a thread decodes at a time
@@ -103,7 +103,7 @@ def _decoded(
 def _scaled(pixels: np.ndarray, names: Sequence[str], reading: Reading) -> Reading:
     """The reading with a scale: that of uint8 follows from the type, others are guessed or checked."""
     if pixels.dtype == np.uint8 and reading.levels in (None, 256) and reading.range in (None, (0.0, 255.0)):
-        return reading.decided(levels=256, range=(0.0, 255.0))
+        return bytes_of_two(pixels, names[0], reading).decided(levels=256, range=(0.0, 255.0))
     return scaled(extent(pixels, names[0]), names[0], reading)
 
 

@@ -64,7 +64,8 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
     left.pop(reading.ids or "", None)
     apart = [left.pop(key).name for key in (reading.covariate,) if key in left and key not in asked]  # a factor
     index = [key for key in left if is_index(key) and key not in asked]
-    targets = [key for key in left if key.lower() in LABELS and key not in asked and left[key].kind == "number"]
+    labels = [key for key in left if key.lower() in LABELS and key not in asked]
+    targets = [key for key in labels if left[key].kind == "number"]
     written = [key for key, c in left.items() if c.kind == "word" and key not in asked]
     if reading.features is not None and ALL in reading.features:
         words = written
@@ -81,7 +82,7 @@ def chosen(columns: Sequence[Column], name: str, reading: Reading, hub_label: st
             key for key, c in left.items() if key not in asked and c.kind in ("number", "word") and key not in index
         ]
     else:
-        numbers = [key for key, c in left.items() if c.kind in ("number", "list") and key not in (*index, *targets)]
+        numbers = [key for key, c in left.items() if c.kind in ("number", "list") and key not in (*index, *labels)]
         factors = [*factors, *targets]
     factors += apart
     free = not asked and ALL not in (reading.features or ())
@@ -130,7 +131,8 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
         )
         if one.kind in ("list", "other"):
             doubt = (
-                f"Column {column!r} of {name} holds no single value for each example, so it is no label: name another."
+                f"Column {column!r} of {name} holds no single value for each example, so it is no label and left"
+                " out: name another with data.label_column."
             )
         return reading.guess("label", "", doubt)
     words = [c for c in columns if c.kind == "word" and repeats(c.values)]

@@ -201,13 +201,17 @@ def is_target(values: np.ndarray) -> bool:
 
 def quantity_as_classes(values: np.ndarray | None, column: str, name: str) -> tuple[str, ...]:
     """A sentence where a column was asked for as the label and looks like a quantity."""
-    if values is None or not is_target(values):
+    if values is None or values.dtype.kind not in "iuf" or values.ndim > 1:
         return ()
-    different = len(set(values.tolist()))
-    instead = "leave data.label_column out" if column.lower() in LABELS else "name the features with data.columns"
+    apart = "" if column.lower() in LABELS else ", name the features with data.columns"
+    instead = f"leave data.label_column out{apart}, and `diffrep probe RUN --labels {column}` regresses on it."
+    if not is_class_column(values):
+        raise UserError(f"column {column!r} of {name} holds quantities, which are no classes: {instead}")
+    if not is_target(values):
+        return ()
     return (
-        f"Column {column!r} of {name} holds {different:,} different whole numbers, and each is a class: if it is a"
-        f" quantity, {instead}, and `diffrep probe RUN --labels {column}` regresses on it.",
+        f"Column {column!r} of {name} holds {len(set(values.tolist())):,} different whole numbers, and each is a class:"
+        f" if it is a quantity, {instead}",
     )
 
 

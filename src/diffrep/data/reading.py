@@ -247,6 +247,10 @@ def _shown(name: str, value: object) -> str:
         return f"{value:,}" if value else "continuous"
     if name == "label" and not value:
         return "none"
+    if name == "split":
+        return "at random, by data.valid, data.test and seed" if value == "cut" else f"by {value}"
+    if name == "missing_label":
+        return "none, each number is a class" if value == "none" else f"written as {value}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):

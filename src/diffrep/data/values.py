@@ -76,6 +76,7 @@ def of_array(values: Any, name: str, reading: Reading, bins: int | None = None) 
         and reading.range in (None, (0.0, GREY_LEVELS[kind] - 1.0))
     )
     if wide and kind != "uint16":
+        reading = bytes_of_two(values, name, reading) if kind == "uint8" else reading
         reading = reading.decided(levels=GREY_LEVELS[kind], range=(0.0, GREY_LEVELS[kind] - 1.0))
     else:
         reading = scaled(extent(values, name), name, reading)
@@ -174,6 +175,14 @@ def extent(values: Any, name: str) -> Extent:
     return Extent(low, high, whole, values.dtype.name)
 
 
+def bytes_of_two(values: Any, name: str, reading: Reading) -> Reading:
+    """The reading; where bytes hold 0 and 1 alone, 256 grey levels are a guess."""
+    if reading.levels is not None or any(np.max(values[rows]) > 1 for rows in blocks(values.shape)):
+        return reading
+    doubt = f"{name} holds 0 and 1 alone in 8 bits, read as 256 grey levels: data.levels=2 if these are all."
+    return reading.guess("levels", 256, doubt)
+
+
 def scaled(values: Extent, name: str, reading: Reading) -> Reading:
     """The reading with grey levels and range; UserError for values outside of a range that it has already."""
     ends = reading.range
@@ -202,11 +211,11 @@ def _guessed(values: Extent, name: str, reading: Reading) -> Reading:
     low, high = values.low, values.high
     if values.kind == "uint16":
         doubt = ""
-        if high < 32768 and high > 255:
-            bits = max(9, math.ceil(math.log2(high + 1)))
+        if high < 32768:
+            bits = 1 if high <= 1 else max(8, math.ceil(math.log2(high + 1)))
             doubt = (
-                f"{name} holds grey levels of 16 bits and the largest is {high:,.0f}: data.levels={2**bits} if the"
-                f" camera has {bits} bits."
+                f"{name} holds grey levels of 16 bits and the largest is {high:,.0f}: data.levels={2**bits} if they"
+                f" have {bits} bit{'s' * (bits > 1)}."
             )
         return reading.guess("levels", 65536, doubt).decided(range=(0.0, 65535.0))
     if values.kind in GREY_LEVELS:

@@ -277,9 +277,14 @@ def _about(called: str, names: list[str] | None, targets: list[np.ndarray], shar
         if strange:
             lost = int(np.isin(test, strange).sum())
             shown = ", ".join(names[k] for k in strange[:5]) + (", ..." if len(strange) > 5 else "")
-            about["notes"] = [
+            about["notes"].append(
                 f"{lost:,} test examples are of classes that training does not have ({shown}); they count as wrong."
-            ]
+            )
+        if is_target(train[train >= 0]) and all(name.removeprefix("-").isdigit() for name in names):
+            about["notes"].append(
+                f"{called!r} holds {len(names):,} whole numbers that hardly repeat, and each is a class here:"
+                " `--protocols regression` takes them for quantities."
+            )
     return about
 
 

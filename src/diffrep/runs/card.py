@@ -173,6 +173,11 @@ def splits_of(
     if card.reading is None:
         how = replace(how, label=d.label_column)
     here = Path(d.source).expanduser().exists() or not how.place or not Path(how.place).exists()
+    if how.place and d.source in (card.source, how.place) and here and not Path(d.source).expanduser().exists():
+        raise UserError(
+            f"{how.place}, on which the run was trained, is not there: give its new place with --data (in Python"
+            " diffrep.load(run, data=...))."
+        )
     name = d.source if here else how.place
     splits = data.load(name, valid=d.valid, test=d.test, seed=settings.seed, skip_bad=d.skip_bad, reading=how)
     if DataCard.of(splits).fingerprints == card.fingerprints or card.known is None:

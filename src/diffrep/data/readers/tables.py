@@ -262,7 +262,9 @@ def _labels(columns: dict[str, Column], name: str, reading: Reading) -> np.ndarr
     if column is None:
         return None
     if column.values is None:
-        raise UserError(f"column {column.name!r} of {name} holds no single value for each example, so it is no label.")
+        raise UserError(
+            f"column {column.name!r} of {name} holds no single value for each example, so it is no label: name another."
+        )
     return as_labels(column.values, f"column {column.name!r} of {name}")
 
 
