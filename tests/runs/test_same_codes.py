@@ -3,12 +3,14 @@ command line and by Python."""
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 import diffrep
@@ -94,3 +96,16 @@ def test_an_example_has_one_code(write, tmp_path):
     os.utime(source)
     later = codes(tmp_path / "moved", source, tmp_path / "later.parquet", np.arange(N))
     assert np.array_equal(later, whole)
+
+
+def test_a_raw_table_as_a_tensor_of_floats_is_doubted(tmp_path):
+    """It is taken for x itself, so raw values far from 0 get a warning, and what the run itself gives gets none."""
+    raw = RNG.normal(500, 3, (N, 4))
+    np.save(tmp_path / "t.npy", raw)
+    run = diffrep.train(tmp_path / "t.npy", tmp_path / "run", method="ae", budget="64ex")
+    with pytest.warns(UserWarning, match="standardised: give raw values"):
+        run.encode(torch.tensor(raw))
+    x = run.splits().train.batch(torch.arange(9)).x
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(run.encode(x).mean, run.encode(raw[run.splits().train.rows[:9]]).mean)

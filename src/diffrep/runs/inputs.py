@@ -20,6 +20,7 @@ from diffrep.runs.run import Run
 from diffrep.shapes import Batch
 
 SLACK = 1e-3  # by which values of a tensor may lie outside of [-1, 1]
+FAR = 10  # standard deviations: of the training examples at most 1 % lie further from a mean (Chebyshev)
 
 
 def examples_of(run: Run, source: Any, skip_bad: bool = False) -> Examples:
@@ -59,6 +60,12 @@ def batch_of(run: Run, x: Any) -> Batch:
         raise UserError(
             f"the tensor holds values from {float(x.min()):.4g} to {float(x.max()):.4g} and a tensor of floats is taken"
             " for x itself, in [-1, 1]: give raw values as a NumPy array or as whole numbers."
+        )
+    if run.card.scaling is not None and len(x) and ((x.abs() > FAR).double().mean(0) > 0.5).any():
+        warnings.warn(
+            f"most values of a column lie more than {FAR} standard deviations from its mean, and a tensor of floats is"
+            " taken for x itself, standardised: give raw values as a NumPy array or a data frame.",
+            stacklevel=2,
         )
     return Batch(x.float(), torch.arange(len(x))).to(run.device)
 

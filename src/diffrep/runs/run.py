@@ -77,7 +77,8 @@ class Run:
     def encode(self, x: Any, t: float | None = None) -> Code:
         """The codes of raw examples, whatever `diffrep.load_data` takes, prepared as the run's data was.
 
-        A tensor of floats is taken for x itself, in [-1, 1] (tables: standardised). UserError: what does not fit.
+        A tensor of floats is taken for x itself, in [-1, 1] (tables: standardised, with a warning where it does
+        not look so). UserError: what does not fit.
         """
         from diffrep.runs.inputs import codes_of
 
