@@ -72,8 +72,9 @@ def _decoded(
     digests = np.empty((len(encoded), 32), np.uint8)
 
     def one(i: int) -> Form:
-        content = stored(encoded[i], names[i])
-        own_mode, own_size, values = read(content, names[i], mode, reading.upright, reading.size)
+        name = names[i]
+        content = stored(encoded[i], name)
+        own_mode, own_size, values = read(content, name, mode, reading.upright, reading.size)
         if values.shape == pixels.shape[1:] and (own_mode == mode or mode in MODES):
             pixels[i] = values
         digests[i] = np.frombuffer(digest(content, None), np.uint8)
@@ -97,7 +98,7 @@ def _decoded(
     reading = _scaled(pixels, names, reading.decided(mode=mode))
     pixels, reading = _laid_out(pixels, names[0], reading)
     grid = grid_of(reading)
-    return Values(InMemory(grid.store(pixels)), pixels.shape[1:], grid, digests), kept, reading
+    return Values(InMemory(grid.store(pixels, given=True)), pixels.shape[1:], grid, digests), kept, reading
 
 
 def _scaled(pixels: np.ndarray, names: Sequence[str], reading: Reading) -> Reading:

@@ -27,10 +27,12 @@ class Grid:
     slope: float = 1.0
     shift: float = 0.0
 
-    def store(self, values: Any) -> Tensor:
+    def store(self, values: Any, given: bool = False) -> Tensor:
         """A copy as a tensor, made block by block: uint8 (up to 256 grey levels) or int32; float32 on the scale of x
-        otherwise."""
+        otherwise. given: the array is not used by others, so it is kept as it is where it fits."""
         kind = np.float32 if self.bins is None else np.uint8 if self.bins <= 256 else np.int32
+        if given and self.bins is not None and values.dtype == kind and (self.slope, self.shift) == (1.0, 0.0):
+            return torch.from_numpy(values)
         stored = np.empty(values.shape, kind)
         for rows in blocks(values.shape):
             stored[rows] = self._scaled(values[rows])
