@@ -82,7 +82,7 @@ def test_the_error_of_monte_carlo_is_that_of_other_seeds(n):
     assert 0.35 < off.std(ddof=1) / stated < 1.9  # ten seeds; levels are stratified besides, which the error is not
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_error_of_the_sample_is_that_of_other_examples():
     """Two splits of 120 and two seeds, twenty times: their difference is what both errors together say, and each is
     within its own error of the entropy."""

@@ -63,6 +63,7 @@ def test_the_exact_posterior_is_found_from_a_wrong_one():
     assert float((found.spread / exact.spread).log().abs().mean()) < 0.1  # it began at log 1.6 = 0.47
 
 
+@pytest.mark.long
 def test_the_gap_is_the_divergence_from_the_exact_posterior():
     """What refining gains is KL(q || p(z | x)), in closed form for two Gaussians, and no more than that."""
     shift, stretch = 0.8, 1.6

@@ -184,7 +184,7 @@ def test_covariates_are_drawn_as_often_as_the_data_has_them():
     assert denoiser(()).drawn(5, Draws.of(0)) is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_bound_is_better_where_a_batch_moves_every_number(tmp_path):
     """Given the batch, x is N(0, I) in eight numbers; without it a mixture of two, ln 2 nats more in ideal models.
 

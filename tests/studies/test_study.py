@@ -82,6 +82,7 @@ def test_the_probes_of_a_study_are_those_of_the_command(done, tmp_path):
     assert found["pixels"].keys() == {"knn"}
 
 
+@pytest.mark.long
 def test_refined_codes_stand_beside_the_encoders(data, tmp_path):
     """Asked for, they are measured of a Gaussian code, said to be missing for another, and nothing for a twin."""
     runs_ = [*RUNS, {"name": "point", "method": "vae-vdm", "set": ["code.kind=categorical", "code.classes=2"]}]
