@@ -41,7 +41,7 @@ def commands() -> list[str]:
     return sorted(line for line in found if not re.search(r"\.\.\.|\||FEATURES|STUDY|OTHER|\[|--list", line))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("text", blocks("python"))
 def test_a_block_of_python_runs(text, tmp_path, monkeypatch):
     """What a reader copies works as it stands."""

@@ -154,6 +154,7 @@ THREE = MixtureSameFamily(
 BEND = torch.tensor([[30.0, 0.0], [20.0, 0.1]])  # codes c -> c BEND' + 50: far from unit scale, nearly on a line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make, short",
     [(lambda: Mixture(2, 12), 0.15), (lambda: Flow(2, width=32), 0.15), (lambda: LatentDiffusion(2, 32, 1), 0.4)],

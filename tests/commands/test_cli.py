@@ -74,6 +74,7 @@ def test_a_finite_chain_is_reported_beside_continuous_time(method, chain, tmp_pa
         assert short["bits_per_dim"] > whole["bits_per_dim"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method, able", [("vae-vdm", True), ("vae", True), ("drl", False), ("vdm", False)])
 def test_refined_codes_are_told_or_why_not(method, able, capsys):
     """Beside the encoder's bound, never in its place; a code without a bound, or none, is one sentence in the table."""

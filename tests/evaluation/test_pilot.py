@@ -37,7 +37,7 @@ def plainly(model, examples, levels: int, seed: int) -> torch.Tensor:
         return torch.cat([torch.stack([*model.bound(chunk, levels).values()]).sum(0) for chunk in chunks]).double()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_plan_changes_the_error_and_not_the_bound(measured):
     """Importance and a control variate leave the mean where it is: against 64 uniform levels for each example."""
     model, examples = measured

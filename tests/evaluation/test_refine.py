@@ -53,6 +53,7 @@ def batch(n: int, seed: int = 0) -> Batch:
     return Batch(TRUTH.data.draw(n).float(), torch.arange(n), draws=Draws.of(seed))
 
 
+@pytest.mark.long
 def test_the_exact_posterior_is_found_from_a_wrong_one():
     """With the exact decoder and prior the bound is closest at q(z | x) = p(z | x), which is known; spreads too."""
     data = batch(100)

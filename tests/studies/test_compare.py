@@ -100,6 +100,7 @@ def test_measuring_fills_in_what_is_missing(tmp_path):
     assert rows[0].numbers.probe_few1 is not None and rows[0].numbers.bits_per_dim is None
 
 
+@pytest.mark.long
 def test_what_can_never_be_measured_is_not_tried_again(tmp_path, monkeypatch):
     """No labels, no noise levels, no branch without a code: the second time, nothing is left to measure of such runs;
     of one that can be profiled, a profile that is gone is made again."""

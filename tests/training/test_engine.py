@@ -204,6 +204,7 @@ def test_killed_and_continued_is_as_if_never_killed(tmp_path, processes):
     assert_same_run(a, b)
 
 
+@pytest.mark.long
 def test_killed_at_random_moments(tmp_path, processes):
     """Whatever the child is doing when the kill comes, the next one goes on to the same end."""
     a, b = tmp_path / "a", tmp_path / "b"
