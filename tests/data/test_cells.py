@@ -1,5 +1,6 @@
 """Cells: AnnData and .h5ad as a table of genes by name; counts cut in two; codes back in obsm."""
 
+import pickle
 import subprocess  # noqa: F401  (slow: it trains)
 from pathlib import Path
 
@@ -128,6 +129,23 @@ def test_a_file_that_is_open_is_read_by_cells_too(file, monkeypatch):
         torch.testing.assert_close(lazy.train.batch(some).x, known.train.batch(some).x, atol=1e-5, rtol=1e-5)
         sizes = [n for name, n in read if name == "/X/data"]
         assert lazy.train.lazy and sizes and max(sizes) <= most < counts.nnz
+        elsewhere = pickle.loads(pickle.dumps(lazy.train))  # as a process that starts anew gets it
+        assert torch.equal(elsewhere.batch(some).x, lazy.train.batch(some).x)
+
+
+@pytest.mark.parametrize("backed", [False, True])
+def test_a_dense_matrix_is_read_by_cells_and_can_be_sent_to_another_process(backed, tmp_path, monkeypatch):
+    """The same numbers as of the sparse one in memory, in this process and from its pickle."""
+    dense = cells()
+    known, dense.X = data.load(cells()), dense.X.toarray()
+    path = tmp_path / "dense.h5ad"
+    dense.write_h5ad(path)
+    monkeypatch.setattr(reader, "SMALL", 1)
+    lazy = data.load(anndata.read_h5ad(path, backed="r") if backed else path)
+    some = torch.tensor([5, 2, 9])
+    for split in (lazy.train, pickle.loads(pickle.dumps(lazy.train))):
+        assert split.lazy
+        torch.testing.assert_close(split.batch(some).x, known.train.batch(some).x, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow

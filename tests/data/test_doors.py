@@ -1,5 +1,7 @@
 """Doors for files of other trades: HDF5, Zarr, WAV, NIfTI, TIFF stacks, WebP; each gives what the array alone gives."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,8 @@ def test_a_file_of_arrays_is_read_in_blocks(kind, large, tmp_path, monkeypatch):
     torch.testing.assert_close(whole.batch(order).x, expected)
     torch.testing.assert_close(whole.subset(order).batch(torch.tensor([1, 3])).x, expected[[1, 3]])
     assert read == ([4, 2] if large else [])
+    elsewhere = pickle.loads(pickle.dumps(whole))  # as a process that starts anew gets it
+    torch.testing.assert_close(elsewhere.batch(order).x, expected)
 
 
 def sounds(folder, lengths=(400,), rates=(8000,), count=12):

@@ -66,7 +66,7 @@ def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 class OnDisk:
     """An array (N, ...) in a file of HDF5 or Zarr, with its axes in another order if need be; rows are read when they
-    are asked for. It offers what `values.of_array` asks of an array in memory."""
+    are asked for. It offers what `values.of_array` asks of an array in memory, and can be pickled."""
 
     def __init__(self, array: Any, axes: Sequence[int] | None = None, channel: bool = False):
         self.array, self.channel = array, channel
@@ -89,6 +89,20 @@ class OnDisk:
             part = np.asarray(getattr(self.array, "oindex", self.array)[wanted])[back]
         part = part.transpose(self.axes)
         return part[:, None] if self.channel else part
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: an array of HDF5 is its file and its place there, since h5py pickles none."""
+        if not hasattr(self.array, "file"):
+            return vars(self)
+        return {**vars(self), "array": None, "place": (self.array.file.filename, self.array.name)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "place" in state:
+            import h5py
+
+            file, name = state.pop("place")
+            state["array"] = h5py.File(file, "r")[name]
+        vars(self).update(state)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = np.empty(self.shape, dtype or self.dtype)

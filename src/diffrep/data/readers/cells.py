@@ -18,7 +18,7 @@ from diffrep.data.columns import Column, with_label, with_split
 from diffrep.data.names import required_column
 from diffrep.data.raw import Raw, as_labels
 from diffrep.data.reading import Reading
-from diffrep.data.stores import SMALL, Grid, Store
+from diffrep.data.stores import SMALL, Grid, OnDisk, Store
 from diffrep.data.values import COUNTED, STANDARDISED, Values, are_counts, counted, of_table
 from diffrep.errors import UserError, reason_of
 
@@ -74,8 +74,9 @@ class SparseRows:
     """Rows of a sparse matrix in a file (CSR: data, indices, indptr), read when they are asked for."""
 
     def __init__(self, group: Any):
-        self.group, self.shape = group, tuple(int(n) for n in group.attrs["shape"])
+        self.shape = tuple(int(n) for n in group.attrs["shape"])
         self.starts = group["indptr"][...].astype(np.int64)
+        self.values, self.columns = OnDisk(group["data"]), OnDisk(group["indices"])
 
     def __getitem__(self, rows: np.ndarray) -> sparse.csr_matrix:
         """Rows (B,), rising."""
@@ -83,17 +84,23 @@ class SparseRows:
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # one piece of the file
             spans = [(spans[0][0], spans[-1][1])]
         values, columns = (
-            np.concatenate([self.group[name][a:b] for a, b in spans]) if spans else np.empty(0)
-            for name in ("data", "indices")
+            np.concatenate([stored[a:b] for a, b in spans]) if spans else np.empty(0)
+            for stored in (self.values, self.columns)
         )
         ends = np.concatenate([[0], np.cumsum(self.starts[rows + 1] - self.starts[rows])])
         return sparse.csr_matrix((values, columns, ends), shape=(len(rows), self.shape[1]))
 
 
-def on_disk(node: Any) -> Any:
-    """A matrix of a file by rows; one that is stored by columns (CSC) is loaded."""
+def on_disk(matrix: Any) -> Any:
+    """A matrix of an open file, as h5py or anndata give it, by rows; one that is stored by columns (CSC) is loaded.
+
+    A matrix in memory stays as it is.
+    """
+    node = getattr(matrix, "group", matrix)  # anndata has its own view of a sparse one
+    if not hasattr(node, "attrs"):
+        return matrix
     if not hasattr(node, "keys"):
-        return node
+        return OnDisk(node)
     if node.attrs.get("encoding-type") == "csc_matrix":
         from anndata.io import read_elem
 
@@ -120,8 +127,7 @@ def of_cells(cells: Any, name: str, reading: Reading) -> Raw:
             " where they were not measured."
         )
     place = {gene: i for i, gene in enumerate(genes)}
-    matrix = on_disk(matrix.group) if hasattr(matrix, "group") else matrix  # of a file that is open (backed)
-    rows = Rows(matrix, np.array([place[gene] for gene in asked]), torch.arange(cells.n_obs))
+    rows = Rows(on_disk(matrix), np.array([place[gene] for gene in asked]), torch.arange(cells.n_obs))
     reading = reading.decided(features=tuple(asked))
     if cells.n_obs * len(asked) * 8 <= SMALL:
         values, reading = of_table(rows.numbers(rows.rows), name, reading, asked)
