@@ -84,14 +84,20 @@ def test_no_other_file_is_served(address, path):
     assert b"root:" not in said and b"[project]" not in said and b"Traceback" not in said
 
 
-def test_a_hostile_file_is_refused_on_the_page(address, context, tmp_path):
-    """A file that is no picture shows one sentence, and the page goes on."""
-    (tmp_path / "bad.png").write_bytes(b"PK\x03\x04 not a picture")
+def given(file: Path, address: str, context):
+    """The page of a visitor who gave this file as a picture of their own."""
     page = context.new_page()
     page.goto(address)
     page.wait_for_selector(".named", timeout=60_000)
     page.click("text=Your own picture")
-    page.set_input_files("input[type=file]", tmp_path / "bad.png")
+    page.set_input_files("input[type=file]", file)
+    return page
+
+
+def test_a_hostile_file_is_refused_on_the_page(address, context, tmp_path):
+    """A file that is no picture shows one sentence, and the page goes on."""
+    (tmp_path / "bad.png").write_bytes(b"PK\x03\x04 not a picture")
+    page = given(tmp_path / "bad.png", address, context)
     page.wait_for_selector("text=cannot be read", timeout=30_000)
     assert "Traceback" not in page.content() and str(tmp_path) not in page.content()
     page.close()
@@ -167,11 +173,7 @@ def test_two_visitors_see_each_their_own(address, context, tmp_path):
 def test_a_file_that_is_no_picture_is_one_sentence_on_the_page(name, address, context, tmp_path):
     """A zip and an SVG named .png, and a picture of 30,000 x 30,000 pixels: a message, and the page goes on."""
     (tmp_path / "sent.png").write_bytes(no_pictures()[name])
-    page = context.new_page()
-    page.goto(address)
-    page.wait_for_selector(".named", timeout=60_000)
-    page.click("text=Your own picture")
-    page.set_input_files("input[type=file]", tmp_path / "sent.png")
+    page = given(tmp_path / "sent.png", address, context)
     page.wait_for_selector(".toast-body", timeout=60_000)
     said = page.inner_text(".toast-body")
     assert re.search("cannot be read|30000x30000", said) and "Traceback" not in said and str(tmp_path) not in said
