@@ -167,6 +167,14 @@ def test_references_are_scored_once_for_all_runs_on_the_same_data(run, tmp_path,
     assert probe.probe(other, twins(0), probe.Probing(names=["knn"]))["scores"] == again["scores"] and len(judged) == 13
 
 
+def test_scores_of_two_protocols_are_kept_beside_each_other(run):
+    """Each of the three references has a file for each protocol: none takes the place of another."""
+    found = probe.probe(run, twins(0), probe.Probing(names=["linear", "knn"]))["scores"]
+    kept = [json.loads(file.read_text()) for file in kept_scores.cache().iterdir()]
+    expected = [found[kind][name] for kind in ("pixels", "pca", "random-encoder") for name in ("linear", "knn")]
+    assert sorted(row["accuracy"] for row in kept) == sorted(row["accuracy"] for row in expected)
+
+
 def test_an_untrained_encoder_is_that_of_its_settings(run):
     """The noise level of a time is in no weight; how long a run is trained changes no encoder that is not trained."""
 

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from diffrep.probes import logistic
 from diffrep.probes.linear import STRENGTHS
@@ -85,3 +88,52 @@ def test_a_class_of_validation_alone_is_wrong_and_stops_nothing():
     assert other.score(*strange) == one.score(*valid) / 2
     alone = next(path(train, (valid[0], valid[1] * 0 + 99), [1.0]))
     np.testing.assert_allclose(alone.weights, one.weights, atol=0.02)
+
+
+def test_the_path_ends_at_the_first_fit_that_is_one_standard_error_below():
+    """Every sixth label of validation is wrong, so that the error is wide, and some fit lies between one and three."""
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(60, 40)), rng.integers(0, 2, 60)
+    x, strengths = rng.normal(size=(500, 40)), np.geomspace(STRENGTHS[0], STRENGTHS[-1], 30)
+    labels = next(path(train, (x, np.zeros(500)), STRENGTHS)).predict(x)
+    labels[::6] = 1 - labels[::6]
+    scores = [fit.score(x, labels) for fit in path(train, (x, labels), strengths)]
+    below = [max(scores[: k + 1]) - score for k, score in enumerate(scores)]
+    error = error_of_share(max(scores), 500)
+    assert max(below[:-1]) <= error < below[-1] < 3 * error
+
+
+def test_a_fit_is_the_iterate_at_which_validation_settles():
+    """L-BFGS cut off by scipy after 20, 40, ... iterations: ours is the first whose validation cross-entropy, by
+    scikit-learn, is within a thousandth of the one before."""
+    rng = np.random.default_rng(1)
+    noise = np.geomspace(0.01, 3, 60)
+    train, valid = ((np.hstack([x, noise * rng.normal(size=(len(x), 60))]), y) for x, y in parts(5, noise=3.0)[:2])
+    labelled, strength = (train[0].astype(np.float32), (train[1] - 5) // 3), 1e4
+    before, looks = np.inf, 0
+    while True:
+        looks += 1
+        options = {"maxiter": 20 * looks, "gtol": 1e-5, "ftol": 1e-8}
+        about = labelled, 1 / (strength * len(train[0])), 5
+        cut = minimize(cross_entropy_and_slope, np.zeros(5 * 65), about, jac=True, method="L-BFGS-B", options=options)
+        weights, biases = np.split(cut.x.reshape(5, 65), [64], 1)
+        scores = valid[0] @ weights.T + biases.T
+        nats = log_loss(valid[1], softmax(scores, 1))
+        if abs(nats - before) < 1e-3 * before < np.inf:
+            break
+        before = nats
+    assert looks > 2 and cut.status == 1  # not at the optimum yet
+    np.testing.assert_allclose(next(path(train, valid, [strength])).weights, weights, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fit_starts_where_the_one_before_ended(monkeypatch):
+    """A second fit of the same strength has nothing left to do."""
+    train, valid, _ = parts(3)
+    calls = []
+    real = logistic.cross_entropy_and_slope
+    monkeypatch.setattr(logistic, "cross_entropy_and_slope", lambda *a: calls.append(a[2]) or real(*a))
+    fits = path(train, valid, [1.0, 1.0])
+    next(fits)
+    first = len(calls)
+    next(fits)
+    assert len(calls) - first < first / 2

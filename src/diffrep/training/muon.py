@@ -24,7 +24,7 @@ def kernels(modules: Iterable[nn.Module]) -> set[nn.Parameter]:
 def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
     """U S V^T -> near U V^T, by Newton-Schulz iterations: the larger singular values become 0.7 to 1.2.
 
-    Jordan et al. take five iterations; three are as good here (docs/speed.md).
+    Jordan et al. take five iterations; here three are taken.
 
     matrices: (rows, columns) each, of any shape and scale. An iterate is a polynomial of X X^T times X, so the products
     are of the shorter side alone, and those of matrices with one shorter side are computed together.
