@@ -63,6 +63,9 @@ def test_the_origin_of_features_is_what_they_follow_from():
     assert [a == b for a, b in zip(here, origins(parts, 3, "b"), strict=True)] == [True, True, False]
     assert [a == b for a, b in zip(here, origins(parts, 4, "a"), strict=True)] == [True, False, True]
     assert not any(a == b for a, b in zip(here, origins(other, 3, "a"), strict=True))
+    for place in range(3):  # one split of other examples is enough
+        mixed = [other[place] if place == k else part for k, part in enumerate(parts)]
+        assert not any(a == b for a, b in zip(here, origins(mixed, 3, "a"), strict=True))
 
 
 @pytest.mark.parametrize(
