@@ -62,8 +62,8 @@ class Raw:
             if not 1 < len(counts) <= len(trained) / 2:
                 raise UserError(
                     f"column {name!r} of {reading.source} holds {len(counts):,} different values in"
-                    f" {len(trained):,} rows of training, expected two groups or more: name another with"
-                    " data.covariate."
+                    f" {len(trained):,} rows of training, expected two groups or more, of at least two rows on average:"
+                    " name another with data.covariate."
                 )
             reading = replace(reading, covariates={value: counts[value] for value in in_order(counts)})
         place = {value: number for number, value in enumerate(reading.covariates)}
