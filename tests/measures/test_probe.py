@@ -185,6 +185,23 @@ def test_an_untrained_encoder_is_that_of_its_settings(run):
     assert origin("noise.gamma_1=4") != origin("noise.gamma_1=5") == origin("train.budget=7ex")
 
 
+def test_an_untrained_encoder_is_that_of_its_weights_and_time(run, monkeypatch):
+    """Other first weights by the same settings, or codes at another time, have another origin."""
+    monkeypatch.setattr(probe, "stored_codes", lambda *a, **how: np.zeros((1, 3)))
+
+    def origin(t: float | None, scale: float) -> tuple:
+        def scaled(*given, **how):
+            model = build(*given, **how)
+            with torch.no_grad():
+                next(model.parameters()).mul_(scale)
+            return model
+
+        monkeypatch.setattr(probe, "build", scaled)
+        return probe._features(run, parts_of(run.splits()), t, True, silent)["random-encoder"].origin
+
+    assert origin(0.3, 1) == origin(0.3, 1) and origin(0.3, 1) not in (origin(0.5, 1), origin(0.3, 2))
+
+
 def test_a_cache_that_cannot_be_written_costs_time_alone(run, met, tmp_path, monkeypatch):
     """One warning for each score, and the scores."""
     (tmp_path / "file").write_text("in the way")
