@@ -254,7 +254,7 @@ def padded(low: float, high: float, share: float = 0.05) -> tuple[float, float]:
 
 
 def _share(share: float) -> str:
-    return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def _legend(axes: Axes, names: Sequence[str]) -> None:
