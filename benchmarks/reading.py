@@ -1,6 +1,6 @@
 """Time and memory of reading: python benchmarks/reading.py DATA ... [--against OTHER/src] [--out results/reading.json]
 
-Each data set is read (`diffrep.data.load`, and one batch of 500 of the training split) in a process of its own, three
+Each data set is read (`diffrep.data.load`, and one batch of 500 of the training split) in a process of its own, seven
 times, in turn with the same of another source tree where one is given: the least CPU seconds (imports before reading
 do not count) and the highest resident memory, and the ratios of this tree to the other.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import record
 
-TIMES = 3
+TIMES = 7
 READ = """
 import json, resource, sys, time
 import torch

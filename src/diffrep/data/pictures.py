@@ -45,6 +45,7 @@ UNREAD = {
 }  # noted as unread
 MODES = {"L": (1, np.uint8), "RGB": (3, np.uint8), "RGBA": (4, np.uint8), "I;16": (1, np.uint16), "F": (1, np.float32)}
 _STORED_AS = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA", "I": "I;16", "F": "F"}
+FORMATS = {b"\x89PNG": ("PNG",)}  # by the first bytes: Pillow then asks no other format, which saves a tenth for 28x28
 ORIENTATION = 0x0112  # EXIF's tag; from 5 on width and height change places
 WITH_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow looks for it in a JPEG
 
@@ -180,7 +181,10 @@ def digest(encoded: str | bytes, limit: int | None) -> bytes:
 def _opened(encoded: str | bytes, name: str) -> Image.Image | None:
     """A picture whose pixels are still to be decoded; None for a TIFF that Pillow does not read whole."""
     try:
-        image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
+        if isinstance(encoded, bytes):
+            image = Image.open(io.BytesIO(encoded), formats=FORMATS.get(encoded[:4]))
+        else:
+            image = Image.open(encoded)
     except UnidentifiedImageError as error:
         if _is_tiff(encoded):
             return None
