@@ -23,6 +23,7 @@ from diffrep.data.values import of_array
 from diffrep.errors import UserError
 
 NAME = "the array"
+HELD = ("1", "L", "LA", "I", "I;16", "I;16B", "P", "RGB", "RGBA", "F")  # modes of Pillow that PNG and TIFF hold
 
 
 def of_object(source: Any, reading: Reading, skip_bad: bool) -> Raw:
@@ -44,6 +45,8 @@ def of_object(source: Any, reading: Reading, skip_bad: bool) -> Raw:
         return _of_dataset(source, reading, skip_bad)
     if isinstance(source, (list, tuple)) and source and all(isinstance(item, (str, Path)) for item in source):
         return _files([str(item) for item in source], reading, skip_bad)
+    if isinstance(source, (list, tuple)) and source and all(isinstance(item, bytes) for item in source):
+        return _encoded(source, reading, skip_bad)
     if isinstance(source, (list, tuple)) and source and all(hasattr(item, "getbands") for item in source):
         return _of_pillow(source, reading, skip_bad)
     if not _is_array(source):
@@ -147,12 +150,19 @@ def _files(paths: list[str], reading: Reading, skip_bad: bool) -> Raw:
 
 
 def _of_pillow(pictures: Sequence, reading: Reading, skip_bad: bool) -> Raw:
-    """Pictures of Pillow, each as the bytes of a PNG (TIFF where they are floats)."""
+    """Pictures of Pillow, each as the bytes of a PNG (TIFF where they are floats), which holds them without loss but
+    for colour spaces that are read as RGB anyway."""
     encoded = []
     for picture in pictures:
         file = io.BytesIO()
+        if picture.mode not in HELD:
+            picture = picture.convert("RGBA" if picture.mode in ("PA", "La", "RGBa") else "RGB")
         picture.save(file, "TIFF" if picture.mode == "F" else "PNG")
         encoded.append(file.getvalue())
+    return _encoded(encoded, reading, skip_bad)
+
+
+def _encoded(encoded: Sequence[bytes], reading: Reading, skip_bad: bool) -> Raw:
     values, kept, reading = of_pictures(encoded, [f"picture {i}" for i in range(len(encoded))], skip_bad, reading)
     return keep(Raw(values, reading), kept, len(encoded))
 
