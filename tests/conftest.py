@@ -1,5 +1,6 @@
 """Shapes and types are checked while tests run: every call of the modules that compute is held to its annotations."""
 
+import gc
 from itertools import count
 
 import jaxtyping
@@ -17,6 +18,7 @@ TYPED = (
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in the annotations' own grammar
 install_import_hook([f"diffrep.{module}" for module in TYPED.split()], "conftest.check")
 
+gc.disable()  # until all tests are collected: what is imported stays
 NUMBERS = count()
 torch.set_num_threads(1)  # tests are small: more threads only wait for each other
 
@@ -34,6 +36,12 @@ def checked(request):
     jaxtyping.config.update("jaxtyping_disable", loose)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_collection_finish():
+    """What was imported is no garbage: a third of the time of a tiny run went into the search for it there."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):
