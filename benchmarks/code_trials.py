@@ -23,6 +23,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
 from diffrep.evaluation import information
 from diffrep.measures.evaluate import codes
+from diffrep.probes.few_labels import few_labels
 from diffrep.probes.linear import linear
 from diffrep.probes.neighbours import knn
 from diffrep.runs.run import Run
@@ -84,6 +85,7 @@ def _code(run: Run, splits: Splits, test: Examples) -> dict:
         for part in parts
     )
     found["linear"], found["knn"] = (probe(train, valid, tested)["accuracy"] for probe in (linear, knn))
+    found["few_10"] = few_labels(train, tested, 10)["accuracy"]
     return found
 
 

@@ -145,9 +145,7 @@ class CodeSettings(Frozen):
     )
     drop: Share = Field(default=0.1, description="share of examples in training whose code the decoder does not get")
     rate: PositiveFloat | None = Field(default=None, description="target of the rate in nats, held by a multiplier")
-    beta: NonNegativeFloat | None = Field(
-        default=None, description="weight of the rate in training; the bound has 1; none: the method's own"
-    )
+    beta: NonNegativeFloat | None = Field(default=None, description="weight of the rate; none: the method's own")
     l1: NonNegativeFloat = Field(default=0.0, description="weight of the L1 norm of the code")
     mmd: NonNegativeFloat = Field(default=0.0, description="weight of the MMD of a batch's codes to N(0, I)")
     free_bits: NonNegativeFloat = Field(default=0.0, description="nats of rate without a penalty in training")
@@ -206,6 +204,7 @@ class ViewSettings(Frozen):
     drop: Share = Field(default=0.2, description="share of the numbers of a vector or signal that are set to zero")
     noise: NonNegativeFloat = Field(default=0.1, description="standard deviation of noise added to each number")
     thin: Share = Field(default=0.5, description="share of a cell's counts that soda encodes, to make the rest; 0: off")
+    contrast: NonNegativeFloat = Field(default=50.0, description="weight of the loss of soda-simclr between two views")
     mask: PositiveFloat = Field(default=0.75, lt=1, description="share of the patches that mae hides")
 
 

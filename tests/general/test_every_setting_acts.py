@@ -63,6 +63,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "views.erase": ("simclr", (), "0.9"),
     "views.drop": ("simclr", (), "0.7"),
     "views.noise": ("simclr", (), "0.5"),
+    "views.contrast": ("soda-simclr", (), "3.0"),
     "views.mask": ("mae", (), "0.3"),
     "noise.kind": ("dsm", (), "cosine"),
     "noise.gamma_0": ("vdm", (), "-6.0"),

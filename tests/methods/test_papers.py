@@ -83,6 +83,7 @@ PAPERS: dict[str, Paper] = {
     "infodiffusion": Paper(vp, ("denoising", "mmd"), code="Gaussian of x", bound=True),  # Wang et al. 2023, Eq. 5
     "pdae": Paper(vp, weight=signal_to_noise, code="point of x"),
     "soda": Paper(cosine, code="point of a view of x"),  # Hudson et al. 2023, Section 3
+    "soda-simclr": Paper(cosine, ("denoising", "contrast"), code="point of a view of x"),  # and Chen et al. 2020, Eq. 1
     "ae": Paper(None, ("reconstruction",), code="point of x"),
     "dae": Paper(None, ("reconstruction",), code="point of a view of x"),  # Vincent et al. 2008: of a corrupted x
     "mae": Paper(
@@ -99,7 +100,15 @@ PAPERS: dict[str, Paper] = {
 DIFFUSION = [name for name, paper in PAPERS.items() if paper.noise is not None]
 
 
-TAUGHT_COARSELY = ("drl", "vdrl", "tdrl", "tvdrl", "diffae", "soda")  # here; their papers take uniform times
+TAUGHT_COARSELY = (
+    "drl",
+    "vdrl",
+    "tdrl",
+    "tvdrl",
+    "diffae",
+    "soda",
+    "soda-simclr",
+)  # here; their papers take uniform times
 
 
 def made(name: str, *changes: str):

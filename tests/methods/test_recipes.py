@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from diffrep import config
 from diffrep.config import Settings, override
@@ -13,6 +14,7 @@ from diffrep.denoising.samplers import Sampling
 from diffrep.errors import UserError
 from diffrep.methods.catalog import METHODS, build, method
 from diffrep.methods.parts import Facts
+from diffrep.models.contrast import nt_xent
 from diffrep.shapes import Batch, Draws, expand
 
 pytestmark = pytest.mark.slow
@@ -193,6 +195,7 @@ def test_the_seed_names_the_weights():
     [
         ("drl", (), 4),
         ("soda", (), 4),
+        ("soda-simclr", (), 4),
         ("drl", ("detail=uniform",), 1),
         ("drl", ("decoder.patch=2",), 2),
         ("vae-vdm", (), 1),
@@ -347,6 +350,30 @@ def test_mmd_draws_codes_to_the_normal():
         optimizer.step()
     z = model.encode(x).mean
     assert z.mean().abs() < 0.5 and 0.3 < z.std() < 2
+
+
+def test_soda_simclr_is_soda_and_a_contrast_of_two_views_of_its_code():
+    """The denoising term is soda's, bit for bit; the other is SimCLR's loss of two views drawn in turn from the same
+    numbers, times its weight, and its gradient reaches encoder and head through both views."""
+    soda, model = (made(name, "image") for name in ("soda", "soda-simclr"))
+    assert isinstance(model.head, nn.Module)
+    model.load_state_dict(soda.state_dict(), strict=False)
+    drawn = []
+    view = model.view
+    model.view = lambda x, draws: drawn.append(view(x, draws)) or drawn[-1]
+    losses = model.loss(data("image"))
+    torch.testing.assert_close(losses["denoising"], soda.loss(data("image"))["denoising"], rtol=0, atol=0)
+    assert len(drawn) == 2 and not torch.equal(*drawn)
+    a, b = (model.head(model.posterior(x).mean) for x in drawn)
+    expected = 50 * nt_xent(a, b, 0.5)["contrast"]
+    torch.testing.assert_close(losses["contrast"], expected)
+    ours, theirs = (
+        torch.autograd.grad(value.sum(), [*model.posterior.parameters(), *model.head.parameters()], retain_graph=True)
+        for value in (losses["contrast"], expected)
+    )
+    torch.testing.assert_close(ours, theirs)
+    with pytest.raises(UserError, match="batch of one"):
+        model.loss(data("image", 1))
 
 
 def test_soda_without_views_is_drl():

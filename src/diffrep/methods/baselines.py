@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from diffrep.codes.posteriors import Posterior
@@ -39,7 +38,7 @@ def beta_vae(parts: Parts) -> Model:
 
 
 def simclr(parts: Parts) -> Model:
-    return _contrastive(parts, partial(contrast.nt_xent, temperature=0.5))
+    return _contrastive(parts, contrast.simclr)
 
 
 def vicreg(parts: Parts) -> Model:

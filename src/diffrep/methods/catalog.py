@@ -164,6 +164,12 @@ METHODS: dict[str, Method] = {
         "Hudson et al. 2023, 2311.17901",
         noise="cosine",
     ),
+    "soda-simclr": Method(
+        "recipes.soda_simclr",
+        "soda, and SimCLR's loss between the codes of two views",
+        "Hudson et al. 2023, 2311.17901; Chen et al. 2020, 2002.05709",
+        noise="cosine",
+    ),
     "ae": Method("baselines.ae", "autoencoder with the same encoder, no diffusion", "Hinton and Salakhutdinov 2006"),
     "dae": Method("baselines.dae", "denoising autoencoder with the same encoder, no diffusion", "Vincent et al. 2008"),
     "mae": Method(

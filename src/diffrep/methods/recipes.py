@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from diffrep.codes.priors import StandardNormal
+from diffrep.data.views import Split, View
 from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, likelihood, semantic, uniform
 from diffrep.denoising.start import Start
@@ -17,7 +18,18 @@ from diffrep.models.base import Model
 from diffrep.models.coding import Coding
 from diffrep.models.diffusion import DiffusionModel, Objective, Term
 from diffrep.models.loss_weights import Constant, Weight
-from diffrep.models.step_terms import denoise, fool, in_steps, l1, mmd, prior, rate, reconstruct, slice_score
+from diffrep.models.step_terms import (
+    contrast_views,
+    denoise,
+    fool,
+    in_steps,
+    l1,
+    mmd,
+    prior,
+    rate,
+    reconstruct,
+    slice_score,
+)
 
 MATCHED = 10.0  # weight of the MMD where none is given
 
@@ -145,13 +157,27 @@ def pdae(parts: Parts) -> Model:
 
 
 def soda(parts: Parts) -> Model:
-    return _diffusion(
-        parts,
-        parts.denoiser("cosine", code=True, coarse=True),
-        {"denoising": denoise},
-        parts.coarse_levels(),
-        Coding(parts.deterministic(), parts.prior_after(), parts.settings.code.drop, *parts.view_or_split()),
-    )
+    return _of_views(parts, {}, {}, *parts.view_or_split())
+
+
+def soda_simclr(parts: Parts) -> Model:
+    """SODA, whose code is compared with that of a second view of the same x by SimCLR's loss."""
+    weights = {"contrast": Constant(parts.settings.views.contrast)}
+    return _of_views(parts, {"contrast": contrast_views}, weights, parts.view(), head=parts.head())
+
+
+def _of_views(
+    parts: Parts,
+    terms_: Mapping[str, Term],
+    weights: Mapping[str, Weight],
+    view: View | None,
+    split: Split | None = None,
+    head: nn.Module | None = None,
+) -> DiffusionModel:
+    """x denoised from the code of a view of it (Hudson et al. 2023, Section 3), and what else is asked of that code."""
+    denoiser = parts.denoiser("cosine", code=True, coarse=True)
+    coding = Coding(parts.deterministic(), parts.prior_after(), parts.settings.code.drop, view, split, head=head)
+    return _diffusion(parts, denoiser, {"denoising": denoise, **terms_}, parts.coarse_levels(), coding, weights)
 
 
 def _diffusion(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from diffrep.codes.posteriors import Posterior
 from diffrep.codes.priors import Prior
 from diffrep.data.views import Split, View
@@ -19,7 +21,7 @@ class Coding:
     in training, so that one network is the conditional and the unconditional denoiser. view: changes x for the encoder
     in training; None: no change. split: in its place, cuts x into what the encoder sees and what the decoder makes.
     gate: factor at each noise level on the gradient that the denoiser sends to the code; None: 1. lag: extra updates of
-    the encoder; None: none.
+    the encoder; None: none. head: projects codes for a loss that compares two views; None: there is no such loss.
     """
 
     posterior: Posterior
@@ -29,3 +31,4 @@ class Coding:
     split: Split | None = None
     gate: Density | None = None
     lag: Lag | None = None
+    head: nn.Module | None = None

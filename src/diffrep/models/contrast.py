@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +22,9 @@ def nt_xent(a: CodeVector, b: CodeVector, temperature: float) -> Terms:
     partner = torch.arange(len(both), device=a.device).roll(len(a))
     nats = F.cross_entropy(scores, partner, reduction="none")
     return {"contrast": nats.unflatten(0, (2, -1)).mean(0)}
+
+
+simclr = partial(nt_xent, temperature=0.5)  # the best temperature on CIFAR-10 (SimCLR, Appendix B.9)
 
 
 def vicreg(a: CodeVector, b: CodeVector, weights: tuple[float, float, float] = (25.0, 25.0, 1.0)) -> Terms:

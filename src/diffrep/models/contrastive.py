@@ -16,6 +16,13 @@ from diffrep.shapes import Batch, CodeVector, Shape, Terms
 Compare = Callable[[CodeVector, CodeVector], Terms]  # projections of two views -> named terms
 
 
+def compared(head: nn.Module, a: CodeVector, b: CodeVector, compare: Compare) -> Terms:
+    """The loss between the projections of two views' codes (B, d), in float32. UserError for a batch of one."""
+    if len(a) < 2:
+        raise UserError("views are compared with those of other examples, got a batch of one; raise train.batch")
+    return compare(*head(torch.cat([a, b])).float().chunk(2))
+
+
 class Contrastive(EncoderOnly):
     """Two views of each example, one encoder, a head that is used in training only, and a loss on its outputs.
 
@@ -33,9 +40,7 @@ class Contrastive(EncoderOnly):
         self.parts = {"model": {"encoder": [posterior], "head": [head]}}
 
     def loss(self, batch: Batch, player: str = "model") -> Terms:
-        if len(batch) < 2:
-            raise UserError("views are compared with those of other examples, got a batch of one; raise train.batch")
         views = [self.view(batch.x, batch.random) for _ in range(2)]
         code = self.posterior(torch.cat(views)).mean
         self.observe(code)
-        return self.compare(*self.head(code).float().chunk(2))
+        return compared(self.head, *code.chunk(2), self.compare)

@@ -93,7 +93,7 @@ class DiffusionModel(Model):
         self.denoiser, self.levels, self.critic = denoiser, objective.levels, critic
         self.terms, self.drop = dict(objective.terms), 0.0 if coding is None else coding.drop
         self.view, self.gate = (None, None) if coding is None else (coding.view, coding.gate)
-        self.split = None if coding is None else coding.split
+        self.split, self.head = (None, None) if coding is None else (coding.split, coding.head)
         self.start = StandardStart() if start is None else start
         self.begin = self.start if begin is None or self.start.learned else begin
         self.weights, self.target = nn.ModuleDict(objective.weights), rate_target(objective.weights)
@@ -108,6 +108,9 @@ class DiffusionModel(Model):
             groups["encoder"] = [posterior]
         if prior is not None:
             groups["prior"] = [prior]
+        if self.head is not None:
+            groups["head"] = [self.head]
+            self.networks = [*self.networks, self.head]
         self.parts = {"model": groups} if critic is None else {"model": groups, "critic": {"critic": [critic]}}
         if coding is not None and coding.lag is not None:
             self.lag, self.parts["encoder"] = coding.lag, {"encoder": [coding.posterior]}

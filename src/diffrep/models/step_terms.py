@@ -6,6 +6,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffrep.denoising import terms
+from diffrep.models.contrast import simclr
+from diffrep.models.contrastive import compared
 from diffrep.models.diffusion import Noised, Term
 from diffrep.shapes import PerExample
 
@@ -33,6 +35,14 @@ def mmd(step: Noised) -> PerExample:
     """MMD between the codes of the batch and N(0, I) (Zhao et al. 2019; Tolstikhin et al. 2018)."""
     _, z = step.coded()
     return terms.mmd(z, step.draws.normal(*z.shape))
+
+
+def contrast_views(step: Noised) -> PerExample:
+    """SimCLR's loss between the code of the view and that of a second view of x, through the head: nats."""
+    model, (code, _) = step.model, step.coded()
+    assert model.posterior is not None and model.view is not None and model.head is not None, "two views need a head"
+    second = model.posterior(model.view(step.x, step.draws))
+    return compared(model.head, code.mean, second.mean, simclr)["contrast"]
 
 
 def slice_score(step: Noised) -> PerExample:
