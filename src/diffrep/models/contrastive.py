@@ -43,4 +43,5 @@ class Contrastive(EncoderOnly):
         views = [self.view(batch.x, batch.random) for _ in range(2)]
         code = self.posterior(torch.cat(views)).mean
         self.observe(code)
-        return compared(self.head, *code.chunk(2), self.compare)
+        a, b = code.chunk(2)
+        return compared(self.head, a, b, self.compare)
