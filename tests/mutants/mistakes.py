@@ -153,7 +153,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("models/bootstrap.py", "own.lerp_(lead, 1 - self.decay)", "own.lerp_(lead, self.decay)", "the slow copy is fast"),
     ("models/bootstrap.py", "torch.cat([b, a])", "torch.cat([a, b])", "each view foretells itself"),
     ("models/contrast.py", ".roll(len(a))", ".roll(1)", "partners are strangers"),
-    ("models/contrast.py", "torch.cov(z.T) ** 2", "torch.cov(z.T)", "covariances are not squared"),
+    ("models/contrast.py", "(centred.T @ centred / (len(z) - 1)) ** 2", "(centred.T @ centred / (len(z) - 1))", "covariances are not squared"),
     ("models/code_use.py", "return {\"gap_nats\": torch.stack([*gaps.values()]).sum(), **gaps}", "return {\"gap_nats\": torch.stack([*gaps.values()]).mean(), **gaps}", "what the code is worth"),
     ("models/warm_start.py", "max(1, len(x) - 1) ** 0.5", "len(x)", "a guess that is too narrow"),
     ("denoising/build.py", "2 * math.log(2 / bins / 6)", "math.log(2 / bins / 6)", "gamma_0 is half of it"),

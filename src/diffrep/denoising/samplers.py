@@ -68,7 +68,7 @@ def times(noise: Noise, steps: int, start: float = 1.0) -> Tensor:
     scale = noise.start_scale().detach()
     even = torch.linspace(start, 0, steps + 1, device=scale.device, dtype=scale.dtype)
     with torch.no_grad():
-        low, high = noise.log_snr(even[[0, -1]])
+        low, high = noise.log_snr(even[::steps])  # both ends
         inner = noise.time(low + (high - low) * (1 - even[1:-1] / start))
     return torch.cat([even[:1], inner, even[-1:]])
 

@@ -116,7 +116,7 @@ class GeneratorDecoder(Generative):
 
     def _surprises(self, x: Data, mean: Data) -> Data:
         std = self.log_spread.clamp(-7, 3).exp().expand_as(x)
-        gaussian = torch.distributions.Normal(mean.float(), std)
+        gaussian = torch.distributions.Normal(mean.float(), std, validate_args=False)  # a check would wait for the GPU
         if self.bins is None:
             return -gaussian.log_prob(x)
         half = 1 / self.bins

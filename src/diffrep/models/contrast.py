@@ -47,5 +47,6 @@ def _narrow(z: CodeVector) -> Tensor:
 
 def _tangled(z: CodeVector) -> Tensor:
     """Sum of the squared covariances of different features, divided by d (VICReg, Eq. 3 and 4)."""
-    squares = torch.cov(z.T) ** 2
+    centred = z - z.mean(0)
+    squares = (centred.T @ centred / (len(z) - 1)) ** 2  # torch.cov reads a number back, which waits for the GPU
     return (squares.sum() - squares.diagonal().sum()) / z.shape[1]

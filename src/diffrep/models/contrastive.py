@@ -20,7 +20,9 @@ def compared(head: nn.Module, a: CodeVector, b: CodeVector, compare: Compare) ->
     """The loss between the projections of two views' codes (B, d), in float32. UserError for a batch of one."""
     if len(a) < 2:
         raise UserError("views are compared with those of other examples, got a batch of one; raise train.batch")
-    return compare(*head(torch.cat([a, b])).float().chunk(2))
+    projected = head(torch.cat([a, b])).float()
+    with torch.autocast(a.device.type, enabled=False):  # a mean over the batch needs all its digits
+        return compare(*projected.chunk(2))
 
 
 class Contrastive(EncoderOnly):

@@ -133,7 +133,7 @@ class DiffusionModel(Model):
         step = self.noised(batch)
         if player == "critic" and self.critic is not None:
             fake = step.prediction.x.detach()
-            return {"judge": terms.judge(self.critic(step.x), self.critic(fake))}
+            return {"judge": terms.judge(self.critic(step.x).float(), self.critic(fake).float())}
         values = {name: term(step) for name, term in self.terms.items()}
         self._observe(step, values)
         return weighted(self.weights, values)

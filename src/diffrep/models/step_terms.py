@@ -55,7 +55,7 @@ def slice_score(step: Noised) -> PerExample:
 
 def fool(step: Noised) -> PerExample:
     assert step.model.critic is not None, "there is no critic to fool"
-    return terms.fool(step.model.critic(step.prediction.x))
+    return terms.fool(step.model.critic(step.prediction.x).float())
 
 
 def reconstruct(step: Noised) -> PerExample:
