@@ -14,6 +14,7 @@ import torch
 
 from diffrep import measures
 from diffrep.data import Examples, Splits, load
+from diffrep.denoising.samplers import Sampling
 from diffrep.measures.disentangle import disentangle
 from diffrep.measures.distance import distance
 from diffrep.measures.evaluate import evaluate
@@ -48,7 +49,9 @@ ROWS = {
     "semi": Row("drl", lambda run, splits: semi(run, splits, 2, seeds=2, steps=4), ("train", "test")),
     "profile": Row("vae-vdm", lambda run, splits: profile(run, splits, levels=2), ("test",)),
     "profile, over times": Row("tdrl", lambda run, splits: profile(run, splits, levels=2), ("test",)),
-    "distance": Row("dsm", lambda run, splits: distance(run, n=24, splits=splits, steps=2), ("train", "test")),
+    "distance": Row(
+        "dsm", lambda run, splits: distance(run, n=24, splits=splits, sampling=Sampling(steps=2)), ("train", "test")
+    ),
     "disentangle": Row("ae", lambda run, splits: disentangle(run, splits), ("test",)),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -90,13 +90,20 @@ class Draws:
     each process draws the numbers of all.
 
     seed: a number that depends on the step. shard, shards: the place of this shard, and the number of equal shards.
-    repeats: so many equal blocks of the batch get the same numbers.
+    repeats: so many equal blocks of the batch get the same numbers. each: a generator for each example, see `of_each`.
     """
 
     generator: torch.Generator
     shard: int = 0
     shards: int = 1
     repeats: int = 1
+    each: tuple[torch.Generator, ...] = ()
+
+    @classmethod
+    def of_each(cls, seed: int, places: Iterable[int], device: torch.device | str = "cpu") -> Draws:
+        """The numbers of an example follow from the seed and its place alone, whatever else is in its batch."""
+        each = tuple(torch.Generator(device).manual_seed(mix(seed, place)) for place in places)
+        return cls(each[0], each=each)
 
     @classmethod
     def of(cls, seed: int, device: torch.device | str = "cpu", shard: int = 0, shards: int = 1) -> Draws:
@@ -111,7 +118,10 @@ class Draws:
         return self._slice(torch.rand, shape)
 
     def stratified(self, batch: int) -> Time:
-        """Low-discrepancy times t_i = (u + i / B) mod 1 over the whole batch (VDM, Appendix I.1); (batch,)."""
+        """Low-discrepancy times t_i = (u + i / B) mod 1 over the whole batch (VDM, Appendix I.1); (batch,). Examples
+        with numbers of their own have independent times."""
+        if self.each:
+            return self.uniform(batch)
         if self.repeats > 1:
             return replace(self, repeats=1).stratified(batch // self.repeats).repeat(self.repeats)
         size = batch * self.shards
@@ -123,6 +133,9 @@ class Draws:
         if self.repeats > 1:
             block = replace(self, repeats=1)._slice(draw, (shape[0] // self.repeats, *shape[1:]))
             return block.repeat(self.repeats, *[1] * (len(shape) - 1))
+        if self.each:
+            owners = zip(self.each, range(shape[0]), strict=True)
+            return torch.stack([draw(shape[1:], generator=own, device=own.device) for own, _ in owners])
         whole = draw((shape[0] * self.shards, *shape[1:]), generator=self.generator, device=self.generator.device)
         return whole[self.shard * shape[0] : (self.shard + 1) * shape[0]]
 

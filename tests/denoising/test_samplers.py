@@ -20,8 +20,8 @@ from diffrep.denoising.samplers import (
     predictor_corrector,
     sample,
     step_named,
-    times,
 )
+from diffrep.denoising.spacing import SPACINGS, times
 from diffrep.errors import UserError
 from diffrep.shapes import Draws
 from oracles import Gaussian, fitted_order
@@ -88,6 +88,17 @@ def test_steps_have_their_order(step, order, noise, gaussian):
     walks = [sample(gaussian.denoiser(noise), noise, x_1, step, times(noise, n), last=False) for n in steps]
     errors = [float((x - truth).norm()) for x in walks]
     assert fitted_order(steps, errors) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("step, order", [(heun, 2), (dpm_solver_2m, 2)])
+def test_steps_have_their_order_however_they_are_spaced(step, order, spacing, gaussian):
+    """For a process whose log-SNR is not even in t, and is smooth at both ends."""
+    noise, steps = Cosine(-5.0, 5.0).double(), [32, 64, 128]
+    x_1 = gaussian.draw_noisy(noise, 1.0, batch=20)
+    truth, walks = gaussian.flow(noise, x_1, 1.0, 0.0), [times(noise, n, spacing=spacing) for n in steps]
+    made = [sample(gaussian.denoiser(noise), noise, x_1, step, walk, last=False) for walk in walks]
+    assert fitted_order(steps, [float((x - truth).norm()) for x in made]) == pytest.approx(order, abs=0.2)
 
 
 @pytest.mark.slow
@@ -252,12 +263,22 @@ def test_the_last_step_takes_the_remaining_noise_away(gaussian):
     torch.testing.assert_close(smooth.flatten(1), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_times_are_even_where_they_say(any_noise):
-    """steps + 1 falling times from start to 0, even in log-SNR."""
-    grid = times(any_noise, 8, start=0.8)
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_times_are_even_where_they_say(any_noise, spacing):
+    """steps + 1 falling times from start to 0, even in t, in log-SNR or in (sigma / alpha)^(1 / 7)."""
+    grid = times(any_noise, 8, 0.8, spacing)
     assert (grid[0], grid[-1], len(grid)) == (0.8, 0.0, 9) and (grid.diff() < 0).all()
-    gaps = any_noise.log_snr(grid).detach().diff()
-    torch.testing.assert_close(gaps, gaps.mean().expand(8), rtol=2e-3, atol=0)
+    alpha, sigma = (scale.detach() for scale in any_noise.scales(grid))
+    measure = {"time": grid, "log-snr": (alpha / sigma).log(), "edm": (sigma / alpha) ** (1 / 7)}[spacing]
+    torch.testing.assert_close(measure.diff(), measure.diff().mean().expand(8), rtol=2e-3, atol=0)
+
+
+def test_the_spacing_of_karras_reads_as_in_the_paper():
+    """Eq. 5, for their process (alpha = 1): sigma_i = (max^(1/7) + i / (N - 1) (min^(1/7) - max^(1/7)))^7."""
+    noise = VE(0.002, 80.0).double()
+    sigma = noise.scales(times(noise, 17, spacing="edm"))[1]
+    expected = (80 ** (1 / 7) + torch.arange(18).double() / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    torch.testing.assert_close(sigma, expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -10,7 +10,7 @@ import torch
 
 from diffrep import runs
 from diffrep.data import Stream
-from diffrep.denoising.samplers import STEPS
+from diffrep.denoising.samplers import STEPS, Sampling
 from diffrep.evaluation.bound import bound
 from diffrep.measures.distance import sampled
 from diffrep.methods.catalog import build
@@ -89,8 +89,8 @@ def test_no_two_chunks_share_their_draws(seeds):
     for seed in (0, 1):
         bound(run.model, run.data.test, levels=1, batch=5, seed=seed)
     assert len(seeds) >= 10 and max(Counter(seeds).values()) == 1
-    x = sampled(run, 200, "ddim", 2, seed=5)
-    y = sampled(run, 100, "ddim", 2, seed=6)
+    x = sampled(run, 200, Sampling("ddim", 2), seed=5)
+    y = sampled(run, 100, Sampling("ddim", 2), seed=6)
     assert not torch.equal(x[:100], x[100:]) and not torch.equal(x[:100], y)
 
 

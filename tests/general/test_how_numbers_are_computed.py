@@ -12,6 +12,7 @@ import torch
 
 from diffrep.data import Stream
 from diffrep.data.batches import batches
+from diffrep.denoising.samplers import Sampling
 from diffrep.evaluation.layers import features, of_model
 from diffrep.measures.distance import sampled
 from diffrep.measures.evaluate import codes, evaluate
@@ -111,7 +112,7 @@ def test_chunks_do_not_show():
     assert knn(*parts, chunk=3) == knn(*parts)
     run = base("dsm")
     np.testing.assert_array_equal(pixels(run.data.test, chunk=5), pixels(run.data.test))
-    assert torch.equal(sampled(run, 130, "ddim", 2, 0)[:40], sampled(run, 40, "ddim", 2, 0))
+    assert torch.equal(sampled(run, 130, Sampling("ddim", 2), 0)[:40], sampled(run, 40, Sampling("ddim", 2), 0))
 
 
 def test_layers_read_the_same_however_they_are_batched():

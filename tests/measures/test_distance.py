@@ -9,6 +9,7 @@ import torch
 
 from diffrep import api, runs
 from diffrep.data.stores import Grid
+from diffrep.denoising.samplers import USUAL
 from diffrep.errors import UserError
 from diffrep.measures import distance
 from diffrep.measures.distance import features_of, sampled
@@ -30,7 +31,7 @@ def test_samples_and_training_data_are_held_against_the_same_test_examples(run):
     assert json.loads((run.directory / "distance.json").read_text()) == facts
     splits = run.splits()
     test, train = (part.batch(part.evenly(150)).x.flatten(1) for part in (splits.test, splits.train))
-    fake = sampled(run, 150, "dpm", 50, 0).flatten(1)
+    fake = sampled(run, 150, USUAL, 0).flatten(1)
     for name, value in quality.compare(test, fake).items():
         assert facts[name] == pytest.approx(value)
     for name in ("frechet", "kid", "kid_se", "precision", "recall"):
@@ -48,20 +49,20 @@ def test_the_smaller_split_says_how_many(run):
 def test_samples_go_on_where_they_were_stopped(run, monkeypatch):
     """Chunks on disk are read and not drawn again, the rest is as in one go; other weights draw all anew; and a sample
     does not depend on how many there are."""
-    whole = sampled(run, 230, "dpm", 50, 0)
+    whole = sampled(run, 230, USUAL, 0)
     assert whole.shape == (230, 1, 8, 8)
-    assert torch.equal(sampled(run, 120, "dpm", 50, 0), whole[:120])
-    files = sorted(run.directory.glob("samples/dpm-50-0/*.safetensors"))
+    assert torch.equal(sampled(run, 120, USUAL, 0), whole[:120])
+    files = sorted(run.directory.glob("samples/dpm-*-0/*.safetensors"))
     assert len(files) == 3
     files[1].write_bytes(files[1].read_bytes()[:-9])
     drawn = []
     sample = run.model.sample
-    monkeypatch.setattr(run.model, "sample", lambda n, *rest: drawn.append(n) or sample(n, *rest))
-    assert torch.equal(sampled(run, 230, "dpm", 50, 0), whole) and drawn == [100]
-    assert not torch.equal(sampled(run, 230, "dpm", 50, 1), whole) and drawn == [100] * 4
+    monkeypatch.setattr(run.model, "sample", lambda n, *rest, **how: drawn.append(n) or sample(n, *rest, **how))
+    assert torch.equal(sampled(run, 230, USUAL, 0), whole) and drawn == [100]
+    assert not torch.equal(sampled(run, 230, USUAL, 1), whole) and drawn == [100] * 4
     with torch.no_grad():
         next(run.model.parameters()).add_(0.1)
-    sampled(run, 230, "dpm", 50, 0)
+    sampled(run, 230, USUAL, 0)
     assert drawn == [100] * 7
 
 
@@ -79,7 +80,7 @@ def test_samples_of_continuous_data_stay_as_they_are(tmp_path):
     """A table has no levels: what the model gives is what is compared, at any size of last chunk."""
     table = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
     run = api.train(table, tmp_path / "run", "ae", "64ex", ["train.batch=32", "encoder.width=8", "decoder.width=8"])
-    fake = sampled(run, 30, "dpm", 5, 0)
+    fake = sampled(run, 30, USUAL, 0)
     assert len(fake) == 30 and len(fake.unique()) == 150
     assert distance.distance(run, n=30)["samples"] == 30
 

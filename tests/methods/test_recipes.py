@@ -124,7 +124,7 @@ def test_what_a_method_can_do(name, kind):
         code = model.encode(x)
         assert code.mean.shape == (4, 3) and code.mean.isfinite().all()
         holds(model.reconstruct(x, Draws.of(0), per_code=2, **options), 8)
-        holds(model.interpolate(x[:1], x[1:2], 5, Draws.of(0), **options), 5)
+        holds(model.interpolate(x[:1], x[1:2], 5, **options), 5)
         assert model.timed == (name in TIMED)
     if name in AUTOENCODERS:
         with pytest.raises(UserError, match="without noise"):

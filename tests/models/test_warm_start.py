@@ -60,7 +60,7 @@ def test_the_flow_from_a_gaussian_guess_gives_gaussian_data(truth, noise, t):
     values, basis = truth.spectrum
     rows = (values.sqrt()[:, None] * basis.T).view(-1, *truth.shape)  # exact, so that only the walk can err
     guess = Gaussian(truth.mean.view(truth.shape), rows)
-    x = sample_from(guess, Model(truth, noise), t, 20_000, Draws.of(1), Sampling("heun", 60))
+    x = sample_from(guess, Model(truth, noise), t, 20_000, 1, Sampling("heun", 60))
     assert covariance_error(x, truth) < 5
 
 
@@ -85,8 +85,7 @@ def test_without_a_guess_only_high_noise_will_do(truth):
     noise = VE(0.01, 50.0).double()
     guess = Nothing(truth.mean.view(truth.shape))
     near, far = (
-        sample_from(guess, Model(truth, noise), t, 4000, Draws.of(1), Sampling("heun", 60)).flatten(1).mean(0)
-        for t in (1.0, 0.4)
+        sample_from(guess, Model(truth, noise), t, 4000, 1, Sampling("heun", 60)).flatten(1).mean(0) for t in (1.0, 0.4)
     )
     gap = truth.mean.norm()
     assert (near - truth.mean).norm() < 0.1 * gap < 0.3 * gap < (far - truth.mean).norm()
@@ -108,7 +107,7 @@ def test_a_run_samples_from_partway(name):
     """A trained model with a code begins at t < 1 and ends in examples of its shape in [-1, 1]; the seed decides."""
     run = runs.load(run_of("drl"))
     guess = fitted(name, run.splits().train)
-    x, again = (sample_from(guess, run.model, 0.6, 3, Draws.of(0), Sampling("cas", 4)) for _ in range(2))
+    x, again = (sample_from(guess, run.model, 0.6, 3, 0, Sampling("cas", 4)) for _ in range(2))
     assert x.shape == (3, *run.model.shape) and float(x.abs().max()) <= 1 and torch.equal(x, again)
 
 
@@ -116,7 +115,7 @@ def test_a_model_without_noise_says_so():
     """An autoencoder has no noise level to begin at."""
     run = runs.load(run_of("ae"))
     with pytest.raises(UserError, match="no noise"):
-        sample_from(fitted("noise", run.splits().train), run.model, 0.6, 3, Draws.of(0))
+        sample_from(fitted("noise", run.splits().train), run.model, 0.6, 3)
 
 
 def test_the_command_begins_partway(tmp_path, capsys):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from diffrep.commands.console import progress, say, say_json, show_rows
-from diffrep.commands.options import Device, Json, Moved, RunPath, Sampler, Seed, Steps
+from diffrep.commands.options import Device, Json, Moved, RunPath, Sampler, Seed, Spacing, Steps
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,6 +23,7 @@ def distance(
     n: Annotated[int, typer.Option("-n", min=20, help="samples, and examples to compare them with")] = 2000,
     sampler: Sampler = None,
     steps: Steps = None,
+    spacing: Spacing = None,
     seed: Seed = 0,
     data: Moved = None,
     device: Device = "auto",
@@ -30,12 +31,14 @@ def distance(
 ) -> None:
     """Compare samples with the test split: Frechet, kernel distance, precision, recall -> RUN/distance.json."""
     from diffrep import runs
+    from diffrep.denoising.samplers import sampling_of
     from diffrep.measures.distance import distance as measure
     from diffrep.measures.distance import table
 
     loaded = runs.load(run, device, data)
+    sampling = sampling_of(loaded.model.by_steps, sampler, steps, spacing)
     with progress() as update:
-        result = measure(loaded, features, n, None, sampler, steps, seed, update)
+        result = measure(loaded, features, n, None, sampling, seed, update)
     if as_json:
         say_json(result)
         return

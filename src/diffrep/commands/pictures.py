@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from diffrep.commands.console import progress, say
-from diffrep.commands.options import DataSource, Device, Examples, Moved, Sampler, Seed, SharedRun, Steps
+from diffrep.commands.options import DataSource, Device, Examples, Moved, Sampler, Seed, SharedRun, Spacing, Steps
 from diffrep.errors import UserError
 
 
@@ -29,6 +30,7 @@ def reconstruct(
     ] = False,
     sampler: Sampler = None,
     steps: Steps = None,
+    spacing: Spacing = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -40,19 +42,20 @@ def reconstruct(
     from diffrep.commands.outputs import check_output, is_grid, write
     from diffrep.denoising.samplers import sampling_of
     from diffrep.runs.inputs import examples_of
-    from diffrep.shapes import Draws
 
-    if exact and (per_code is not None or sampler is not None):
-        raise UserError("--exact decodes from the noise of the example itself: leave out --per-code and --sampler.")
+    if exact and (per_code, sampler, spacing) != (None, None, None):
+        raise UserError(
+            "--exact decodes from the noise of the example itself: leave out --per-code, --sampler and --spacing."
+        )
     loaded = runs.load(run, device)
     check_output(output, loaded)
-    sampling = sampling_of(loaded.model.by_steps, sampler, steps)
+    sampling = sampling_of(loaded.model.by_steps, sampler, steps, spacing)
     if per_code is not None and not loaded.model.by_steps:
         raise UserError("this model decodes a code at once, the same each time: leave out --per-code.")
     examples = examples_of(loaded, data)
     index = torch.linspace(0, len(examples) - 1, min(n, len(examples))).long()
     where = loaded.device
-    some, draws = examples.batch(index).to(where), Draws.of(seed, where)
+    some, how = examples.batch(index).to(where), asdict(sampling)
     x, covariate = some.x, some.covariate
     with progress() as update:
         update("reconstruct", 0, None)
@@ -61,7 +64,7 @@ def reconstruct(
         else:
             several = loaded.model.by_steps and is_grid(output)  # without a sampler all decodings are the same
             times = per_code or (3 if several else 1)
-            again = loaded.model.reconstruct(x, draws, sampling.sampler, sampling.steps, times, covariate=covariate)
+            again = loaded.model.reconstruct(x, per_code=times, seed=seed, covariate=covariate, **how)
             rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
     if is_grid(output):
         save_grid(torch.cat(rows), output, columns=len(x))
@@ -76,6 +79,7 @@ def sample(
     n: Annotated[int | None, typer.Option("-n", min=1, help="how many (64)")] = None,
     sampler: Sampler = None,
     steps: Steps = None,
+    spacing: Spacing = None,
     codes: Annotated[
         Path | None, typer.Option(help="Parquet or .npy file of codes (n, d), in place of the prior: one example each")
     ] = None,
@@ -96,7 +100,6 @@ def sample(
     from diffrep.data.feature_files import read_codes
     from diffrep.denoising.samplers import sampling_of
     from diffrep.models.warm_start import fitted, sample_from
-    from diffrep.shapes import Draws
 
     if codes is not None and n is not None:
         raise UserError("--codes gives one example for each code: leave out -n.")
@@ -106,19 +109,17 @@ def sample(
         raise UserError("--start is for sampling that begins below t = 1: give --t-init too, such as 0.6.")
     loaded = runs.load(run, device, data)
     check_output(output, loaded)
-    sampling = sampling_of(loaded.model.by_steps, sampler, steps)
-    where = loaded.device
-    draws = Draws.of(seed, where)
+    sampling = sampling_of(loaded.model.by_steps, sampler, steps, spacing)
+    model, where, n = loaded.model, loaded.device, n or 64
     with progress() as update:
         update("sample", 0, None)
         if t_init is not None:
             guess = fitted(start or "gaussian", loaded.splits().train, where)
-            x = sample_from(guess, loaded.model, t_init, n or 64, draws, sampling)
+            x = sample_from(guess, model, t_init, n, seed, sampling)
         elif codes is None:
-            x = loaded.model.sample(n or 64, draws, sampling.sampler, sampling.steps)
+            x = model.sample(n, seed=seed, **asdict(sampling))
         else:
-            z = read_codes(codes).to(where)
-            x = loaded.model.decode(z, len(z), draws, sampling, covariate=loaded.model.covariate(len(z), draws))
+            x = model.decode_each(read_codes(codes).to(where), seed, sampling)
     save_grid(x, output) if is_grid(output) else write(loaded, {"x": x}, output)
     say(f"{len(x)} samples in {output}")
 
@@ -131,6 +132,7 @@ def interpolate(
     points: Annotated[int, typer.Option(min=2, help="pictures, both ends included")] = 8,
     sampler: Sampler = None,
     steps: Steps = None,
+    spacing: Spacing = None,
     seed: Seed = 0,
     data: Moved = None,
     device: Device = "auto",
@@ -143,18 +145,17 @@ def interpolate(
     from diffrep.commands.outputs import check_output, is_grid, write
     from diffrep.denoising.samplers import sampling_of
     from diffrep.runs.inputs import one_example
-    from diffrep.shapes import Draws
 
     loaded = runs.load(run, device, data)
     check_output(output, loaded)
-    sampling = sampling_of(loaded.model.by_steps, sampler, steps)
+    sampling = sampling_of(loaded.model.by_steps, sampler, steps, spacing)
     where = loaded.device
     one, other = (one_example(loaded, end).to(where) for end in (a, b))
     from_a, from_b = one.x[0], other.x[0]
     with progress() as update:
         update("interpolate", 0, None)
-        draws, how = Draws.of(seed, where), (sampling.sampler, sampling.steps)
-        x = loaded.model.interpolate(from_a, from_b, points, draws, *how, covariate=one.covariate)
+        how = asdict(sampling)
+        x = loaded.model.interpolate(from_a, from_b, points, seed, covariate=one.covariate, **how)
     whole = torch.cat([from_a[None], x, from_b[None]])
     save_grid(whole, output, columns=points + 2) if is_grid(output) else write(loaded, {"x": whole}, output)
     say(f"A, {points} points from its code to B's, and B, in {output}")

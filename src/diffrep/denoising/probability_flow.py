@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from diffrep.denoising.noise import Noise
-from diffrep.denoising.samplers import Denoise, Level, heun, heun_from, levels, sample, times
+from diffrep.denoising.samplers import Denoise, Level, heun, heun_from, levels, sample
+from diffrep.denoising.spacing import times
 from diffrep.shapes import Data, Draws, PerExample, expand, sum_features
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffrep.denoising.denoiser import Prediction
 from diffrep.denoising.noise import Noise
+from diffrep.denoising.spacing import spacing_named, times
 from diffrep.errors import UserError, unknown
 from diffrep.shapes import Data, Draws, Time
 
@@ -57,20 +58,6 @@ class State:
 
 
 Step = Callable[[Denoise, State, Level, Level, Draws | None], State]  # from level t to level s, with random numbers
-
-
-def times(noise: Noise, steps: int, start: float = 1.0) -> Tensor:
-    """The steps + 1 times of a sampler, falling from `start` to 0, even in log-SNR; (steps + 1,)."""
-    if steps < 1:
-        raise UserError(f"sampling expects at least one step, got {steps}. Pass --steps 1 or more.")
-    if not 0 < start <= 1:
-        raise UserError(f"sampling starts at a time in (0, 1], got {start}. Use 1 to start from pure noise.")
-    scale = noise.start_scale().detach()
-    even = torch.linspace(start, 0, steps + 1, device=scale.device, dtype=scale.dtype)
-    with torch.no_grad():
-        low, high = noise.log_snr(even[::steps])  # both ends
-        inner = noise.time(low + (high - low) * (1 - even[1:-1] / start))
-    return torch.cat([even[:1], inner, even[-1:]])
 
 
 @torch.no_grad()
@@ -207,13 +194,23 @@ STEPS: dict[str, Step] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """The name of a sampler, and its number of steps."""
+    """A sampler by name, its number of steps, and how these are spaced: a name in `spacing.SPACINGS`."""
 
     sampler: str = "dpm"
-    steps: int = 50
+    steps: int = 15
+    spacing: str = "log-snr"
+
+    @property
+    def step(self) -> Step:
+        return step_named(self.sampler)
+
+    def times(self, noise: Noise, start: float = 1.0) -> Tensor:
+        """The steps + 1 times, falling from `start` to 0."""
+        return times(noise, self.steps, start, self.spacing)
 
 
-USUAL = Sampling()  # the default
+USUAL = Sampling()
+ENOUGH = {name: USUAL.steps for name in STEPS}
 
 
 def step_named(name: str) -> Step:
@@ -223,12 +220,22 @@ def step_named(name: str) -> Step:
     return STEPS[name]
 
 
-def sampling_of(by_steps: bool, sampler: str | None, steps: int | None) -> Sampling:
-    """The sampling of these options, by default `USUAL`; UserError: unknown, or a model without sampler."""
-    step_named(sampler or USUAL.sampler)
-    if not by_steps and (sampler or steps):
-        raise UserError("this model decodes at once, without a sampler: leave out the sampler and its steps.")
-    return Sampling(sampler or USUAL.sampler, steps or USUAL.steps)
+def sampling_named(sampler: str | None = None, steps: int | None = None, spacing: str | None = None) -> Sampling:
+    """The sampling of these options; None: what is usual for the sampler. UserError: a name that does not exist."""
+    sampler = sampler or USUAL.sampler
+    step_named(sampler)
+    spacing_named(spacing or USUAL.spacing)
+    return Sampling(sampler, steps or ENOUGH[sampler], spacing or USUAL.spacing)
+
+
+def sampling_of(
+    by_steps: bool, sampler: str | None = None, steps: int | None = None, spacing: str | None = None
+) -> Sampling:
+    """As `sampling_named`; UserError too where an option is given for a model that decodes without a sampler."""
+    asked = sampling_named(sampler, steps, spacing)
+    if not by_steps and (sampler or steps or spacing):
+        raise UserError("this model decodes at once, without a sampler: leave out the sampler, its steps and spacing.")
+    return asked
 
 
 def _normal(like: Data, draws: Draws | None) -> Data:

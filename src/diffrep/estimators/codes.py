@@ -48,5 +48,5 @@ def decoded(model: Model, z: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def sampled(model: Model, n: int, seed: int) -> np.ndarray:
     """(n, *shape) from the model."""
-    with evaluating(model) as device:
-        return model.sample(n, Draws.of(seed, device)).cpu().numpy()
+    with evaluating(model):
+        return model.sample(n, seed=seed).cpu().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from diffrep.data import Examples, Splits
 from diffrep.data.batches import batches
 from diffrep.data.stores import Grid
-from diffrep.denoising.samplers import sampling_of
+from diffrep.denoising.samplers import USUAL, Sampling
 from diffrep.errors import UserError
 from diffrep.evaluation.feature_networks import Features, named, public
 from diffrep.models.base import evaluating
@@ -32,8 +33,7 @@ def distance(
     features: str = "pixels",
     n: int = 2000,
     splits: Splits | None = None,
-    sampler: str | None = None,
-    steps: int | None = None,
+    sampling: Sampling = USUAL,
     seed: int = 0,
     progress: Progress = silent,
 ) -> DistanceFile:
@@ -42,10 +42,8 @@ def distance(
     `..._floor` is the same for n training examples in place of the samples: the result of a perfect model of the
     training data, finite-sample bias included. n is at most the size of the smaller split; "samples" states the number
     and "features" the feature function (see `features_of`). Samples are kept in RUN/samples, a file for each hundred,
-    so that a stopped call can continue. sampler, steps: by default dpm and 50. UserError: missing features or samples,
-    a sampler for a model that decodes without one.
+    so that a stopped call can continue. UserError: missing features or samples.
     """
-    sampling = sampling_of(run.model.by_steps, sampler, steps)
     splits = splits or run.splits()
     n = min(n, len(splits.train), len(splits.test))
     judge = features_of(features, run)
@@ -53,7 +51,7 @@ def distance(
     test, train = (
         _features(judge, split.subset(split.evenly(n)), run.device, count) for split in (splits.test, splits.train)
     )
-    drawn = sampled(run, n, sampling.sampler, sampling.steps, seed, counting("samples", n, progress))
+    drawn = sampled(run, n, sampling, seed, counting("samples", n, progress))
     fake = _each(judge, drawn.split(CHUNK), run.device, count)
     progress("distances", 0, None)
     floor = quality.compare(test, train)
@@ -71,7 +69,7 @@ def distance(
         "seed": seed,
     }
     if run.model.by_steps:
-        result |= {"sampler": sampling.sampler, "steps": sampling.steps}
+        result |= {"sampler": sampling.sampler, "steps": sampling.steps, "spacing": sampling.spacing}
     return run.keep(DISTANCE, result)
 
 
@@ -94,21 +92,22 @@ def features_of(text: str, run: Run) -> Features:
 
 @torch.no_grad()
 def sampled(
-    run: Run, n: int, sampler: str, steps: int, seed: int, progress: Callable[[int], None] = lambda done: None
+    run: Run, n: int, sampling: Sampling, seed: int, progress: Callable[[int], None] = lambda done: None
 ) -> Tensor:
     """n samples (n, *shape) of a run, rounded to the grey levels of its data, as a picture file would store them.
 
-    Sample number i depends on sampler, steps and seed alone, not on n. A chunk that is on disk is read.
+    Sample number i depends on sampling and seed alone, not on n. A chunk that is on disk is read.
     """
-    of = {"weights": weights_digest(run.model.state_dict()), "sampler": sampler, "steps": steps, "seed": seed}
-    folder, grid, chunks = run.directory / SAMPLES / f"{sampler}-{steps}-{seed}", Grid(run.card.bins), []
+    of = {"weights": weights_digest(run.model.state_dict()), **asdict(sampling), "seed": seed}
+    name = f"{sampling.sampler}-{sampling.spacing}-{sampling.steps}-{seed}"
+    folder, grid, chunks = run.directory / SAMPLES / name, Grid(run.card.bins), []
     with evaluating(run.model) as device:
         for number in range(-(-n // CHUNK)):
             path = folder / f"{number:05d}.safetensors"
             stored = _kept(path, of)
             if stored is None:
                 draws = Draws.of(piece_seed(seed, number), device)
-                stored = _rounded(run.model.sample(CHUNK, draws, sampler, steps).cpu(), run.card.bins)
+                stored = _rounded(run.model.sample(CHUNK, draws, **asdict(sampling)).cpu(), run.card.bins)
                 save_tensors(path, {"samples": stored}, of)
             chunks.append(grid.x(stored))
             progress(min(CHUNK, n - number * CHUNK))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 
 from diffrep.codes.posteriors import Code, Posterior
 from diffrep.codes.priors import Prior
-from diffrep.denoising.samplers import USUAL, Sampling
+from diffrep.denoising.samplers import USUAL, Sampling, sampling_named
 from diffrep.errors import UserError
 from diffrep.models.code_use import told_apart
 from diffrep.models.diffusion_decoder import DiffusionDecoder
-from diffrep.models.generative import CodePath, Generative, Given
+from diffrep.models.generative import CodePath, Generative, Given, in_batches
 from diffrep.models.loss_weights import Changing, Lag
 from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time
 
@@ -195,44 +196,73 @@ class Model(nn.Module, ABC):
         self,
         n: int,
         draws: Draws | None = None,
-        sampler: str = USUAL.sampler,
-        steps: int = USUAL.steps,
+        sampler: str | None = None,
+        steps: int | None = None,
         seed: int = 0,
+        spacing: str | None = None,
     ) -> Data:
         """n examples in [-1, 1] from the model: a code from the prior where there is one, then the decoder.
 
-        The same call gives the same examples: their random numbers come from `draws`, or else from `seed`. A
-        time-conditioned code has no prior over all times, so its decoder gets the null code.
+        Example i depends on `seed` and i alone, see `in_batches`; with `draws` all are made at once,
+        from these random numbers. sampler, steps, spacing: see `sampling_named`. A time-conditioned code has no prior
+        over all times, so its decoder gets the null code.
         """
-        draws = self._draws(draws, seed)
-        z = None if self.prior is None or self.timed else self.prior.sample(n, draws)
-        return self.decode(z, n, draws, Sampling(sampler, steps), covariate=self.covariate(n, draws))
+        sampling = sampling_named(sampler, steps, spacing)
+
+        def make(rows: slice, draws: Draws) -> Data:
+            count = rows.stop - rows.start
+            z = None if self.prior is None or self.timed else self.prior.sample(count, draws)
+            return self.decode(z, count, draws, sampling, covariate=self.covariate(count, draws))
+
+        return self._in_batches(n, seed, make) if draws is None else make(slice(0, n), draws)
+
+    @torch.no_grad()
+    def decode_each(self, z: CodeVector, seed: int = 0, sampling: Sampling = USUAL) -> Data:
+        """(N, *shape) from codes (N, d); example i depends on its code, `seed` and i alone, as in `sample`."""
+
+        def make(rows: slice, draws: Draws) -> Data:
+            some = z[rows]
+            return self.decode(some, len(some), draws, sampling, covariate=self.covariate(len(some), draws))
+
+        return self._in_batches(len(z), seed, make)
 
     @torch.no_grad()
     def reconstruct(
         self,
         x: Data,
         draws: Draws | None = None,
-        sampler: str = USUAL.sampler,
-        steps: int = USUAL.steps,
+        sampler: str | None = None,
+        steps: int | None = None,
         per_code: int = 1,
         seed: int = 0,
         covariate: Tensor | None = None,
+        spacing: str | None = None,
     ) -> Tensor:
         """(B * per_code, *shape): each x decoded from the mean of its code, `per_code` times with other noise.
 
-        draws, seed: as in `sample`. covariate (B, K): of each x, where the decoder was trained with one.
+        draws, seed and the rest: as in `sample`. covariate (B or 1, K): of each x, where the decoder was trained with
+        one.
         """
+        sampling = sampling_named(sampler, steps, spacing)
         x = x.repeat_interleave(per_code, 0)
-        sampling = Sampling(sampler, steps)
-        return self.decode(self.code_path(x), len(x), self._draws(draws, seed), sampling, covariate=covariate)
+        given = None if covariate is None else covariate.expand(len(x) // per_code, -1).repeat_interleave(per_code, 0)
+
+        def make(rows: slice, draws: Draws) -> Data:
+            some, of_some = x[rows], None if given is None else given[rows]
+            return self.decode(self.code_path(some), len(some), draws, sampling, covariate=of_some)
+
+        return self._in_batches(len(x), seed, make) if draws is None else make(slice(0, len(x)), draws)
 
     @torch.no_grad()
     def reconstruct_exactly(self, x: Data, steps: int = 100, covariate: Tensor | None = None) -> Data:
         """Like x: decoded from its code, if it has one, and its own noise; exact but for the error of the steps."""
-        path = self.code_path(x) if self.has_code else None
-        x_1 = self.invert(x, steps, covariate)
-        return self.decode(path, len(x), self._draws(None, 0), Sampling("heun", steps), x_1, covariate)
+
+        def make(rows: slice, draws: Draws) -> Data:
+            some, of_some = x[rows], covariate if covariate is None or len(covariate) == 1 else covariate[rows]
+            path, x_1 = self.code_path(some) if self.has_code else None, self.invert(some, steps, of_some)
+            return self.decode(path, len(some), draws, Sampling("heun", steps), x_1, of_some)
+
+        return self._in_batches(len(x), 0, make)
 
     @torch.no_grad()
     def interpolate(
@@ -240,17 +270,17 @@ class Model(nn.Module, ABC):
         a: Tensor,
         b: Tensor,
         points: int = 8,
-        draws: Draws | None = None,
-        sampler: str = USUAL.sampler,
-        steps: int = USUAL.steps,
         seed: int = 0,
+        sampler: str | None = None,
+        steps: int | None = None,
         covariate: Tensor | None = None,
+        spacing: str | None = None,
     ) -> Tensor:
         """(points, *shape): from codes on the straight line between those of a and b (*shape), all from one x_1.
 
-        draws, seed: as in `sample`. covariate (1, K): as in `decode`.
+        sampler, steps, spacing: as in `sample`. covariate (1, K): as in `decode`.
         """
-        draws = self._draws(draws, seed)
+        draws, sampling = Draws.of(seed, a.device), sampling_named(sampler, steps, spacing)
         share = torch.linspace(0, 1, points, device=a.device)[:, None]
         from_a, from_b = (self.code_path(x.expand(points, *self.shape)) for x in (a, b))
         x_1 = draws.normal(1, *self.shape).expand(points, *self.shape)
@@ -258,10 +288,10 @@ class Model(nn.Module, ABC):
         def path(t: Time) -> CodeVector:
             return torch.lerp(from_a(t), from_b(t), share)
 
-        return self.decode(path, points, draws, Sampling(sampler, steps), x_1, covariate)
+        return self.decode(path, points, draws, sampling, x_1, covariate)
 
-    def _draws(self, draws: Draws | None, seed: int) -> Draws:
-        return Draws.of(seed, next(self.parameters()).device) if draws is None else draws
+    def _in_batches(self, n: int, seed: int, make: Callable[[slice, Draws], Data]) -> Data:
+        return in_batches(n, seed, next(self.parameters()).device, make)
 
     def code_path(self, x: Data) -> CodePath:
         """The mean code of x (B, *shape) as a function of t; constant unless the code is time-conditioned."""

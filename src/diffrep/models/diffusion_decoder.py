@@ -15,7 +15,7 @@ from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Denoiser, Prediction
 from diffrep.denoising.noise import Noise
 from diffrep.denoising.probability_flow import dequantised_log_likelihood, flow_log_likelihood, invert
-from diffrep.denoising.samplers import USUAL, Sampling, sample, step_named, times
+from diffrep.denoising.samplers import USUAL, Sampling, sample
 from diffrep.denoising.start import Start
 from diffrep.errors import UserError
 from diffrep.models.generative import CodePath, Generative, Given
@@ -137,8 +137,7 @@ class DiffusionDecoder(Generative):
             raise UserError("this model was trained with code.drop=0, so it cannot decode without a code; give it one")
         mean, std = self._start(z, n)
         x_1 = mean + std * (draws.normal(n, *self.shape) if x_1 is None else x_1)
-        step, walk = step_named(sampling.sampler), times(self.noise, sampling.steps)
-        x = sample(self.conditioned(z, n), self.noise, x_1, step, walk, draws)
+        x = sample(self.conditioned(z, n), self.noise, x_1, sampling.step, sampling.times(self.noise), draws)
         return x.clamp(-1, 1) if self.bins is not None else x
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from diffrep.codes.posteriors import Code
@@ -13,6 +14,8 @@ from diffrep.shapes import Batch, CodeVector, Data, Draws, Terms, Time
 
 CodePath = Callable[[Time], CodeVector]  # the code at each noise level: t (n,) -> z (n, d)
 Given = CodeVector | CodePath | None  # what is decoded: codes z (n, d), a code for each t, or nothing
+
+AT_ONCE = 250  # examples that are made at a time
 
 
 class Generative(ABC):
@@ -49,3 +52,14 @@ class Generative(ABC):
 
         x_1 (n, *shape), standard normal, fixes the noise that a diffusion model starts from.
         """
+
+
+def in_batches(n: int, seed: int, device: torch.device, make: Callable[[slice, Draws], Data]) -> Data:
+    """n examples, `AT_ONCE` at a time, so that memory beside the result is that of one batch.
+
+    `make` gets the places of a batch, and random numbers that follow from the seed and the place of each example alone.
+    """
+    if not n:
+        return make(slice(0, 0), Draws.of(seed, device))
+    batches = (slice(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE))
+    return torch.cat([make(rows, Draws.of_each(seed, range(rows.start, rows.stop), device)) for rows in batches])

@@ -16,6 +16,8 @@ from diffrep.models.step_terms import denoise, prior, reconstruct
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.shapes import Batch, CodeVector, Draws, PerExample
 
+STEPS = 50  # of the sampler: its network is small
+
 
 class LatentDiffusion(Prior):
     """p(z) of a variational diffusion model (Kingma et al. 2021; Vahdat et al. 2021).
@@ -40,7 +42,7 @@ class LatentDiffusion(Prior):
         descend(self, lambda z: -self.log_prob(z), codes, steps=800, lr=3e-3)
 
     def sample(self, n: int, draws: Draws) -> CodeVector:
-        return self.model.sample(n, draws)
+        return self.model.sample(n, draws, steps=STEPS)
 
     def log_prob(self, z: CodeVector) -> PerExample:
         """(B,) a lower bound on log p(z), nats, at stratified times; differentiable in z and in the denoiser."""

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from diffrep.data import Examples
-from diffrep.denoising.samplers import USUAL, Sampling, sample, step_named, times
+from diffrep.denoising.samplers import USUAL, Sampling, sample
 from diffrep.errors import UserError, unknown
 from diffrep.models.base import Model
+from diffrep.models.generative import in_batches
 from diffrep.shapes import Data, Draws
 
 MOST = 10_000  # training examples that a guess is fitted to
@@ -87,10 +88,11 @@ def fitted(name: str, examples: Examples, device: torch.device | str = "cpu") ->
 
 
 @torch.no_grad()
-def sample_from(guess: Guess, model: Model, t: float, n: int, draws: Draws, sampling: Sampling = USUAL) -> Data:
+def sample_from(guess: Guess, model: Model, t: float, n: int, seed: int = 0, sampling: Sampling = USUAL) -> Data:
     """n examples (n, *shape): the guess noised to t, then the model's steps from t to 0 (DRL, Section 6).
 
-    A code comes from the prior, as in `Model.sample`. UserError: a model that removes no noise, t outside of (0, 1].
+    A code comes from the prior, and example i depends on seed and i alone, as in `Model.sample`.
+    UserError: a model that removes no noise, t outside of (0, 1].
     """
     decoder = model.diffusion
     if decoder is None:
@@ -102,10 +104,15 @@ def sample_from(guess: Guess, model: Model, t: float, n: int, draws: Draws, samp
             "a time-conditioned code has no prior, and with code.drop=0 its decoder cannot work without one; train"
             " with code.drop above 0."
         )
-    z = None if model.prior is None or model.timed else model.prior.sample(n, draws)
-    decoder = decoder.given(decoder.covariate(n, draws))
-    walk = times(decoder.noise, sampling.steps, start=t)
-    x = guess.draw(n, draws)
-    x_t = decoder.noise.add(x, draws.normal(*x.shape).to(x), walk[:1].expand(n))
-    x = sample(decoder.conditioned(z, n), decoder.noise, x_t, step_named(sampling.sampler), walk, draws)
-    return x.clamp(-1, 1) if model.bins is not None else x
+    walk = sampling.times(decoder.noise, start=t)
+
+    def make(rows: slice, draws: Draws) -> Data:
+        count = rows.stop - rows.start
+        z = None if model.prior is None or model.timed else model.prior.sample(count, draws)
+        given = decoder.given(decoder.covariate(count, draws))
+        x = guess.draw(count, draws)
+        x_t = given.noise.add(x, draws.normal(*x.shape).to(x), walk[:1].expand(count))
+        x = sample(given.conditioned(z, count), given.noise, x_t, sampling.step, walk, draws)
+        return x.clamp(-1, 1) if model.bins is not None else x
+
+    return in_batches(n, seed, walk.device, make)

@@ -210,7 +210,7 @@ class Explorer:
     @torch.no_grad()
     def between(self, a: Tensor, b: Tensor, points: int = 8, seed: int = 0, covariate: Tensor | None = None) -> Tensor:
         """a, decoded points on the line between the codes, and b: (points + 2, *shape)."""
-        made = self.model.interpolate(a, b, points, self._draws(seed), steps=STEPS, covariate=covariate)
+        made = self.model.interpolate(a, b, points, seed, steps=STEPS, covariate=covariate)
         return torch.cat([a[None], made, b[None]])
 
     @torch.no_grad()

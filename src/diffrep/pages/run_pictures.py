@@ -148,7 +148,7 @@ def _interpolate(pictures: RunPictures, model: Model, splits: Splits) -> None:
         for i in range(0, min(6, len(pictures.x) - 1), 2):
             a, b = pictures.x[i], pictures.x[i + 1]
             of_a = None if pictures.covariate is None else pictures.covariate[i : i + 1]
-            made = model.interpolate(a, b, POINTS, draws_of(model), steps=STEPS, covariate=of_a)
+            made = model.interpolate(a, b, POINTS, steps=STEPS, covariate=of_a)
             rows.append(torch.cat([a[None], made, b[None]]))
         pictures.between = rows
 

@@ -201,6 +201,7 @@ class DistanceFile(Distances):
     recall_floor: float
     sampler: NotRequired[str]
     steps: NotRequired[int]
+    spacing: NotRequired[str]
     seed: int
 
 
