@@ -15,7 +15,7 @@ from diffrep.denoising.detail import Levels, high_noise, likelihood
 from diffrep.denoising.noise import LearnedGamma, LinearGamma
 from diffrep.denoising.parameterisations import X
 from diffrep.errors import UserError
-from diffrep.evaluation.bound import active_units, bound, in_steps
+from diffrep.evaluation.bound import active_units, bound, effective_rank, in_steps
 from diffrep.models.autoencoder import Autoencoder
 from diffrep.models.coding import Coding
 from diffrep.models.diffusion import DiffusionModel, Objective
@@ -259,6 +259,14 @@ def test_active_units():
     means = torch.randn(1000, 3) * torch.tensor([1.0, 0.05, 0.2])
     assert active_units(means) == 2
     assert active_units(means[:1]) == 0
+
+
+def test_effective_rank():
+    """Equal orthogonal columns have the rank of their number, copies of one have one, and a scale changes nothing."""
+    equal, one = torch.eye(8)[:, :5], torch.randn(100, 1) @ torch.tensor([[1.0, -2.0, 3.0]])
+    assert effective_rank(equal) == pytest.approx(5, abs=1e-4) and effective_rank(one) == pytest.approx(1, abs=1e-4)
+    normal = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    assert 5.95 < effective_rank(normal) < 6 and effective_rank(7 * normal) == pytest.approx(effective_rank(normal))
 
 
 def test_a_linear_gaussian_vae():

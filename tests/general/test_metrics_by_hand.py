@@ -11,7 +11,7 @@ import torch
 
 from diffrep import probes
 from diffrep.codes.posteriors import Code
-from diffrep.evaluation.bound import active_units
+from diffrep.evaluation.bound import active_units, effective_rank
 from diffrep.evaluation.mutual_information import mutual_information
 from diffrep.probes import few_labels, hypersphere, linear, neighbours, overlap, quality
 from diffrep.probes.result import accuracy, auroc, balanced, error_of, error_of_share, score, wilson
@@ -47,6 +47,7 @@ CASES = {
     "bits_per_dim": lambda: [bits_per_dim(8 * math.log(2), (2, 2))],
     "mean_and_error": lambda: [*mean_and_error([1.0, 3.0, 8.0])],
     "active_units": lambda: [active_units(torch.tensor([[0.0, 0.0, 0.3], [0.05, 1.0, 0.0]]))],
+    "effective_rank": lambda: [effective_rank(torch.tensor([[3.0, 0.0], [0.0, -1.0], [0.0, 0.0]]))],
     "mutual_information": lambda: [float(mutual_information(far(), Draws.of(0)).lower.mean())],
 }
 TRUTHS = {
@@ -72,6 +73,7 @@ TRUTHS = {
     "bits_per_dim": [2.0],
     "mean_and_error": [4.0, math.sqrt(13 / 3)],
     "active_units": [2],
+    "effective_rank": [4 / 27**0.25],  # singular values 3 and 1: exp of the entropy of 3/4 and 1/4
     "mutual_information": [math.log(3)],  # three codes far apart
 }
 ELSEWHERE = {  # fitted models and graphs, which tests/probes holds to closed forms and other routes

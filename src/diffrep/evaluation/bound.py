@@ -197,3 +197,14 @@ def _diffusion_in_steps(decoder: DiffusionDecoder, batch: Batch, steps: int, lev
 def active_units(means: Tensor, threshold: float = ACTIVE) -> int:
     """The number of units of a code whose mean has a variance over examples above 0.01 (Burda et al. 2016)."""
     return int((means.var(0) > threshold).sum()) if len(means) > 1 else 0
+
+
+def effective_rank(means: Tensor) -> float:
+    """RankMe (Garrido et al. 2023, Eq. 1): exp of the entropy of the shares of the singular values of codes (N, d).
+
+    Between 1 and min(N, d): along how many directions codes differ, with weights. A high rank is no proof of a good
+    code: noise has the highest.
+    """
+    values = torch.linalg.svdvals(means.double())
+    shares = values / values.sum() + 1e-7
+    return float((-shares * shares.log()).sum().exp())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from diffrep.data.batches import batches
 from diffrep.denoising import terms
 from diffrep.errors import UserError
 from diffrep.evaluation import mutual_information as mutual
-from diffrep.evaluation.bound import active_units
+from diffrep.evaluation.bound import active_units, effective_rank
 from diffrep.evaluation.encoding import encode_split
 from diffrep.evaluation.mutual_information import Information
 from diffrep.models.base import Model, evaluating
@@ -47,7 +47,8 @@ class Profile:
     width: float
     start_gains: PerExample
     rates: PerExample | None
-    active_units: int | None
+    active_units: int | None = None
+    effective_rank: float | None = None
 
     @property
     def nats_per_log_snr(self) -> Tensor:
@@ -128,7 +129,11 @@ def profile(
                     rates.append(decoder.prior.rate(code, z).cpu())
             start_gains.append(_start_gains(decoder, chunk, code_at).cpu())
             progress(len(chunk))
-    return _profile(decoder, gains, start_gains, rates, active_units(torch.cat(means)) if means else None)
+    profile = _profile(decoder, gains, start_gains, rates)
+    if not means:
+        return profile
+    codes = torch.cat(means)
+    return replace(profile, active_units=active_units(codes), effective_rank=effective_rank(codes))
 
 
 @torch.no_grad()
@@ -159,7 +164,7 @@ def profile_over_times(
             progress(len(chunk))
     each = torch.cat(gains, 1)
     none = torch.zeros(each.shape[1])  # no chain of such a code starts from p(x_1 | z)
-    return [_profile(decoder, [of_time], [none], [], None) for of_time in each]
+    return [_profile(decoder, [of_time], [none], []) for of_time in each]
 
 
 @torch.no_grad()
@@ -272,11 +277,9 @@ def _ends(decoder: DiffusionDecoder) -> Tensor:
     return decoder.noise.log_snr(torch.tensor([1.0, 0.0], device=device)).detach()
 
 
-def _profile(
-    decoder: DiffusionDecoder, gains: list[Tensor], start_gains: list[Tensor], rates: list[Tensor], units: int | None
-) -> Profile:
+def _profile(decoder: DiffusionDecoder, gains: list[Tensor], start_gains: list[Tensor], rates: list[Tensor]) -> Profile:
     whole = torch.cat(gains)
     low, high = _ends(decoder).cpu().double()
     width = (high - low) / whole.shape[1]
     centres = low + width * (torch.arange(whole.shape[1]) + 0.5)
-    return Profile(centres, whole, float(width), torch.cat(start_gains), torch.cat(rates) if rates else None, units)
+    return Profile(centres, whole, float(width), torch.cat(start_gains), torch.cat(rates) if rates else None)

@@ -97,7 +97,10 @@ def table(result: ProfileFile) -> list[tuple[str, str]]:
         rows.append(("rate", f"none: {result['no_rate']}"))
     else:
         used = f"{plus_minus(result['used_share'] or 0.0, result['used_share_se'], '.1%')} of it used"
-        rows.append(("rate", f"{result['rate_nats']:.2f} nats, {used}, {result['active_units']} active units"))
+        rows.append(("rate", f"{result['rate_nats']:.2f} nats, {used}"))
+    if result["active_units"] is not None:
+        rank = f"effective rank {result['effective_rank']:.1f}, which is no proof of a good code"
+        rows.append(("numbers", f"{result['active_units']} of the code are active; {rank}"))
     if result["excess_nats"] and result["excess_se"] is not None:
         beyond = _pair(result["excess_nats"], result["excess_se"])
         rows.append(("beyond I(x; z)", f"{beyond} nats: worse without its code"))
@@ -121,6 +124,7 @@ def _numbers(profile: Profile) -> Carried:
         "start_se": start_error,
         "peak_log_snr": profile.peak,
         "active_units": profile.active_units,
+        "effective_rank": profile.effective_rank,
     }
 
 

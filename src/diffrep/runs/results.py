@@ -161,6 +161,7 @@ class Carried(Curve):
     start_se: float
     peak_log_snr: float
     active_units: int | None
+    effective_rank: float | None  # RankMe
 
 
 class RateUse(TypedDict):
