@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from diffrep.cli import app
 from diffrep.commands import console
@@ -21,11 +22,13 @@ from samples import GREY, write_folder
 def test_a_method_does_what_it_can_and_says_what_it_cannot(method, tmp_path, capsys):
     """What a method has, by the catalogue, is what its run can do; for the rest there is one sentence."""
     run, picture, has = run_of(method), tmp_path / "out.png", METHODS[method]
+    few_digits = tmp_path / "few.npy"
+    np.save(few_digits, load_digits().images[:20].astype(np.uint8))
     few = ("-o", picture) if has.noise is None else ("-o", picture, "--steps", 2)
     can = {
-        "encode": (("encode", run, "digits", "-o", tmp_path / "c.parquet"), has.has_code),
-        "reconstruct": (("reconstruct", run, "digits", "-n", 2, *few), has.has_code and has.decodes),
-        "exact": (("reconstruct", run, "digits", "-n", 2, "--exact", *few), has.noise is not None),
+        "encode": (("encode", run, few_digits, "-o", tmp_path / "c.parquet"), has.has_code),
+        "reconstruct": (("reconstruct", run, few_digits, "-n", 2, *few), has.has_code and has.decodes),
+        "exact": (("reconstruct", run, few_digits, "-n", 2, "--exact", *few), has.noise is not None),
         "sample": (("sample", run, "-n", 2, *few), has.decodes),
         "interpolate": (("interpolate", run, 0, 1, "--points", 3, *few), has.has_code and has.decodes),
     }

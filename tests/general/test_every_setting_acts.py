@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import cache
 
 import pytest
 import torch
 
 from diffrep import config
-from diffrep.data import load
+from diffrep.data import Examples, load
 from diffrep.errors import UserError
 from diffrep.methods.catalog import build
+from diffrep.methods.parts import Facts
 from diffrep.runs.run import DataCard
 from diffrep.shapes import Batch, Draws
 from tiny import base, same, settings, source, train, weights
@@ -99,14 +101,20 @@ def test_every_leaf_has_a_row():
     assert set(ROWS) | elsewhere == set(config.names()) - data
 
 
+@cache
+def at_hand(table: bool) -> tuple[Examples, Facts]:
+    """The tiny training examples, and what a model needs to know of them."""
+    splits = load(str(source(table=table)))
+    return splits.train, DataCard.of(splits).facts(splits.train)
+
+
 def made(method: str, changes: tuple[str, ...], table: bool = False):
     """(model, warnings) of settings, for the tiny data."""
-    data = source(table=table)
-    splits = load(str(data))
+    examples, facts = at_hand(table)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        model = build(settings(method, *changes, data=data), DataCard.of(splits).facts(splits.train))
-    return model, splits.train, " ".join(str(w.message) for w in told)
+        model = build(settings(method, *changes, data=source(table=table)), facts)
+    return model, examples, " ".join(str(w.message) for w in told)
 
 
 def shown(method: str, changes: tuple[str, ...], table: bool = False) -> tuple[list, str]:
