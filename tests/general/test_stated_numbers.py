@@ -1,6 +1,7 @@
 """Numbers that are stated are right where the truth is known: the flow, use of a code, samples, errors, scales."""
 
 import math
+import re
 import warnings
 from dataclasses import replace
 
@@ -173,6 +174,21 @@ def test_a_rate_that_the_data_cannot_fill_is_told_of(changes, said, tmp_path):
         warnings.simplefilter("always")
         runs.train(asked, tmp_path / "run")
     assert ("2.8 nats, and 12 are asked for" in " ".join(str(w.message) for w in told)) == said
+
+
+def test_the_rate_that_is_named_asks_for_no_more_than_there_is():
+    """Sixteen pictures hold ln 16 = 2.77 nats and twenty ln 20 = 2.996, which rounding would make 2.8 and 3. The rate
+    that the sentence names draws no second warning, and the sentence says that it was worse."""
+    for count in (16, 20):
+        pictures = np.random.default_rng(0).integers(0, 2, (count, 8, 8)).astype(bool)
+        examples = load(np.repeat(pictures, 30, 0)).train
+        with pytest.warns(UserWarning, match="worse bound in a trial") as told:
+            _warn_of_repeats(examples, 12.0)
+        named = float(re.search(r"code\.rate=(\d\.\d)", str(told[0].message))[1])
+        assert math.log(count) - 0.15 < named < math.log(count)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _warn_of_repeats(examples, named)
 
 
 def test_a_run_of_different_examples_is_not_warned():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -238,8 +239,9 @@ def _warn_of_repeats(examples: Examples, target: float) -> None:
     if nats < target and 2 * different <= len(examples):
         sentence = (
             f"the {len(examples):,} training examples are {different:,} different ones, so a code of them carries at"
-            f" most {nats:.1f} nats, and {target:g} are asked for; what is held beyond them tells nothing apart"
-            f" (docs/alive.md): code.rate={nats:.1f} holds what there is."
+            f" most {nats:.1f} nats, and {target:g} are asked for. What is held beyond them tells nothing apart;"
+            f" prior.kind=afterwards takes most of it out of the bound. code.rate={math.floor(10 * nats) / 10} asks for"
+            " what there is, and gave a worse bound in a trial (docs/alive.md)."
         )
         warnings.warn(sentence, stacklevel=3)
 
