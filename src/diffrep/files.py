@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,34 @@ def reading(what: str) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write a file to, which takes the place of `path` at the end of the `with` block: whole or absent.
 
-    After an error inside the block nothing is left of it. UserError: as `writing`.
+    After an error inside the block nothing is left of it. Processes that write the same file do not meet, and what a
+    killed one has left goes with the next one that is written. UserError: as `writing`.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+            if not _lives(left.name.rsplit(".", 2)[1]):
+                left.unlink(missing_ok=True)
         try:
             yield temporary
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _lives(process: str) -> bool:
+    """Is there a process of this number, or may there be one?"""
+    if os.name != "posix" or not process.isdecimal():
+        return True
+    try:
+        os.kill(int(process), 0)  # signal 0 asks alone
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

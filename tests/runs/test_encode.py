@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ class EchoModel(Model):
         return {}
 
     def need_code(self, t=None):
-        return None
+        return SimpleNamespace(dim=3, deterministic=True)
 
     def encode(self, x, t=None):
         self.passes += 1
@@ -147,13 +148,13 @@ def test_codes_are_written_in_parts_and_go_on_after_a_kill(tmp_path, monkeypatch
     whole = embed.embed(model, examples, tmp_path / "whole.parquet")
     groups = pq.ParquetFile(whole)
     assert [groups.metadata.row_group(i).num_rows for i in range(groups.num_row_groups)] == [70, 70, 70, 70, 20]
-    killed = EchoModel(after=5)  # passes of the network: one to ask for the size, two for each part
+    killed = EchoModel(after=4)  # passes of the network: two for each part
     with pytest.raises(KeyboardInterrupt):
         embed.embed(killed, examples, tmp_path / "c.parquet")
     assert not (tmp_path / "c.parquet").exists() and len(list((tmp_path / ".c.parquet.parts").iterdir())) == 2
     counted: list[int] = []
     path = embed.embed(model := EchoModel(), examples, tmp_path / "c.parquet", progress=counted.append)
-    assert model.passes == 1 + 2 + 2 + 1 and sum(counted) == 300
+    assert model.passes == 2 + 2 + 1 and sum(counted) == 300
     assert path.read_bytes() == whole.read_bytes() and [p.name for p in tmp_path.iterdir()] != []
     assert not (tmp_path / ".c.parquet.parts").exists()
     for other, of in (
@@ -161,11 +162,28 @@ def test_codes_are_written_in_parts_and_go_on_after_a_kill(tmp_path, monkeypatch
         (EchoModel(), data.whole("digits").subset(torch.arange(1, 301))),
     ):
         with pytest.raises(KeyboardInterrupt):
-            embed.embed(EchoModel(after=5), examples, tmp_path / "d.parquet")
+            embed.embed(EchoModel(after=4), examples, tmp_path / "d.parquet")
         found = table(embed.embed(other, of, tmp_path / "d.parquet"))
-        assert other.passes == 10
+        assert other.passes == 9
         expected = other.scale * of.batch(torch.arange(300)).x.flatten(1)[:, :3]
         np.testing.assert_array_equal(found["code"], expected.detach().numpy())
+
+
+def test_parts_of_a_file_that_has_changed_are_made_anew(tmp_path, monkeypatch):
+    """The fingerprint of a lazily read set is over the beginning of each example: size and time of a file count too."""
+    monkeypatch.setattr(embed, "ROWS", 70)
+    monkeypatch.setattr(embed, "BATCH", 64)
+    file = tmp_path / "x.npy"
+    file.write_bytes(b"1")
+    examples = data.whole("digits").subset(torch.arange(300))
+    lazy = replace(examples, store=Slow(examples.store), parts=((str(file), 300),))
+    for changed, passes in ((False, 5), (True, 9)):
+        with pytest.raises(KeyboardInterrupt):
+            embed.embed(EchoModel(after=4), lazy, tmp_path / "c.parquet")
+        if changed:
+            os.utime(file, ns=(1, 1))
+        embed.embed(model := EchoModel(), lazy, tmp_path / "c.parquet")
+        assert model.passes == passes
 
 
 def test_a_set_that_cannot_be_read_is_not_called_one_that_cannot_be_written(tmp_path, monkeypatch):

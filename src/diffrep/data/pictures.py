@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -153,7 +154,9 @@ def common_size(sizes: Sequence[Size], names: Sequence[str]) -> Size:
 
 
 def quietly() -> AbstractContextManager[object]:
-    """Without Pillow's warnings, of odd tags. The whole process has one list of filters: not to be used in a thread."""
+    """Without Pillow's warnings, of odd tags. The filters are those of the whole process, so a thread leaves them."""
+    if threading.current_thread() is not threading.main_thread():
+        return nullcontext()
     return warnings.catch_warnings(action="ignore", category=UserWarning)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 
 from diffrep import config
@@ -21,7 +22,7 @@ from diffrep.training.checkpoints import load_tensors
 IN_MEMORY = "array"  # data.source of data that is an object in memory
 SETTINGS = "config.json"
 METHOD = "method.json"  # of a method from outside: its reference and its version
-BEGUN = (LOCK, DATA, f".{DATA}.tmp", f".{SETTINGS}.tmp")  # files of a run that was killed before its first step
+BEGUN = (LOCK, DATA, f".{DATA}.*.tmp", f".{SETTINGS}.*.tmp")  # files of a run that was killed before its first step
 FREE = (
     "budget",
     "log_every",
@@ -67,7 +68,7 @@ def existing(directory: Path, settings: Settings | None) -> DataCard | None:
     if not directory.is_dir():
         raise UserError(f"{directory} is a file; name a directory for the run with --out.")
     if not (directory / SETTINGS).is_file():
-        if any(file.name not in BEGUN for file in directory.iterdir()):
+        if not all(any(fnmatch(file.name, of) for of in BEGUN) for file in directory.iterdir()):
             raise UserError(f"{directory} is not empty and not a run; name a new directory with --out.")
         return None
     if settings is None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from diffrep.codes.posteriors import Code
+from diffrep.codes.posteriors import Code, Posterior
 from diffrep.data import Examples
 from diffrep.errors import UserError
 from diffrep.evaluation.encoding import AT_ONCE, encode_batches
@@ -53,15 +53,14 @@ def embed(
     path, asked = Path(path), times or (None,)
     if len(examples) < shards:
         raise UserError(f"{len(examples)} examples are too few for {shards} processes: start fewer of them.")
-    for t in asked:
-        model.need_code(t)
+    posterior = [*map(model.need_code, asked)][-1]
     if shards > 1:
         path = path.with_name(f"{path.stem}-{shard:05d}-of-{shards:05d}{path.suffix or '.parquet'}")
     mine = torch.arange(len(examples)).tensor_split(shards)[shard]
     folder = path.with_name(f".{path.name}.parts")
     origin = digest(weights_digest(model.state_dict()), asked, *_about(examples))
     pieces = []
-    for number, rows in enumerate(mine.split(_size(model, examples, asked))):
+    for number, rows in enumerate(mine.split(_size(posterior, len(asked)))):
         piece, key = folder / f"{number:05d}.parquet", digest(origin, int(rows[0]), int(rows[-1])).encode()
         if _key(piece) == key:
             progress(len(rows))
@@ -110,10 +109,9 @@ def _encoded(
         yield from encode_batches(model, examples, times, BATCH, rows, progress)
 
 
-def _size(model: Model, examples: Examples, times: Sequence[float | None]) -> int:
+def _size(posterior: Posterior, times: int) -> int:
     """Rows of a part, by the numbers in the codes of one example."""
-    (_, codes), *_ = _encoded(model, examples, torch.tensor([0]), times, lambda done: None)
-    numbers = sum(code.mean.shape[1] * (1 if code.spread is None else 2) for code in codes)
+    numbers = times * posterior.dim * (1 if posterior.deterministic else 2)
     return max(1, min(ROWS, BYTES // (4 * numbers)))
 
 
@@ -123,6 +121,10 @@ def _about(examples: Examples) -> Iterator[object]:
     for column in (examples.labels, examples.rows, examples.own_split):
         yield None if column is None else np.asarray(column).tobytes()
     yield "\n".join(examples.ids or ()).encode()
+    if examples.lazy:  # its fingerprint is over the beginning of each example
+        for name, _ in examples.parts:
+            file = Path(name)
+            yield (name, file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else name
 
 
 def _key(piece: Path) -> bytes | None:
