@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test test-fast test-long test-pages docs lint house clean mutants test-lowest test-wheel
+.PHONY: setup demo test test-fast test-long test-pages docs lint house clean mutants test-lowest test-wheel bench
 
 setup: .venv/.ready
 
@@ -52,6 +52,9 @@ lint: setup
 
 house: setup
 	.venv/bin/python docs/draw_house.py
+
+bench: setup  # minutes on a quiet machine: what each part costs, held against the best convolution
+	.venv/bin/python benchmarks/bench.py --out results/bench.json
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

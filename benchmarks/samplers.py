@@ -1,0 +1,164 @@
+"""How many steps a sampler needs: python benchmarks/samplers.py RUN --features run:CLASSIFIER [-n 2000] [--out FILE]
+
+The Frechet distance of n samples to n test examples, in the features of another run (those of a classifier see what
+matters), for every sampler, spacing and number of steps, beside that of 250 ancestral steps. All start from the same
+noise. Its error is that of the jackknife over ten blocks of the samples. The default is chosen by this: the fewest
+steps whose distance lies within its error of the 250. What stands in FILE is not measured again. --picture: the curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import record
+import torch
+from torch import Tensor
+
+from diffrep import runs
+from diffrep.denoising.noise import Noise
+from diffrep.denoising.samplers import ENOUGH, STEPS, USUAL, Sampling
+from diffrep.denoising.spacing import SPACINGS, times
+from diffrep.measures.distance import features_of
+from diffrep.models.base import evaluating
+from diffrep.probes.quality import Moments, frechet
+
+BLOCKS = 10
+COUNTS = (5, 8, 10, 15, 20, 50)
+REFERENCE = Sampling("ancestral", 250)
+CALLS = {"heun": 2, "pc": 2}  # of the denoiser a step, where it is not one
+CHOSEN = (("dpm", "heun", "ddim"), ("log-snr",))  # all spacings of these samplers, and these spacings of all
+
+
+def distance(test: Moments, features: Tensor) -> tuple[float, float]:
+    """The Frechet distance of features (N, d) to the test examples, and its error by the jackknife over blocks."""
+    blocks = features.tensor_split(BLOCKS)
+    without = [frechet(test, Moments.of(torch.cat([*blocks[:k], *blocks[k + 1 :]]))) for k in range(BLOCKS)]
+    mean = sum(without) / BLOCKS
+    error = math.sqrt((BLOCKS - 1) / BLOCKS * sum((one - mean) ** 2 for one in without))
+    return frechet(test, Moments.of(features)), error
+
+
+def asked(counts: tuple[int, ...], noise: Noise) -> list[Sampling]:
+    """The reference first, then all that is compared with it; no spacing that is another one for this process."""
+    rows = [
+        Sampling(sampler, steps, spacing)
+        for spacing in SPACINGS
+        for sampler in STEPS
+        for steps in counts
+        if spacing in CHOSEN[1] or (sampler in CHOSEN[0] and not _alike(noise, steps, spacing))
+    ]
+    return [REFERENCE, *rows]
+
+
+def _alike(noise: Noise, steps: int, spacing: str) -> bool:
+    """Are these the times that are even in log-SNR?"""
+    one, other = (times(noise, steps, spacing=name) for name in (spacing, "log-snr"))
+    return torch.allclose(one, other, atol=1e-4)
+
+
+def table(rows: list[dict]) -> str:
+    """Rows of samplers and spacings, columns of steps; distances below those of 250 ancestral steps plus error bold."""
+    reference = next(row for row in rows if row["steps"] == REFERENCE.steps)
+    counts = sorted({row["steps"] for row in rows} - {REFERENCE.steps})
+    lines = ["| sampler | spacing | " + " | ".join(map(str, counts)) + " |", "|---|---|" + "---|" * len(counts)]
+    for sampler, spacing in dict.fromkeys((row["sampler"], row["spacing"]) for row in rows if row is not reference):
+        cells = []
+        for steps in counts:
+            own = [row for row in rows if (row["sampler"], row["spacing"], row["steps"]) == (sampler, spacing, steps)]
+            text = f"{own[0]['frechet']:.1f}" if own else ""
+            cells.append(f"**{text}**" if own and _enough(own[0], reference) else text)
+        lines.append(f"| {sampler} | {spacing} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _enough(row: dict, reference: dict) -> bool:
+    return row["frechet"] <= reference["frechet"] + math.hypot(row["se"], reference["se"])
+
+
+def picture(rows: list[dict], floor: float, path: Path) -> None:
+    """Distance against steps, a line for each sampler and spacing; dashed: 250 ancestral steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    reference = next(row for row in rows if row["steps"] == REFERENCE.steps)
+    marks, colours = (
+        dict(zip(SPACINGS, ("-", ":", "--"), strict=True)),
+        dict(zip(STEPS, ["C0", "C1", "C2", "C3", "C4", "C5"], strict=True)),
+    )
+    for sampler, spacing in dict.fromkeys((row["sampler"], row["spacing"]) for row in rows if row is not reference):
+        own = sorted(
+            (row["steps"], row["frechet"])
+            for row in rows
+            if (row["sampler"], row["spacing"]) == (sampler, spacing) and row is not reference
+        )
+        axes.plot(
+            *zip(*own, strict=True),
+            marks[spacing],
+            marker="o",
+            ms=3,
+            color=colours[sampler],
+            label=f"{sampler}, {spacing}",
+        )
+    low, high = reference["frechet"] - reference["se"], reference["frechet"] + reference["se"]
+    axes.axhspan(low, high, color="#cccccc", zorder=0, label="250 ancestral steps, one error")
+    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="Frechet distance to test examples")
+    axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, ncols=2, frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--features", default="pixels")
+    parser.add_argument("-n", type=int, default=2000)
+    parser.add_argument("--steps", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    run = runs.load(given.run, "cpu")
+    judge, splits = features_of(given.features, run), run.splits()
+
+    def read(x: Tensor) -> Tensor:
+        return torch.cat([judge.of(some) for some in x.split(100)])
+
+    test, train = (read(split.batch(split.evenly(given.n)).x) for split in (splits.test, splits.train))
+    moments, settings = Moments.of(test), run.settings
+    about = record.about(
+        seed=given.seed, n=given.n, features=judge.name, method=settings.method, budget=settings.train.budget,
+        decoder_width=settings.decoder.width, run_seed=settings.seed, data=Path(run.card.source).name,
+    )  # fmt: skip
+    before = json.loads(given.out.read_text()) if given.out is not None and given.out.exists() else {}
+    rows = before.get("rows", []) if before.get("settings") == about["settings"] else []
+    floor = dict(zip(("frechet", "se"), distance(moments, train), strict=True))
+    for sampling in asked(tuple(given.steps), run.model.needs_diffusion("there is no sampler").noise):
+        if any(all(row[name] == value for name, value in asdict(sampling).items()) for row in rows):
+            continue
+        clock = time.process_time()
+        with evaluating(run.model):
+            x = run.model.sample(given.n, seed=given.seed, **asdict(sampling))
+        seconds = time.process_time() - clock
+        value, error = distance(moments, read(x))
+        calls = CALLS.get(sampling.sampler, 1) * sampling.steps + 1
+        rows.append(
+            {**asdict(sampling), "calls": calls, "frechet": value, "se": error, "cpu_seconds": round(seconds, 1)}
+        )
+        print(f"{sampling}: {value:.2f} +- {error:.2f}, {seconds:.0f} s", flush=True)
+        record.write(given.out, {**about, "floor": floor, "default": asdict(USUAL), "enough": ENOUGH, "rows": rows})
+    print(f"floor {floor['frechet']:.2f}", table(rows), sep="\n")
+    if given.picture is not None:
+        picture(rows, floor["frechet"], given.picture)
+
+
+if __name__ == "__main__":
+    main()
