@@ -20,7 +20,7 @@ def scripts(monkeypatch):
 
 
 def test_operations_are_counted_by_hand(scripts):
-    """A product of (3, 4) and (4, 5) has 2 * 3 * 4 * 5, a 3x3 convolution 2 * 9 * channels in * channels out a pixel."""
+    """(3, 4) times (4, 5): 2 * 3 * 4 * 5; a 3x3 convolution: 2 * 9 * channels in * channels out for each pixel."""
     import machine
 
     a, b = torch.randn(3, 4), torch.randn(4, 5)
@@ -29,6 +29,7 @@ def test_operations_are_counted_by_hand(scripts):
     assert machine.flops(lambda: torch.conv2d(x, w, padding=1)) == 2 * 9 * 3 * 6 * 2 * 64
 
 
+@pytest.mark.slow
 def test_a_part_that_is_made_is_not_made_again(scripts, tmp_path, monkeypatch):
     """Stopped in the second part, the same call makes the rest; other settings make all anew."""
     import gpu
