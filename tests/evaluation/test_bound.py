@@ -152,14 +152,14 @@ def test_every_example_counts_once():
     gaussian = Gaussian.of(4)
     x = gaussian.draw(7)
     examples = examples_of(x.numpy())
-    said = bound(vdm(gaussian), examples, batch=3)
+    said = bound(vdm(gaussian), examples, levels=2, batch=3)
     assert said.total.shape == (7,)
     seen = torch.cat([part.index for part in batches(examples, 3, 0, torch.device("cpu"))])
     assert torch.equal(seen, torch.arange(7))
-    whole = bound(vdm(gaussian), examples, batch=7)
+    whole = bound(vdm(gaussian), examples, levels=2, batch=7)
     torch.testing.assert_close(said.parts["prior"], whole.parts["prior"])
     progress = []
-    bound(vdm(gaussian), examples, batch=3, progress=progress.append)
+    bound(vdm(gaussian), examples, levels=2, batch=3, progress=progress.append)
     assert progress == [3, 3, 1]
 
 

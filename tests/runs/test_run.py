@@ -142,23 +142,22 @@ def test_a_run_killed_before_its_settings_stood_can_be_begun(tmp_path):
     assert runs.load(tmp_path / "run").card.shape == (1, 8, 8)
 
 
+TWENTY = ("--data", "digits", "--method", "vae-vdm", *SMALL, "--budget", "640ex", "--set", "train.checkpoint_every=3")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Twenty steps without a stop."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert diffrep("train", "--out", out, *TWENTY) == 0
+    return out
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_stopped_and_continued_ends_the_same(number, code, tmp_path):
+def test_stopped_and_continued_ends_the_same(number, code, whole, tmp_path):
     """Killed at any moment, or stopped by Ctrl-C: weights and log end bit for bit as those of an unbroken run."""
-    words = (
-        "--data",
-        "digits",
-        "--method",
-        "vae-vdm",
-        *SMALL,
-        "--budget",
-        "1600ex",
-        "--set",
-        "train.checkpoint_every=5",
-    )
-    assert diffrep("train", "--out", tmp_path / "whole", *words) == 0
     out = tmp_path / "stopped"
-    command = [sys.executable, "-m", "diffrep", "train", "--out", str(out), *words]
+    command = [sys.executable, "-m", "diffrep", "train", "--out", str(out), *TWENTY]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
     )
@@ -170,7 +169,7 @@ def test_stopped_and_continued_ends_the_same(number, code, tmp_path):
     assert code < 0 or ("saved" in said and "continues" in said and said.count("\n") == 1)
     assert diffrep("train", "--out", out) == 0
     for name in ("model.safetensors", "metrics.jsonl"):
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_an_array_in_memory_is_trained_on_and_not_kept(tmp_path):
