@@ -15,7 +15,7 @@ from textwrap import fill
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "diffrep"
 PAGE, PICTURE = ROOT / "docs" / "architecture.md", ROOT / "docs" / "house.svg"
-WORDS = ("budget", "config", "errors", "files", "kinds", "older_settings", "plus_minus", "progress", "shapes")  # ground
+WORDS = ("amounts", "budget", "config", "errors", "files", "kinds", "older_settings", "progress", "shapes")  # ground
 DOORS = ("api", "cli", "testing", "__main__")  # above all folders
 GROUND, TOP = "shared words", "doors"
 SENTENCES = {GROUND: ", ".join(WORDS), TOP: "api (Python), cli (command line)"}

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from diffrep.amounts import amount
 from diffrep.commands import distances, exports, pages, pictures, probes, readouts, studies
 from diffrep.commands.console import (
     Count,
@@ -126,12 +127,13 @@ def train(
         say_json(summary)
     elif main_process() and not result.interrupted:
         if run.card.skipped:
-            say(f"{run.card.skipped} files could not be read and were skipped.")
+            say(f"{amount(run.card.skipped, 'file')} could not be read: skipped.")
         if result.step == result.resumed > 0:
             say(f"Nothing is left to do: {out_} has had its budget of {settings.train.budget}; give a larger --budget.")
         speed = result.examples / max(result.seconds, 1e-9)
         say(
-            f"{settings.method} on {run.card.source}: {result.examples:,} examples in {result.step:,} steps, "
+            f"{settings.method} on {run.card.source}: {amount(result.examples, 'example')} in"
+            f" {amount(result.step, 'step')}, "
             f"{result.seconds:.0f} s ({speed:,.0f} examples/s)."
         )
         say_next(
@@ -241,7 +243,7 @@ def encode(
         else:
             path = embed(loaded.model, examples, output, times, here.rank, here.processes, progress=done)
     summary = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
-    say_json(summary) if as_json else say(f"{done.count:,} codes in {path}")
+    say_json(summary) if as_json else say(f"{amount(done.count, 'code')} in {path}")
 
 
 @app.command(epilog="Example: diffrep methods --json")

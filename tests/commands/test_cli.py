@@ -138,8 +138,11 @@ def test_bad_data_is_one_sentence_and_nothing_is_written(source, sources, capsys
 def test_skip_bad_trains_and_counts(sources, capsys):
     """One of twelve pictures is cut short: eleven are left."""
     assert diffrep("train", "--data", "cut", "--out", "run", "--skip-bad", *SMALL) == 0
-    assert "1 files could not be read" in capsys.readouterr().out
+    assert "1 file could not be read" in capsys.readouterr().out
     assert sum(json.loads(Path("run/data.json").read_text())["examples"].values()) == 11
+    assert diffrep("encode", "run", "cut", "-o", "codes.parquet", "--skip-bad") == 0
+    told = capsys.readouterr()
+    assert "1 file of cut could not be read." in told.err and "11 codes in codes.parquet" in told.out
 
 
 @pytest.mark.parametrize(

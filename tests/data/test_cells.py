@@ -15,6 +15,7 @@ from diffrep import UserError, data
 from diffrep.data import views
 from diffrep.data.readers import cells as reader
 from diffrep.data.values import counted
+from diffrep.estimators import codes as estimator_codes
 from diffrep.shapes import Batch, Draws
 from runs_at_hand import diffrep as command
 from runs_at_hand import one_sentence
@@ -133,6 +134,19 @@ def test_a_file_that_is_open_is_read_by_cells_too(file, monkeypatch):
         assert torch.equal(elsewhere.batch(some).x, lazy.train.batch(some).x)
 
 
+def test_no_matrix_is_opened_but_the_one_that_is_read(tmp_path, monkeypatch):
+    """The ends of rows of a large layer take gigabytes, and a layer stored by columns is loaded whole."""
+    some, opened = cells(), []
+    some.layers["counts"], some.layers["columns"] = some.X.copy(), some.X.tocsc()
+    some.write_h5ad(tmp_path / "cells.h5ad")
+    on_disk = reader.on_disk
+    monkeypatch.setattr(reader, "on_disk", lambda m: opened.append(getattr(m, "name", None)) or on_disk(m))
+    assert data.load(tmp_path / "cells.h5ad").train.reading.picture == "counts"
+    assert {name for name in opened if name} == {"/layers/counts"}
+    with pytest.raises(UserError, match=r"unknown layer 'colums'.*'columns'"):
+        data.load(tmp_path / "cells.h5ad", column="colums")
+
+
 @pytest.mark.parametrize("backed", [False, True])
 def test_a_dense_matrix_is_read_by_cells_and_can_be_sent_to_another_process(backed, tmp_path, monkeypatch):
     """The same numbers as of the sparse one in memory, in this process and from its pickle."""
@@ -175,7 +189,11 @@ def test_an_estimator_reads_cells_as_its_settings_say():
     some.obs["donor"] = 2 - some.obs["donor"]
     np.testing.assert_array_equal(estimator.transform(some), codes)
     assert not np.allclose(estimator.score_samples(some), before)
-    assert np.isfinite(estimator.inverse_transform(codes)).all() and np.isfinite(estimator.sample(3)).all()
+    assert np.isfinite(estimator.sample(3)).all()
+    shares = np.bincount(cells().obs["donor"])
+    usual = torch.eye(3)[[int(shares.argmax())]]
+    expected = estimator._back(estimator_codes.decoded(estimator.run_.model, codes, usual))
+    np.testing.assert_array_equal(estimator.inverse_transform(codes), expected)  # of no value drawn by chance
 
 
 def standardised(counts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

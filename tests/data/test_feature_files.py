@@ -124,7 +124,7 @@ def test_copies_in_the_test_split_are_counted():
 MISTAKES = {
     "no.npz": (dict(a=X), (), "expected features named"),
     "bare.npz": (dict(features=X), (), "--labels"),
-    "short.npz": (dict(features=X, labels=Y[:9]), (), "200 features and there are 9 labels"),
+    "short.npz": (dict(features=X, labels=Y[:9]), (), "200 rows of features and 9 labels"),
     "nan.npz": (dict(features=X * np.nan, labels=Y), (), "finite"),
     "flat.npz": (dict(features=X[:, 0], labels=Y), (), "expected finite numbers (N, d)"),
     "words.npz": (dict(features=X, labels=Y, split=np.array(["other"] * 200)), (), "the split 'other'"),

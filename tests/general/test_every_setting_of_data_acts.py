@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from diffrep import config, runs
 from diffrep.config import Settings, override
-from diffrep.data import Splits
+from diffrep.data import Reading, Splits
+from diffrep.data.examples import DECIDES_X
 
 RNG = np.random.default_rng(0)
 # leaf -> what is read, the settings beside it, and the value that is tried
@@ -87,6 +90,32 @@ def test_a_setting_of_data_acts(leaf, sources):
         return content(runs.splits_of(override(Settings(), [*told, *beside, *changes])))
 
     assert read() == read() != read(changed)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("leaf", ROWS)
+def test_what_changes_x_changes_the_content(leaf, lazy, sources, monkeypatch):
+    """Kept codes and scores go by `content`; of a set that stays in its file, that is a hash of how it is read."""
+    if lazy:
+        for module in ("values", "albums"):
+            monkeypatch.setattr(f"diffrep.data.{module}.SMALL", 0)
+    kind, beside, value = ROWS[leaf]
+    changed = f"data.{leaf}={sources[value] if leaf == 'source' else value}"
+    told = [f"data.source={sources[kind]}", *beside]
+    one, again, other = (runs.splits_of(override(Settings(), [*told, *more])).train for more in ((), (), (changed,)))
+    x, new = (split.batch(torch.arange(len(split))).x for split in (one, other))
+    assert one.content() == again.content()
+    assert torch.equal(x, new) if one.content() == other.content() else x.shape != new.shape or not torch.equal(x, new)
+
+
+def test_every_field_of_a_reading_decides_x_or_does_not():
+    """A new field is put on one of the two lists; those below name things, or say where x was found, which the
+    fingerprint of the examples holds."""
+    names = {"source", "place", "label", "factors", "ids", "left_out", "classes", "missing_label", "columns", "notes"}
+    found_at = {"header", "delimiter", "decimal", "config", "split", "picture", "drop", "shape", "applied", "guesses"}
+    of_tables_in_memory = {"fills", "words"}  # their content is a hash of x itself
+    beside_x = {"rate", "covariate", "covariates"}  # a recording of another rate is refused
+    assert names | found_at | of_tables_in_memory | beside_x == {f.name for f in fields(Reading)} - set(DECIDES_X)
 
 
 def test_every_leaf_of_data_has_a_row():

@@ -1,16 +1,20 @@
 """Numbers that are stated are right where the truth is known: the flow, use of a code, samples, errors, scales."""
 
+import ast
 import math
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import diffrep
 from diffrep import runs
+from diffrep.amounts import amount, plus_minus
 from diffrep.data import load
 from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, likelihood
@@ -24,7 +28,6 @@ from diffrep.evaluation.information import Profile
 from diffrep.measures.evaluate import _flow
 from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise
-from diffrep.plus_minus import plus_minus
 from diffrep.probes.result import error_of_share
 from diffrep.runs import records
 from diffrep.runs.run import _warn_of_repeats
@@ -115,6 +118,38 @@ def test_one_example_has_no_error():
     assert math.isnan(error_of_share(1.0, 1)) and error_of_share(0.5, 100) == pytest.approx(0.05 / math.sqrt(1.01))
     assert plus_minus(1.0, None) == plus_minus(1.0, math.nan) == "1.0000 (one example has no error)"
     assert plus_minus(1.0, 0.5, ".1f") == "1.0 +- 0.5"
+
+
+def test_a_number_stands_with_its_noun():
+    assert [amount(n, "test row") for n in (0, 1, 2000)] == ["0 test rows", "1 test row", "2,000 test rows"]
+    assert [amount(n, "class") for n in (1, 2)] == ["1 class", "2 classes"] and amount(2, "guess") == "2 guesses"
+
+
+def test_no_message_writes_a_plural_after_a_number():
+    """A count in front of its noun goes through `amount`: "1 examples" was in forty messages. What is never one is
+    named here, by its file."""
+    nouns = "examples|steps|files|codes|samples|columns|rows|runs|classes|labels|numbers|pictures|recordings|units"
+    plural = re.compile(rf"(?<!of )(?<!of the )\0( (test|training|active|new|noise|labelled))? ({nouns})\b")
+    never_one = {
+        "data/layout.py",  # the longer of two axes
+        "data/readers/arrays.py",  # labels of several numbers
+        "data/readers/recordings.py",  # samples a second
+        "data/values.py",  # a table of counts has thirty columns
+        "measures/probe.py",  # examples of three splits
+        "pages/sections.py",  # more classes than colours
+        "probes/disentanglement.py",  # two at least
+        "probes/quality.py",  # two for each block
+        "training/engine.py",  # the steps after which a training that diverges ends
+        "training/journal.py",  # examples/s
+        "cli.py",
+    }
+    package, found = Path(diffrep.__file__).parent, set()
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                found |= {path.relative_to(package).as_posix()} if plural.search(text) else set()
+    assert found == never_one
 
 
 def test_integers_of_0_and_1_are_two_levels():

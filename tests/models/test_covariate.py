@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from diffrep.evaluation.bound import bound
 from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.decoders import MLPDecoder
 from diffrep.pages import explorer
+from diffrep.runs.restored import table as table_of
 from diffrep.shapes import Batch, Draws
 from runs_at_hand import diffrep as command
 from runs_at_hand import one_sentence
@@ -116,6 +118,36 @@ def test_the_explorer_gives_an_example_its_own_covariate(run, source, monkeypatc
         assert not torch.equal(made(here.covariate(a)), made(here.covariate(b)))
 
 
+def test_its_column_comes_back(run, source, tmp_path):
+    """Samples have the value that each was drawn with, reconstructions that of their row, in the source's order of
+    columns."""
+    sampled, again = tmp_path / "new.csv", tmp_path / "again.csv"
+    assert command("sample", run.directory, "-n", 30, "-o", sampled, "--steps", 2) == 0
+    assert command("reconstruct", run.directory, source, "-n", 20, "-o", again, "--steps", 2) == 0
+    written = pd.read_csv(source)
+    rows = np.linspace(0, len(written) - 1, 20).astype(int)
+    assert pd.read_csv(again)["batch"].tolist() == written["batch"].iloc[rows].tolist()
+    drawn = run.model.covariates(30, 0).argmax(1)
+    assert pd.read_csv(sampled)["batch"].tolist() == ["ab"[k] for k in drawn] and set(drawn.tolist()) == {0, 1}
+    assert list(pd.read_csv(sampled)) == list(pd.read_csv(again)) == list(written)
+    assert torch.equal(run.model.covariates(7, 0).argmax(1), drawn[:7])  # of example i, whatever their number
+
+
+@pytest.mark.parametrize("values", [(3, 7), (0.5, 1.5), (True, False)])
+def test_its_column_has_the_type_that_it_had(values, tmp_path):
+    """Numbers stay numbers, though the values of a covariate are kept as words."""
+    rng = np.random.default_rng(0)
+    written = pd.DataFrame(rng.normal(size=(40, 3)), columns=["a", "b", "c"]).assign(batch=[*values] * 20)
+    written.to_csv(tmp_path / "t.csv", index=False)
+    reading = data.whole(tmp_path / "t.csv", covariate="batch").reading
+    place = [[*reading.covariates].index(str(v)) for v in values] * 20
+    assert table_of(reading, np.zeros((40, 3)), place).to_pandas()["batch"].tolist() == [*values] * 20
+
+
+def test_the_line_of_train_names_it(run, source):
+    assert ", covariate batch (2 values)" in data.load(source, covariate="batch").train.reading.line()
+
+
 def test_a_read_out_refuses_it(run, capsys):
     """It has no batch to give, so the advice is not to give one."""
     capsys.readouterr()
@@ -155,7 +187,7 @@ def test_a_method_that_cannot_take_it_and_a_column_of_no_groups_are_refused(sour
     assert command("train", *how, "--method", "ae", "--set", "data.covariate=batch") == 2
     assert "ae has no decoder that takes data.covariate" in one_sentence(capsys)
     assert command("train", *how, "--method", "vdm", "--set", "data.covariate=g0") == 2
-    assert "different values in 168 rows of training, expected two groups or more" in one_sentence(capsys)
+    assert "values in 168 rows of training, expected two groups or more" in one_sentence(capsys)
     assert command("train", *how, "--method", "vdm", "--set", "data.covariate=bach") == 2
     assert "'batch'" in one_sentence(capsys)
 

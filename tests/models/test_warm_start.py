@@ -26,7 +26,7 @@ class Model:
 
     def __init__(self, truth, noise):
         self.diffusion = SimpleNamespace(noise=noise, conditioned=lambda z, n: truth.denoiser(noise))
-        self.diffusion.given, self.diffusion.covariate = lambda covariate: self.diffusion, lambda n, draws: None
+        self.diffusion.given, self.covariates = lambda covariate: self.diffusion, lambda n, seed: None
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("shapes.py", "whole[self.shard * shape[0] : (self.shard + 1) * shape[0]]", "whole[: shape[0]]", "parts share numbers"),
     ("shapes.py", "manual_seed(seed % 2**63)", "manual_seed(0)", "every step has the same noise"),
     ("shapes.py", "float(v.std()) / math.sqrt(len(v))", "float(v.std())", "errors are deviations"),
-    ("plus_minus.py", "if error is None or math.isnan(error):", "if error is None:", "+- nan is shown"),
+    ("amounts.py", "if error is None or math.isnan(error):", "if error is None:", "+- nan is shown"),
     ("config.py", "if self.valid + self.test >= 1:", "if self.valid + self.test > 1:", "no training example is left"),
     ("config.py", "if changes != (self.steps > 0):", "if changes and not self.steps:", "anneal.steps alone does nothing"),
     ("data/splits.py", "generator=torch.Generator().manual_seed(seed))]", "generator=torch.Generator().manual_seed(0))]", "one cut for all seeds"),

@@ -99,7 +99,7 @@ def test_the_error_of_the_test_split_is_its_spread():
 
 def test_too_few_of_a_class_are_named():
     """Before anything is fitted."""
-    with pytest.raises(UserError, match=r"class 2 has 1 labelled examples.*expected 5.*--few"):
+    with pytest.raises(UserError, match=r"class 2 has 1 labelled example in.*expected 5.*--few"):
         few_labels((TRAIN[0][:9], np.array([0, 1, 1, 0, 1, 2, 0, 0, 1])), TEST, 5)
     with pytest.raises(UserError, match="two draws"):
         few_labels(TRAIN, TEST, 5, repeats=1)

@@ -134,7 +134,7 @@ def test_a_mistake_is_one_sentence():
     """Too few examples, features of two sizes, and features that are not finite."""
     x = normal(24, 30, 2)
     for call, said in [
-        (lambda: kernel_distance(x[:10], x), "blocks"),
+        (lambda: kernel_distance(x[:10], x), "at least 20 examples in both sets.*got 10 and .*data.test"),
         (lambda: precision_recall(x[:3], x), "more than 3"),
         (lambda: frechet(Moments.of(x), Moments.of(normal(0, 30, 3))), "one size"),
         (lambda: Moments.of(x[:1]).covariance, "two examples"),

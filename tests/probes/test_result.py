@@ -1,10 +1,13 @@
 """What stands beside a score: intervals that hold for two examples too, balanced accuracy and AUROC."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from diffrep.measures import probe
 from diffrep.probes.few_labels import over_draws
 from diffrep.probes.result import accuracy, auroc, balanced, error_of, error_of_share, wilson
 from diffrep.studies.table import Number, clear_best
@@ -56,3 +59,9 @@ def test_balanced_accuracy_and_auroc_are_scikit_learns():
         assert auroc(scores, labels, classes) == pytest.approx(np.mean(each))
         more = np.column_stack([scores, rng.normal(size=300)])
         assert auroc(more, labels, np.arange(k + 1)) == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize("value, shown", [(0.5, "0.500"), (math.nan, "-"), (None, "-")])
+def test_an_auroc_of_one_class_is_a_dash(value, shown):
+    """Test labels of one class have none: nan in Python, null in a file; without a number it is empty."""
+    assert probe._number({"auroc": value}, "auroc") == shown and probe._number({}, "auroc") == ""

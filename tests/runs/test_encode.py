@@ -116,7 +116,7 @@ def test_shards_hold_every_row_once_and_too_many_say_so(tmp_path):
     paths = [embed.embed(model, examples, tmp_path / "c.parquet", shard=shard, shards=3) for shard in range(3)]
     assert [path.name for path in paths] == [f"c-0000{part}-of-00003.parquet" for part in range(3)]
     assert np.concatenate([table(path)["index"] for path in paths]).tolist() == [0, 1, 2, 3, 4]
-    with pytest.raises(UserError, match="too few for 6 processes"):
+    with pytest.raises(UserError, match="6 processes cannot share 5 examples"):
         embed.embed(model, examples, tmp_path / "d.parquet", shard=0, shards=6)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -17,8 +18,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from diffrep.amounts import amount, plus_minus
 from diffrep.files import plain
-from diffrep.plus_minus import plus_minus
 from diffrep.probes.overlap import sentence as overlaps
 
 if TYPE_CHECKING:  # they import torch and NumPy
@@ -174,19 +175,20 @@ def show_metrics(metrics: Metrics) -> None:
             errors = f"{bound['sample_se']:.4f} of the split as a sample"
             table.add_row("+- is", f"{errors}, {bound['monte_carlo_se']:.4f} of random noise levels and codes")
         if metrics["active_units"] is not None:
-            table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {metrics['active_units']} active units")
+            units = amount(metrics["active_units"], "active unit")
+            table.add_row("code", f"rate {metrics['rate_nats']:.2f} nats, {units}")
     if "worse_than_even" in metrics:
         table.add_row("mind", metrics["worse_than_even"])
     if "bound_in_steps" in metrics:
         chain = metrics["bound_in_steps"]
         bits = f"{plus_minus(chain['bits_per_dim'], chain['bits_per_dim_se'])}   diffusion {chain['diffusion']:.4f}"
-        table.add_row(f"in {chain['steps']} steps", f"{bits}   ({chain['protocol']})")
+        table.add_row(f"in {amount(chain['steps'], 'step')}", f"{bits}   ({chain['protocol']})")
     if "flow" in metrics:
         f = metrics["flow"]
         table.add_row(
             "probability flow",
-            f"{plus_minus(f['bits_per_dim'], f['bits_per_dim_se'])} bits/dim on {f['examples']:,} examples,"
-            f" {f['steps']} steps, dequantisation: {f['dequantisation']}",
+            f"{plus_minus(f['bits_per_dim'], f['bits_per_dim_se'])} bits/dim on {amount(f['examples'], 'example')},"
+            f" {amount(f['steps'], 'step')}, dequantisation: {f['dequantisation']}",
         )
     if "refined" in metrics:
         r = metrics["refined"]
@@ -194,7 +196,7 @@ def show_metrics(metrics: Metrics) -> None:
             "refined codes",
             f"{plus_minus(r['bits_per_dim'], r['bits_per_dim_se'])} bits/dim, rate {r['rate_nats']:.2f} nats; the"
             f" encoder loses at least {plus_minus(r['gap_nats'], r['gap_nats_se'], '.2f')} nats on"
-            f" {r['examples']:,} examples   ({r['protocol']})",
+            f" {amount(r['examples'], 'example')}   ({r['protocol']})",
         )
     if "no_refined" in metrics:
         table.add_row("refined codes", f"none: {metrics['no_refined']}")
@@ -208,7 +210,7 @@ def show_metrics(metrics: Metrics) -> None:
         table.add_row("linear probe", f"none: {metrics['no_probe']}")
     table.add_row(
         "measured on",
-        f"{metrics['examples']:,} test examples, {metrics['levels']} noise levels each, EMA weights,"
+        f"{amount(metrics['examples'], 'test example')}, {amount(metrics['levels'], 'noise level')} each, EMA weights,"
         f" {metrics['protocol']}",
     )
     out.print(table)
@@ -219,10 +221,10 @@ def _accuracy(result: Result, examples: int) -> str:
     words = [plus_minus(result["accuracy"], result["se"])]
     if "balanced" in result:
         words.append(f"balanced {result['balanced']:.4f}")
-    if "auroc" in result:
+    if result.get("auroc") is not None and not math.isnan(result["auroc"]):  # one class alone has none
         words.append(f"AUROC {result['auroc']:.4f}")
     if result["examples"] < examples:
-        words.append(f"on {result['examples']:,} examples with a label")
+        words.append(f"on {amount(result['examples'], 'example')} with a label")
     return f"{', '.join(words)}   ({result['protocol']})"
 
 

@@ -47,20 +47,25 @@ def is_grid(path: Path) -> bool:
     return path.suffix.lower() == GRID
 
 
-def write(run: Run, examples: Mapping[str, Tensor], path: Path) -> None:
+def write(run: Run, examples: Mapping[str, Tensor], path: Path, covariate: Tensor | None = None) -> None:
     """Write x (N, *shape) of each name; the first is what was asked for, further ones stand beside it in an .npz.
 
-    .npy, .npz: arrays as those of the data. .csv, .parquet: a table of its columns. No suffix: a folder of PNGs.
-    Whole or absent.
+    covariate (B, K): of each x, N of which are B examples once or several times, one time after the other.
+    .npy, .npz: arrays as those of the data. .csv, .parquet: a table of its columns. No suffix: a folder of PNGs. Whole
+    or absent.
     """
     suffix, name = path.suffix.lower(), next(iter(examples))
     if _is_folder(path):
         _pictures(run, examples[name], path)
         return
+
+    def restored(x: Tensor) -> Any:
+        return run.restore(x, None if covariate is None else covariate.repeat(len(x) // len(covariate), 1))
+
     if suffix in TABLES:
-        write_bytes(path, _table(run.restore(examples[name]), suffix))
+        write_bytes(path, _table(restored(examples[name]), suffix))
         return
-    arrays: dict[str, Any] = {name: _array(run.restore(x)) for name, x in examples.items()}
+    arrays: dict[str, Any] = {name: _array(restored(x)) for name, x in examples.items()}
     file = io.BytesIO()
     np.savez(file, **arrays) if suffix == ".npz" else np.save(file, arrays[name])
     write_bytes(path, file.getvalue())

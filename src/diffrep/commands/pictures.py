@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from diffrep.amounts import amount
 from diffrep.commands.console import progress, say
 from diffrep.commands.options import DataSource, Device, Examples, Moved, Sampler, Seed, SharedRun, Spacing, Steps
 from diffrep.errors import UserError
@@ -69,8 +70,8 @@ def reconstruct(
     if is_grid(output):
         save_grid(torch.cat(rows), output, columns=len(x))
     else:
-        write(loaded, {"reconstruction": torch.cat(rows[1:]), "original": x}, output)
-    say(f"{len(x)} examples and their reconstructions in {output}")
+        write(loaded, {"reconstruction": torch.cat(rows[1:]), "original": x}, output, covariate)
+    say(f"{amount(len(x), 'example')} and {amount(len(rows) - 1, 'reconstruction')} of each in {output}")
 
 
 def sample(
@@ -120,8 +121,8 @@ def sample(
             x = model.sample(n, seed=seed, **asdict(sampling))
         else:
             x = model.decode_each(read_codes(codes).to(where), seed, sampling)
-    save_grid(x, output) if is_grid(output) else write(loaded, {"x": x}, output)
-    say(f"{len(x)} samples in {output}")
+    save_grid(x, output) if is_grid(output) else write(loaded, {"x": x}, output, model.covariates(len(x), seed))
+    say(f"{amount(len(x), 'sample')} in {output}")
 
 
 def interpolate(
@@ -157,5 +158,10 @@ def interpolate(
         how = asdict(sampling)
         x = loaded.model.interpolate(from_a, from_b, points, seed, covariate=one.covariate, **how)
     whole = torch.cat([from_a[None], x, from_b[None]])
-    save_grid(whole, output, columns=points + 2) if is_grid(output) else write(loaded, {"x": whole}, output)
+    if is_grid(output):
+        save_grid(whole, output, columns=points + 2)
+    else:
+        ends = [end.covariate for end in (one, other) if end.covariate is not None]
+        beside = torch.cat([*ends[:1] * (points + 1), *ends[1:]]) if len(ends) == 2 else None
+        write(loaded, {"x": whole}, output, beside)
     say(f"A, {points} points from its code to B's, and B, in {output}")

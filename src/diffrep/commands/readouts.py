@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from diffrep.amounts import amount, plus_minus
 from diffrep.commands.console import progress, say, say_json, show_rows
 from diffrep.commands.options import Device, Json, Moved, RunPath, Seed
 from diffrep.errors import UserError
-from diffrep.plus_minus import plus_minus
 
 
 def add_to(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def readout(
     show_rows(readout_table(result))
     say(
         f"Of these validation accuracies, {result['layer']} at log-SNR {result['log_snr']:.1f} is best; on all"
-        f" {result['probe']['examples']:,} test examples: {plus_minus(result['accuracy'], result['se'])}"
+        f" {amount(result['probe']['examples'], 'test example')}: {plus_minus(result['accuracy'], result['se'])}"
         f" ({result['protocol']}, {result['probe']['protocol']})."
     )
 
@@ -84,7 +84,7 @@ def times(
     say(
         f"By validation: of single times t = {single['t']:.2f}, {plus_minus(single['accuracy'], single['se'])} on test;"
         f" of several {several['way']} of {several['k']}, {plus_minus(several['accuracy'], several['se'])}"
-        f" ({result['examples']:,} test examples, {result['protocol']})."
+        f" ({amount(result['examples'], 'test example')}, {result['protocol']})."
     )
 
 
@@ -112,7 +112,9 @@ def semi(
         return
     show_rows(table(result))
     say(
-        f"{result['labels_per_class']} labels of each class, {result['seeds']} draws, {result['steps']:,} steps a fit,"
-        f" {result['unlabelled_examples']:,} examples without, nothing chosen; {result['examples']:,} test examples,"
+        f"{amount(result['labels_per_class'], 'label')} of each class, {amount(result['seeds'], 'draw')},"
+        f" {amount(result['steps'], 'step')} a fit,"
+        f" {amount(result['unlabelled_examples'], 'example')} without, nothing chosen;"
+        f" {amount(result['examples'], 'test example')},"
         f" {', '.join(result['protocol'])}."
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffrep.amounts import amount
 from diffrep.commands.console import progress, say, say_aside, say_json
 from diffrep.commands.options import Device, Json
 from diffrep.errors import UserError
@@ -108,7 +109,7 @@ def compare(
 
         words = shlex.join(["diffrep", "compare", *map(str, runs), "--html", str(html)])
         numbers = {side.run: [side.numbers] for side in compared.runs}
-        page(html, "Runs compared", f"{len(runs)} runs", shown.without_empty(), numbers, [words])
+        page(html, "Runs compared", amount(len(runs), "run"), shown.without_empty(), numbers, [words])
     say_json(compared.written()) if as_json else say(tables.markdown(shown.without_empty()))
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from diffrep.amounts import amount
 from diffrep.data.pictures import (
     MODES,
     Size,
@@ -52,7 +53,9 @@ def of_pictures(
         if first is not None:
             break
     else:
-        raise UserError(f"none of {len(encoded):,} pictures can be read, the first is {names[0]}: check their format.")
+        raise UserError(
+            f"none of {amount(len(names), 'picture')} can be read, the first is {names[0]}: check their format."
+        )
     mode, size = first
     if reading.applied and reading.mode is not None:
         mode = reading.mode
@@ -88,7 +91,9 @@ def _decoded(
     with quietly(), ThreadPoolExecutor(threads) as pool:
         forms = [item for items in pool.map(run, range(0, len(encoded), RUN)) for item in items]
     if not forms:
-        raise UserError(f"none of {len(encoded):,} pictures can be read, the first is {names[0]}: check their format.")
+        raise UserError(
+            f"none of {amount(len(names), 'picture')} can be read, the first is {names[0]}: check their format."
+        )
     wide = _common(forms, names, reading)
     if wide != mode:
         return _decoded(encoded, names, skip_bad, wide, size, reading)
@@ -132,7 +137,9 @@ def _lazy(
     tried = (_attempt(one, i, skip_bad) for i in range(len(encoded)))
     forms = [item for item in tried if item is not None]
     if not forms:
-        raise UserError(f"none of {len(encoded):,} pictures can be read, the first is {names[0]}: check their format.")
+        raise UserError(
+            f"none of {amount(len(names), 'picture')} can be read, the first is {names[0]}: check their format."
+        )
     mode = _common(forms, names, reading)
     if mode not in ("L", "RGB", "RGBA", "I;16"):
         raise UserError(

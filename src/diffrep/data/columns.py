@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diffrep.amounts import amount
 from diffrep.data.names import IDS, LABELS, SPLITS, is_index, required_column, usual_column
 from diffrep.data.raw import Raw, is_class_column, is_target, quantity_as_classes
 from diffrep.data.reading import Guess, Reading
@@ -145,10 +146,6 @@ def with_label(columns: Sequence[Column], name: str, reading: Reading, hub_label
     return reading.guess("label", "")
 
 
-def _columns(count: int) -> str:
-    return "1 column" if count == 1 else f"{count:,} columns"
-
-
 def repeats(values: np.ndarray | None) -> bool:
     """Are these a few words that come again: 2 to `WORDS` of them, each twice on average at least?"""
     if values is None:
@@ -212,8 +209,8 @@ def fitted(raw: Raw, rows: np.ndarray, name: str) -> Reading:
         means[names[i]] = float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
     shown = ", ".join(f"{names[i]!r} ({int(np.isnan(table[:, i]).sum()):,})" for i in lacking[:5])
     return replace(reading, fills=means).noted(
-        f"{name} lacks numbers in {_columns(len(lacking))}, {shown}: each is replaced by the mean of its column, and a"
-        " further column marks where."
+        f"{name} lacks numbers in {amount(len(lacking), 'column')}, {shown}: each is replaced by the mean of its"
+        " column, and a further column marks where."
     )
 
 
@@ -230,7 +227,7 @@ def expanded(raw: Raw, name: str) -> np.ndarray:
     for i in map(int, np.flatnonzero(hole.any(0))):
         if names[i] not in reading.fills:
             raise UserError(
-                f"column {names[i]!r} of {name} lacks {int(hole[:, i].sum()):,} numbers (NaN), the first in row"
+                f"column {names[i]!r} of {name} lacks {amount(int(hole[:, i].sum()), 'number')} (NaN), the first in row"
                 f" {int(hole[:, i].argmax())}, and lacked none in training: fill them."
             )
     pieces = [table]

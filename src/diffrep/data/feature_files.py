@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from diffrep.amounts import amount
 from diffrep.data.columns import chosen
 from diffrep.data.names import FEATURES, LABELS, SPLITS, is_index, usual_column
 from diffrep.data.readers.arrays import joined, opened
@@ -69,17 +70,21 @@ def read(path: Path, labels: str | None = None, t: float | None = None) -> Featu
     given, called = _labels(file, labels, path)
     x = file.x
     if len(given) != len(x):
-        raise UserError(f"{path} holds {len(x):,} features and there are {len(given):,} labels: give one for each.")
+        raise UserError(
+            f"{path} holds {amount(len(x), 'row')} of features and {amount(len(given), 'label')}: give one for each."
+        )
     if file.split is not None and len(file.split) != len(x):
-        raise UserError(f"{path} holds {len(x):,} features and {len(file.split):,} words of split: give one for each.")
+        raise UserError(
+            f"{path} holds {amount(len(x), 'row')} of features and a split of {len(file.split):,}: give one for each."
+        )
     if x.dtype.kind not in "biuf" or x.ndim < 2:
         raise UserError(f"{path} holds {x.dtype} of shape {x.shape}, expected finite numbers (N, d): convert them.")
     x = x.reshape(len(x), -1)
     if not (whole := np.isfinite(x)).all():
         rows = int((~whole.all(1)).sum())
         raise UserError(
-            f"{path} holds {int((~whole).sum()):,} NaN or infinite numbers in {rows:,} of {len(x):,} rows, expected "
-            "finite features: fill them, or leave these rows out."
+            f"{path} holds {amount(int((~whole).sum()), 'NaN or infinite number')} in {rows:,} of"
+            f" {amount(len(x), 'row')}, expected finite features: fill them, or leave these rows out."
         )
     return Features(x, given, called, file.split, file.notes)
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.amounts import amount
 from diffrep.data.names import LABELS, in_order, required_column
 from diffrep.data.reading import Reading
 from diffrep.data.values import Values
@@ -54,16 +55,16 @@ class Raw:
         if not reading.applied:
             if gaps := values.count(""):
                 raise UserError(
-                    f"column {name!r} of {reading.source} has no value in {gaps:,} of {len(values):,} rows, and a"
-                    " covariate needs one in each: fill them."
+                    f"column {name!r} of {reading.source} has no value in {gaps:,} of {amount(len(values), 'row')}, and"
+                    " a covariate needs one in each: fill them."
                 )
             trained = [values[row] for row in rows.tolist()]
             counts = Counter(trained)
             if not 1 < len(counts) <= len(trained) / 2:
                 raise UserError(
-                    f"column {name!r} of {reading.source} holds {len(counts):,} different values in"
-                    f" {len(trained):,} rows of training, expected two groups or more, of at least two rows on average:"
-                    " name another with data.covariate."
+                    f"column {name!r} of {reading.source} holds {amount(len(counts), 'value')} in"
+                    f" {amount(len(trained), 'row')} of training, expected two groups or more, of at least two"
+                    " rows on average: name another with data.covariate."
                 )
             reading = replace(reading, covariates={value: counts[value] for value in in_order(counts)})
         place = {value: number for number, value in enumerate(reading.covariates)}
@@ -102,8 +103,8 @@ class Raw:
         strange = sorted({name for name, here in zip(called, present, strict=True) if here and name not in place})
         if strange:
             reading = reading.noted(
-                f"{len(strange)} classes of {reading.source} are not among those of the training and get the label -1:"
-                f" {', '.join(strange[:5])}{', ...' if len(strange) > 5 else ''}."
+                f"{reading.source} has {amount(len(strange), 'class')} beside those of the training, with the"
+                f" label -1 here: {', '.join(strange[:5])}{', ...' if len(strange) > 5 else ''}."
             )
         numbers = [place.get(name, -1) if here else -1 for name, here in zip(called, present, strict=True)]
         return torch.tensor(numbers, dtype=torch.int64), list(classes), reading

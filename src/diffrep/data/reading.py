@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from diffrep.amounts import amount
 from diffrep.errors import UserError
 
 AXES = {"n": "examples", "c": "channels", "d": "depth", "t": "time", "h": "height", "w": "width", "l": "length"}
@@ -207,14 +208,15 @@ class Reading:
         if self.scaling is not None:
             words.append("counts, log, standardised" if self.counts else "standardised")
         elif self.levels:
-            words.append(f"{self.levels:,} grey levels")
+            words.append(amount(self.levels, "grey level"))
         elif self.range is not None:
             words.append(f"continuous from {self.range[0]:g} to {self.range[1]:g}")
         label = "no labels" if not self.label else f"label {self.label}"
-        words.append(label + (f" ({len(self.classes)} classes)" if self.classes else ""))
+        words.append(label + (f" ({amount(len(self.classes), 'class')})" if self.classes else ""))
+        if self.covariate is not None:
+            words.append(f"covariate {self.covariate} ({amount(len(self.covariates), 'value')})")
         if self.guesses:
-            n = len(self.guesses)
-            words.append("1 guess, `diffrep data` states it" if n == 1 else f"{n} guesses, `diffrep data` lists them")
+            words.append(f"{amount(len(self.guesses), 'guess')} that `diffrep data` names")
         return ", ".join(words)
 
     def as_dict(self) -> dict:

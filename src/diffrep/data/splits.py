@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.amounts import amount
 from diffrep.data.columns import expanded, fitted, strange
 from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.raw import Raw
@@ -96,6 +97,8 @@ def whole(
     if scaling is not None:
         asked = replace(asked, scaling=(tuple(scaling[0].tolist()), tuple(scaling[1].tolist())))
     name, raw = read(source, asked, skip_bad)
+    if raw.skipped:
+        raw = replace(raw, reading=raw.reading.noted(f"{amount(raw.skipped, 'file')} of {name} could not be read."))
     return _examples(raw, name, torch.arange(len(raw.values.digests)))
 
 
@@ -108,7 +111,7 @@ def cut(total: int, given: np.ndarray | None, name: str, valid: float, test: flo
     if pool < 1 + len(missing):
         here = f"{pool} of them for training, " if pool < total else ""
         raise UserError(
-            f"{name} has {total} example{'s' * (total != 1)}, {here}expected at least 3, one each for training, "
+            f"{name} has {amount(total, 'example')}, {here}expected at least 3, one each for training, "
             "validation and test: add some."
         )
     free = free[torch.randperm(pool, generator=torch.Generator().manual_seed(seed))]
@@ -175,7 +178,9 @@ def _stated(reading: Reading, features: int, name: str) -> tuple[Tensor, Tensor]
     assert reading.scaling is not None
     mean, std = (torch.tensor(moment, dtype=torch.float64) for moment in reading.scaling)
     if len(mean) != features:
-        raise UserError(f"{name} has {features} features, expected {len(mean)}: give the columns of the training.")
+        raise UserError(
+            f"{name} has {amount(features, 'feature')}, expected {len(mean)}: give the columns of the training."
+        )
     return mean, std
 
 

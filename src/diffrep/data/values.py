@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffrep.amounts import amount
 from diffrep.data.layout import channels_first
 from diffrep.data.reading import Reading
 from diffrep.data.stores import HEAD, SMALL, Grid, InMemory, Mapped, Store, blocks
@@ -215,7 +216,7 @@ def _guessed(values: Extent, name: str, reading: Reading) -> Reading:
             bits = 1 if high <= 1 else max(8, math.ceil(math.log2(high + 1)))
             doubt = (
                 f"{name} holds grey levels of 16 bits and the largest is {high:,.0f}: data.levels={2**bits} if they"
-                f" have {bits} bit{'s' * (bits > 1)}."
+                f" have {amount(bits, 'bit')}."
             )
         return reading.guess("levels", 65536, doubt).decided(range=(0.0, 65535.0))
     if values.kind in GREY_LEVELS:

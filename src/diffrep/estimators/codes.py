@@ -34,14 +34,14 @@ def bounds(model: Model, examples: Examples, seed: int = 0, levels: int = LEVELS
 
 
 @torch.no_grad()
-def decoded(model: Model, z: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(N, *shape) from codes (N, d), all from the same noise."""
+def decoded(model: Model, z: np.ndarray, covariate: torch.Tensor | None = None, seed: int = 0) -> np.ndarray:
+    """(N, *shape) from codes (N, d), all from the same noise and with the same covariate (1, K)."""
     shape, decoded_rows = model.shape, []
     with evaluating(model) as device:
+        covariate = None if covariate is None else covariate.to(device)
         for some in torch.from_numpy(np.array(z, np.float32)).split(ROWS):
             draws = Draws.of(seed, device)
             x_1 = draws.normal(1, *shape).expand(len(some), *shape)
-            covariate = model.covariate(1, draws)
             decoded_rows.append(model.decode(some.to(device), len(some), draws, x_1=x_1, covariate=covariate).cpu())
     return torch.cat(decoded_rows).numpy()
 

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_feature_names, check_array, check_is
 from torch.utils.data import Dataset
 
 from diffrep import data, runs
+from diffrep.amounts import amount, plus_minus
 from diffrep.budget import Budget
 from diffrep.config import Settings, override
 from diffrep.data import raw
@@ -31,7 +32,6 @@ from diffrep.estimators.sizes import sizes
 from diffrep.evaluation.bound import bound
 from diffrep.evaluation.encoding import encode_split
 from diffrep.methods.catalog import name_of
-from diffrep.plus_minus import plus_minus
 from diffrep.probes.neighbours import knn
 from diffrep.probes.result import Result
 from diffrep.runs.export import write
@@ -145,10 +145,11 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return code.mean.numpy(), None if code.spread is None else code.spread.numpy()
 
     def inverse_transform(self, X) -> Any:
-        """Rows like those of `fit`, in their units, decoded from codes (N, d); each from the same noise."""
+        """Rows like those of `fit`, in their units, decoded from codes (N, d): each from the same noise and, with
+        data.covariate, with the most frequent value of it."""
         check_is_fitted(self)
         z = check_array(X, dtype=np.float32)
-        return self._back(codes.decoded(self.run_.model, z))
+        return self._back(codes.decoded(self.run_.model, z, self.run_.card.usual_covariate()))
 
     def sample(self, n: int = 1, random_state=None) -> Any:
         """n new rows like those of `fit`: a code from the prior, then the decoder."""
@@ -298,7 +299,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if not self.__sklearn_is_fitted__():
             return f"<pre>{escape(repr(self))}</pre>"
         last = self.history_[-1]["watch"] if self.history_ else {}
-        rows = {"method": self.settings_.method, "code": f"{self._n_features_out} numbers"}
+        rows = {"method": self.settings_.method, "code": amount(self._n_features_out, "number")}
         if self.bound_ is not None:
             rows["bits/dim, held-out rows"] = (
                 f"{self.bound_['bits_per_dim']:.4f} ± {self.bound_['bits_per_dim_se']:.4f}"
@@ -333,7 +334,7 @@ def numbered(y: Any, rows: int) -> tuple[torch.Tensor | None, list[str] | None]:
         return None, None
     values = np.asarray(y)
     if values.ndim != 1 or len(values) != rows:
-        raise ValueError(f"y has shape {values.shape}, expected one label for each of the {rows} rows")
+        raise ValueError(f"y has shape {values.shape}, expected one label for each of {amount(rows, 'row')}")
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         return None, None  # quantities, which no method uses
     return raw.numbered(values.astype(object))

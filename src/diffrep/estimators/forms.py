@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor
 
+from diffrep.amounts import amount
 from diffrep.data.examples import Examples, fingerprint_of
 from diffrep.data.stores import Grid, InMemory, Store
 from diffrep.data.values import GREY_LEVELS, STANDARDISED
@@ -135,8 +137,8 @@ class Array(Form):
         self.given, self.shape, self.kind = x.shape[1:], tuple(int(n) for n in shape), x.dtype
         if np.prod(self.shape) != np.prod(self.given):
             raise UserError(
-                f"shape={self.shape} has {np.prod(self.shape)} numbers and a row of X has {np.prod(self.given)}: give"
-                " the shape of one example, channels first."
+                f"shape={self.shape} has {amount(math.prod(self.shape), 'number')} and a row of X has"
+                f" {math.prod(self.given)}: give the shape of one example, channels first."
             )
         self.grid = _grid(x)
         self.bins = self.grid.bins

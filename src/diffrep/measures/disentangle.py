@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from diffrep.amounts import amount
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.measures.evaluate import codes
@@ -91,15 +92,19 @@ def table(result: Disentangled) -> list[tuple[str, str]]:
     alone = " (one factor alone: nothing can be mixed)" if len(result["factors"]) == 1 else ""
     three = "  ".join(f"{name} {d[name]:.3f}" for name in ("disentanglement", "completeness", "informativeness"))
     aligned = "" if result["alignment"] is None else f"alignment of a class {result['alignment']:.3f}  "
+    captured = f"{tad['captured']} of {amount(tad['attributes'], 'attribute')}"
     rows = [
         ("DCI", f"{three}{alone}   ({d['protocol']})"),
         *((name.upper(), f"{result[name]['score']:.3f}   ({result[name]['protocol']})") for name in ("mig", "sap")),
-        ("TAD", f"{tad['score']:.3f}, {tad['captured']} of {tad['attributes']} attributes ({tad['protocol']})"),
+        ("TAD", f"{tad['score']:.3f}, {captured} ({tad['protocol']})"),
         ("on the sphere", f"{aligned}uniformity {result['uniformity']:.3f}   ({result['sphere_protocol']})"),
         ("factors", ", ".join(result["factors"])),
         *((f"without {name}", f"it {why}") for name, why in result["left_out"].items()),
     ]
-    return [*rows, ("measured on", f"{result['examples']:,} test examples, codes of {result['dim']} numbers")]
+    return [
+        *rows,
+        ("measured on", f"{amount(result['examples'], 'test example')}, codes of {amount(result['dim'], 'number')}"),
+    ]
 
 
 def _alignment(z: np.ndarray, labels: np.ndarray) -> float | None:

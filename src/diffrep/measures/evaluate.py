@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from diffrep.amounts import amount
 from diffrep.data import Examples, Splits
 from diffrep.data.batches import batches
 from diffrep.errors import UserError
@@ -123,7 +124,7 @@ def _bound(run: Run, test: Examples, levels: int | None, progress: Progress) -> 
         )
     steps = run.settings.noise.steps
     if steps is not None and model.diffusion is not None:
-        count = counting(f"bound in {steps} steps", len(test), progress)
+        count = counting(f"bound in {amount(steps, 'step')}", len(test), progress)
         chain = bounds.in_steps(model, result, test, steps, progress=count)
         bounded["bound_in_steps"] = {**chain.summary(), "steps": steps, "protocol": bounds.IN_STEPS}
     return bounded
@@ -162,7 +163,7 @@ def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: in
     some = test.subset(test.evenly(most))
 
     def mean_of(steps: int) -> tuple[float, float]:
-        count, nats = counting(f"flow likelihood in {steps} steps", len(some), progress), []
+        count, nats = counting(f"flow likelihood in {amount(steps, 'step')}", len(some), progress), []
         with evaluating(model) as device:
             for chunk in batches(some, BATCH, 0, device):
                 nats.append(model.flow_bound(chunk, steps).cpu())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import cast
 import numpy as np
 import torch
 
+from diffrep.amounts import amount, plus_minus
 from diffrep.data import Examples, Splits, feature_files
 from diffrep.data.examples import labelled_first
 from diffrep.data.raw import as_labels, is_class_column, is_target, missing_label, numbered
@@ -20,7 +22,6 @@ from diffrep.measures import kept_scores
 from diffrep.measures.evaluate import PROBED
 from diffrep.measures.stored_codes import stored_codes
 from diffrep.methods.catalog import build
-from diffrep.plus_minus import plus_minus
 from diffrep.probes.overlap import overlap, sentence
 from diffrep.probes.protocols import OF_NUMBERS, Protocol, protocols
 from diffrep.probes.references import RANDOM, Features, references
@@ -140,7 +141,8 @@ def sentences(result: Probes) -> list[str]:
     count = result["examples"]
     text = f"{count['test']:,} test, {count['valid']:,} validation, {count['train']:,} training examples with a label"
     if result["most_frequent"] is not None:
-        text += f", {result['classes']} classes; the most frequent one would score {result['most_frequent']:.3f}"
+        classes = amount(result["classes"] or 0, "class")
+        text += f", {classes}; the most frequent one would score {result['most_frequent']:.3f}"
     repeats = {r["draws"] for results in result["scores"].values() for r in results.values() if "draws" in r}
     over = f"; of a few labels, over {' or '.join(map(str, sorted(repeats)))} draws of them too" if repeats else ""
     what = "one standard error" if result["classes"] is None else "half of Wilson's interval at one standard error"
@@ -278,7 +280,7 @@ def _about(called: str, names: list[str] | None, targets: list[np.ndarray], shar
             lost = int(np.isin(test, strange).sum())
             shown = ", ".join(names[k] for k in strange[:5]) + (", ..." if len(strange) > 5 else "")
             about["notes"].append(
-                f"{lost:,} test examples are of classes that training does not have ({shown}); they count as wrong."
+                f"{amount(lost, 'test example')} of classes that training does not have ({shown}) count as wrong."
             )
         if is_target(train[train >= 0]) and all(name.removeprefix("-").isdigit() for name in names):
             about["notes"].append(
@@ -302,5 +304,7 @@ def _cell(result: Result | None) -> str:
 
 
 def _number(result: Result | None, name: str) -> str:
-    value = (result or {}).get(name)
+    value = (result or {}).get(name, "")
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # a file has null for nan
+        return "-"
     return f"{value:.3f}" if isinstance(value, float) else ""

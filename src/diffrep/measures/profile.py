@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from diffrep.amounts import amount, plus_minus
 from diffrep.data import Examples, Splits
 from diffrep.evaluation import information
 from diffrep.evaluation.information import Profile, denoisings, mutual_information, profile_over_times
 from diffrep.files import write_bytes
 from diffrep.measures.profile_figure import Denoisings, levels_to_show, picture
-from diffrep.plus_minus import plus_minus
 from diffrep.progress import Progress, counting
 from diffrep.runs.records import PICTURES, PROFILE
 from diffrep.runs.results import Between, Carried, Curve, ProfileFile, RateUse
@@ -100,7 +100,7 @@ def table(result: ProfileFile) -> list[tuple[str, str]]:
         rows.append(("rate", f"{result['rate_nats']:.2f} nats, {used}"))
     if result["active_units"] is not None:
         rank = f"effective rank {result['effective_rank']:.1f}, which is no proof of a good code"
-        rows.append(("numbers", f"{result['active_units']} of the code are active; {rank}"))
+        rows.append(("numbers", f"active in the code: {result['active_units']}; {rank}"))
     if result["excess_nats"] and result["excess_se"] is not None:
         beyond = _pair(result["excess_nats"], result["excess_se"])
         rows.append(("beyond I(x; z)", f"{beyond} nats: worse without its code"))
@@ -108,7 +108,9 @@ def table(result: ProfileFile) -> list[tuple[str, str]]:
         if bounds is not None:
             lower, upper = _pair(bounds["lower"], bounds["lower_se"]), _pair(bounds["upper"], bounds["upper_se"])
             rows.append((words, f"at least {lower}, at most {upper} nats"))
-    examples = f"{result['examples']:,} test examples, {result['levels']} noise levels each, EMA weights"
+    examples = (
+        f"{amount(result['examples'], 'test example')}, {amount(result['levels'], 'noise level')} each, EMA weights"
+    )
     return [*rows, ("measured on", f"{examples}, {result['protocol']}")]
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from diffrep import data
+from diffrep.amounts import amount, plus_minus
 from diffrep.data import Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import layers as readout
 from diffrep.evaluation import times as over_times
 from diffrep.evaluation.times import LINEAR, WAYS, Score, TimedSplits, codes_over_times, even_times
 from diffrep.files import write_bytes
-from diffrep.plus_minus import plus_minus
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import PICTURES, READOUT, TIMES
 from diffrep.runs.results import ManyTimes, OneTime, ReadoutFile, TimesFile
@@ -156,7 +156,7 @@ def picture(result: TimesFile) -> bytes:
     axes.errorbar(at, [row["mlp"]["accuracy"] for row in rows], [row["mlp"]["se"] for row in rows], marker="o", ms=4)
     axes.axhline(best["accuracy"], color="#666666", linestyle="--", linewidth=1)
     axes.annotate(
-        f"{best['k']} times, {best['way']}",
+        f"{amount(best['k'], 'time')}, {best['way']}",
         (1, best["accuracy"]),
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffrep.amounts import amount, plus_minus
 from diffrep.budget import Budget
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
 from diffrep.methods.catalog import build
 from diffrep.models.base import Model
-from diffrep.plus_minus import plus_minus
 from diffrep.probes.few_labels import drawn
 from diffrep.probes.fitting import Labelled, accuracy, cross_entropy, descend
 from diffrep.probes.result import error_of_share
@@ -114,8 +114,8 @@ def _steps_within(budget: str, steps: int, seeds: int, trained: finetune.CodeOf,
 
     Beside its steps each draw encodes all training examples for three fits and for each round of pseudo-labels.
     """
-    amount = Budget.parse(budget)
-    if amount.unit != "seconds":
+    whole = Budget.parse(budget)
+    if whole.unit != "seconds":
         raise UserError(f"the budget of semi is a time, such as 60s or 5m, got {budget!r}: --steps gives their number.")
     began = time.perf_counter()
     classifier = finetune.frozen(trained, few, every)
@@ -128,11 +128,11 @@ def _steps_within(budget: str, steps: int, seeds: int, trained: finetune.CodeOf,
         seconds.append((time.perf_counter() - began_one) / TRIED)
     fixed = seeds * (3 + pseudo_labels.ROUNDS) * encoding + time.perf_counter() - began
     each = seeds * (2 * seconds[0] + pseudo_labels.ROUNDS * seconds[1])
-    fitting = int((amount.amount - fixed) / each)
+    fitting = int((whole.amount - fixed) / each)
     if fitting < 1:
         raise UserError(
-            f"a budget of {budget} is too short: {seeds} draws take {fixed + each:.0f} s with one step a fit; give"
-            " more, fewer --seeds, or fewer examples by --most."
+            f"a budget of {budget} is too short: {amount(seeds, 'draw')} would take {fixed + each:.0f} s with one step"
+            " a fit; give more, fewer --seeds, or fewer examples by --most."
         )
     return min(steps, fitting)
 

@@ -17,7 +17,7 @@ from diffrep.models.code_use import told_apart
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.models.generative import CodePath, Generative, Given, in_batches
 from diffrep.models.loss_weights import Changing, Lag
-from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time
+from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Terms, Time, mix
 
 
 class Model(nn.Module, ABC):
@@ -146,6 +146,17 @@ class Model(nn.Module, ABC):
         """(n, K) covariates, drawn as often as the data has them; None for a decoder without one."""
         return None if self.generative is None else self.generative.covariate(n, draws)
 
+    def covariates(self, n: int, seed: int) -> Tensor | None:
+        """(n, K) those that `sample` gives to n examples: that of example i depends on `seed` and i alone."""
+
+        def drawn(rows: slice, draws: Draws) -> Tensor:
+            made = self.covariate(rows.stop - rows.start, draws)
+            assert made is not None, "the first example has one"
+            return made
+
+        apart = mix(seed, "covariate")  # from other numbers than codes and noise
+        return None if self.covariate(1, Draws.of(apart, self._device)) is None else self._in_batches(n, apart, drawn)
+
     @torch.no_grad()
     def invert(self, x: Data, steps: int = 100, covariate: Tensor | None = None) -> Data:
         """x -> the standard normal x_1 from which its own code decodes x; UserError for a model without diffusion."""
@@ -208,21 +219,23 @@ class Model(nn.Module, ABC):
         over all times, so its decoder gets the null code.
         """
         sampling = sampling_named(sampler, steps, spacing)
+        beside = self.covariates(n, seed) if draws is None else self.covariate(n, draws)
 
         def make(rows: slice, draws: Draws) -> Data:
             count = rows.stop - rows.start
             z = None if self.prior is None or self.timed else self.prior.sample(count, draws)
-            return self.decode(z, count, draws, sampling, covariate=self.covariate(count, draws))
+            return self.decode(z, count, draws, sampling, covariate=None if beside is None else beside[rows])
 
         return self._in_batches(n, seed, make) if draws is None else make(slice(0, n), draws)
 
     @torch.no_grad()
     def decode_each(self, z: CodeVector, seed: int = 0, sampling: Sampling = USUAL) -> Data:
         """(N, *shape) from codes (N, d); example i depends on its code, `seed` and i alone, as in `sample`."""
+        beside = self.covariates(len(z), seed)
 
         def make(rows: slice, draws: Draws) -> Data:
-            some = z[rows]
-            return self.decode(some, len(some), draws, sampling, covariate=self.covariate(len(some), draws))
+            some, of_some = z[rows], None if beside is None else beside[rows]
+            return self.decode(some, len(some), draws, sampling, covariate=of_some)
 
         return self._in_batches(len(z), seed, make)
 
@@ -291,7 +304,11 @@ class Model(nn.Module, ABC):
         return self.decode(path, points, draws, sampling, x_1, covariate)
 
     def _in_batches(self, n: int, seed: int, make: Callable[[slice, Draws], Data]) -> Data:
-        return in_batches(n, seed, next(self.parameters()).device, make)
+        return in_batches(n, seed, self._device, make)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def code_path(self, x: Data) -> CodePath:
         """The mean code of x (B, *shape) as a function of t; constant unless the code is time-conditioned."""

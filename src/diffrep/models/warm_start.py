@@ -91,7 +91,7 @@ def fitted(name: str, examples: Examples, device: torch.device | str = "cpu") ->
 def sample_from(guess: Guess, model: Model, t: float, n: int, seed: int = 0, sampling: Sampling = USUAL) -> Data:
     """n examples (n, *shape): the guess noised to t, then the model's steps from t to 0 (DRL, Section 6).
 
-    A code comes from the prior, and example i depends on seed and i alone, as in `Model.sample`.
+    Code and covariate are those of `Model.sample`, and example i depends on seed and i alone.
     UserError: a model that removes no noise, t outside of (0, 1].
     """
     decoder = model.diffusion
@@ -104,12 +104,12 @@ def sample_from(guess: Guess, model: Model, t: float, n: int, seed: int = 0, sam
             "a time-conditioned code has no prior, and with code.drop=0 its decoder cannot work without one; train"
             " with code.drop above 0."
         )
-    walk = sampling.times(decoder.noise, start=t)
+    walk, beside = sampling.times(decoder.noise, start=t), model.covariates(n, seed)
 
     def make(rows: slice, draws: Draws) -> Data:
         count = rows.stop - rows.start
         z = None if model.prior is None or model.timed else model.prior.sample(count, draws)
-        given = decoder.given(decoder.covariate(count, draws))
+        given = decoder.given(None if beside is None else beside[rows])
         x = guess.draw(count, draws)
         x_t = given.noise.add(x, draws.normal(*x.shape).to(x), walk[:1].expand(count))
         x = sample(given.conditioned(z, count), given.noise, x_t, sampling.step, walk, draws)

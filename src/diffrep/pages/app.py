@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from torch import Tensor
 
+from diffrep.amounts import amount
 from diffrep.errors import UserError
 from diffrep.pages import svg, tiles
 from diffrep.pages.explorer import MOST_BYTES, Explorer
@@ -153,7 +154,7 @@ def _upload(gr, explorer: Explorer, chosen) -> None:
             file.clear(lambda: None, None, chosen)
     elif len(shape) == 1:
         with gr.Accordion("Your own row", open=False):
-            row = gr.Textbox(label=f"{shape[0]} numbers with commas between them", max_length=40 * shape[0])
+            row = gr.Textbox(label=f"{amount(shape[0], 'number')} with commas between them", max_length=40 * shape[0])
             gr.Button("Look at it").click(_plainly(gr)(lambda text: explorer.typed(text)), row, chosen)
 
 
@@ -264,7 +265,7 @@ def _samples_tab(gr, explorer: Explorer, tab) -> None:
     def look(chosen_seed):
         made = explorer.samples(chosen_seed or 0)
         return Markup('<div class="drawn" style="max-width: 36rem">{}</div>').format(
-            tiles.sheet(made, 8, f"{len(made)} new examples")
+            tiles.sheet(made, 8, amount(len(made), "new example"))
         )
 
     for event in (tab.select, seed.change):

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from diffrep import runs
+from diffrep.amounts import amount
 from diffrep.data import Examples, Splits
 from diffrep.data.pictures import decode, header
 from diffrep.data.stores import Grid
@@ -117,12 +118,10 @@ class Explorer:
 
         number: of the test example; None for one of the visitor's, which gets the most frequent value of the data.
         """
-        counts = list(self.run.card.how().covariates.values())
-        if not counts:
-            return None
         if number is not None:
             return self.test.batch(torch.tensor([int(number)])).to(self.run.device).covariate
-        return torch.eye(len(counts), device=self.run.device)[counts.index(max(counts))][None]
+        usual = self.run.card.usual_covariate()
+        return None if usual is None else usual.to(self.run.device)
 
     def called(self, number: float) -> str:
         """The name of a test example."""
@@ -158,7 +157,7 @@ class Explorer:
         except ValueError as error:
             raise UserError("expected numbers with commas between them.") from error
         if len(values) != count or not bool(values.isfinite().all()):
-            raise UserError(f"expected {count} finite numbers, got {len(values)}.")
+            raise UserError(f"expected {amount(count, 'finite number')}, got {len(values)}.")
         scaling = self.run.scaling()
         return (values if scaling is None else (values - scaling[0]) / scaling[1]).float().to(self.run.device)
 

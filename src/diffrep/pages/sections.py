@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from markupsafe import Markup
 
+from diffrep.amounts import amount
 from diffrep.models.code_use import ACTIVE
 from diffrep.pages import svg, tiles
 from diffrep.pages.page import Section, code, definitions, details, figure, joined, rows, table
@@ -27,18 +28,19 @@ def what(run: RunFiles) -> Section:
     """The method, the data and the training."""
     card, (step, examples) = run.card, run.trained
     seconds, parameters = run.numbers.seconds, run.numbers.parameters
+    trained = f"{amount(examples, 'example')} in {amount(step, 'step')}"
     pairs: list[tuple[str, object]] = [
         ("method", f"{run.settings.method}: {run.about}" if run.about else run.settings.method),
         ("paper", run.paper),
         ("data", f"{run.data}, {run.form}" + (f", {card.prepared}" if card.prepared else "")),
         ("examples", ", ".join(f"{count:,} {split}" for split, count in card.examples.items())),
         ("classes", _few(card.label_names) if card.label_names else "no labels"),
-        ("training", f"{examples:,} examples in {step:,} steps" + (f", {seconds:,.0f} s" if seconds else "")),
+        ("training", trained + (f", {seconds:,.0f} s" if seconds else "")),
     ]
     if parameters:
         pairs.append(("parameters", f"{parameters:,}"))
     if card.skipped:
-        pairs.append(("skipped", f"{card.skipped} files could not be read"))
+        pairs.append(("skipped", f"{amount(card.skipped, 'file')} could not be read"))
     return Section("What was trained", body=definitions([(n, v) for n, v in pairs if v]))
 
 
@@ -60,9 +62,9 @@ def bound(run: RunFiles) -> Section:
     terms = {words: values[name] for name, words in TERMS.items() if values.get(name)}
     whole = f"{measured['bits_per_dim']:.4f} ± {measured['bits_per_dim_se']:.4f} {unit}"
     lead = (
-        f"At most {whole} on {run.metrics['examples']:,} test examples. Diffusion is the loss of removing noise,"
-        " prior the information on the example in x_1, reconstruction the last step to the grey levels of the data"
-        + (", and rate the nats of the code." if "rate of the code" in terms else ".")
+        f"At most {whole} on {amount(run.metrics['examples'], 'test example')}. Diffusion is the loss of removing"
+        " noise, prior the information on the example in x_1, reconstruction the last step to the grey levels of the"
+        " data" + (", and rate the nats of the code." if "rate of the code" in terms else ".")
     )
     if "density" in measured.get("unit", ""):
         lead += " The data are continuous, so this is the bound on a density, which may be negative."
@@ -150,7 +152,7 @@ def code_map(run: RunFiles, images: RunPictures | None) -> Section:
     )
     panes, chosen = [], []
     for i, (name, points) in enumerate(map_.views.items()):
-        label = f"Map of {len(points)} codes by {name}" + (", coloured by class" if names else "")
+        label = f"Map of {amount(len(points), 'code')} by {name}" + (", coloured by class" if names else "")
         drawn = svg.scatter(
             [(float(a), float(b)) for a, b in points], map_.labels.tolist(), map_.names, label, "sprite"
         )
@@ -199,8 +201,8 @@ def probes(run: RunFiles) -> Section:
     )
     count = run.probes["examples"]["test"]
     lead = (
-        f"Each point is one simple model on one kind of features, with two standard errors to each side, on {count:,}"
-        " test examples. Where lines overlap, the difference is not significant."
+        f"Each point is one simple model on one kind of features, with two standard errors to each side, on"
+        f" {amount(count, 'test example')}. Where lines overlap, the difference is not significant."
     )
     chart = figure(svg.intervals(scores, measure, label))
     kinds = list(dict.fromkeys(kind for row in scores.values() for kind in row))
@@ -217,8 +219,8 @@ def units(run: RunFiles, images: RunPictures | None) -> Section:
     ordered = np.sort(images.variances)[::-1].tolist()
     active = [value > ACTIVE for value in ordered]
     lead = (
-        f"{sum(active)} of {len(ordered)} numbers are active: their variance over the test examples is above {ACTIVE}."
-        " A number without variance holds no information."
+        f"Active numbers: {sum(active)} of {len(ordered)}. The variance of each over the test examples is above"
+        f" {ACTIVE}. A number without variance holds no information."
     )
     label = f"Variance of each number of the code, {sum(active)} of {len(ordered)} active"
     return Section(title, lead, figure(svg.columns(ordered, active, "variance over examples", label)))
@@ -266,10 +268,10 @@ def _reconstructions(images: RunPictures) -> Section:
         return Section(title, f"There are none: {_why(images, 'reconstructions')}")
     limits = tiles.limits_of(images.x)
     count = len(images.x)
-    named: list[tuple[str, object]] = [("example", tiles.strip(images.x, f"{count} test examples", limits))]
+    named: list[tuple[str, object]] = [("example", tiles.strip(images.x, amount(count, "test example"), limits))]
     for i, again in enumerate(images.reconstructions):
         words = "from its code" if i == 0 else "with other noise"
-        named.append((words, tiles.strip(again, f"The {count} examples, each decoded {words}", limits)))
+        named.append((words, tiles.strip(again, f"{amount(count, 'example')}, each decoded {words}", limits)))
     lead = "The code alone is decoded."
     if len(images.reconstructions) > 1:
         lead += " What stays the same with other noise comes from the code; what changes comes from the noise."
@@ -279,10 +281,10 @@ def _reconstructions(images: RunPictures) -> Section:
 def _samples(images: RunPictures) -> Section:
     if images.samples is None:
         return Section("Samples", f"There are none: {_why(images, 'samples')}")
-    lead = f"{len(images.samples)} new examples, not selected: a code from the prior, then the decoder."
+    lead = f"{amount(len(images.samples), 'new example')}, not selected: a code from the prior, then the decoder."
     limits = tiles.limits_of(images.x)
     return Section(
-        "Samples", lead, figure(tiles.sheet(images.samples, 8, f"{len(images.samples)} new examples", limits))
+        "Samples", lead, figure(tiles.sheet(images.samples, 8, amount(len(images.samples), "new example"), limits))
     )
 
 
@@ -302,13 +304,14 @@ def _neighbours(images: RunPictures) -> Section:
         return Section(title, "This method has no code to compare by.")
     limits = tiles.limits_of(images.x)
     count = len(images.x)
-    named: list[tuple[str, object]] = [("example", tiles.strip(images.x, f"{count} test examples", limits))]
+    named: list[tuple[str, object]] = [("example", tiles.strip(images.x, amount(count, "test example"), limits))]
     for k, near in enumerate(images.neighbours):
         called = "" if images.neighbour_labels is None else ": " + ", ".join(row[k] for row in images.neighbour_labels)
         words = "nearest" if k == 0 else f"{k + 1}."
         named.append((words, tiles.strip(near, f"Number {k + 1} of the nearest training examples{called}", limits)))
     lead = (
-        f"Under each of {count} test examples stand the {min(NEIGHBOURS, len(images.neighbours))} training examples"
+        f"Under each of {amount(count, 'test example')} stand the"
+        f" {amount(min(NEIGHBOURS, len(images.neighbours)), 'training example')}"
         " whose codes make the smallest angle with its own."
     )
     return Section(title, lead, figure(rows(named)))
@@ -341,7 +344,7 @@ def _why(images: RunPictures, name: str) -> str:
 def _probe(name: str) -> str:
     head, _, tail = name.partition("-")
     if head == "few" and tail.isdigit():
-        return f"{tail} label{'s' if tail != '1' else ''} a class"
+        return f"{amount(int(tail), 'label')} a class"
     return PROBES.get(name, name)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffrep.amounts import amount
 from diffrep.errors import UserError
 from diffrep.probes.linear import with_target
 from diffrep.probes.result import Result, Split, auroc, balanced, error_of_share, quiet
@@ -70,8 +71,8 @@ def drawn(
     if len(members[scarce]) < per_class:
         name = names[scarce] if names else scarce
         raise UserError(
-            f"class {name} has {len(members[scarce])} labelled examples in the training split, expected {per_class}"
-            " for each class; ask for fewer by --few, or --labels-per-class of `diffrep semi`"
+            f"class {name} has {amount(len(members[scarce]), 'labelled example')} in the training split, expected"
+            f" {per_class} for each class; ask for fewer by --few, or --labels-per-class of `diffrep semi`"
         )
     generators = [np.random.default_rng([seed, draw]) for draw in range(repeats)]
     return [

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diffrep.amounts import amount
 from diffrep.data.examples import evenly
 from diffrep.errors import UserError
 from diffrep.probes.logistic import Logistic, path
@@ -76,8 +77,8 @@ def regression(train: Split, valid: Split, test: Split, most: int = 20_000, tell
     for name, (_, y) in (("training", train), ("validation", valid), ("test", test)):
         if len(y) < 2 or np.ptp(y) == 0:
             raise UserError(
-                f"a regression needs different values in the {name} split, got {len(y)} examples of one; give the split"
-                " a larger share, or name another column"
+                f"a regression needs different values in the {name} split, got {amount(len(y), 'example')} of one; give"
+                " the split a larger share, or name another column"
             )
     train, valid, test = standardised(train, valid, test)
     place, fit = best((Ridge(alpha=alpha).fit(*train) for alpha in ALPHAS), valid, tell, len(ALPHAS))

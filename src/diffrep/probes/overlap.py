@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+from diffrep.amounts import amount
+
 
 def overlap(train: np.ndarray, test: np.ndarray) -> int:
     """How many rows of test (n, w) are rows of train (N, w) too, byte for byte: `Examples.digests`, or features."""
@@ -19,6 +21,6 @@ def sentence(shared: int, of: int) -> str | None:
     if not shared:
         return None
     return (
-        f"{shared:,} of the {of:,} test examples ({shared / of:.1%}) occur in the training split as they are, so the"
+        f"the training split has {shared:,} of the {amount(of, 'test example')} ({shared / of:.1%}) in it, so the"
         " scores are too good: remove the copies."
     )

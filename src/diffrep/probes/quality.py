@@ -82,9 +82,12 @@ def kernel_distance(a: Tensor, b: Tensor, blocks: int = BLOCKS, seed: int = 0) -
     standard error). Examples are shuffled first by `seed`, since sets may come sorted.
     """
     a, b = _checked(a), _checked(b)
-    if min(len(a), len(b)) < 2 * blocks or blocks < 2:
+    if blocks < 2:
+        raise UserError(f"expected two or more blocks, got {blocks}: the error is that of their mean.")
+    if min(len(a), len(b)) < 2 * blocks:
         raise UserError(
-            f"expected two or more examples in each of two or more blocks, got {len(a)} and {len(b)} in {blocks}."
+            f"expected at least {2 * blocks} examples in both sets, two for each block, got {len(a)} and {len(b)}: give"
+            " more, such as a test split of a larger share (data.test)."
         )
     generator = torch.Generator().manual_seed(seed)
     shuffled = (x[torch.randperm(len(x), generator=generator)].tensor_split(blocks) for x in (a, b))

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from diffrep import data
+from diffrep.amounts import amount
 from diffrep.config import Settings
 from diffrep.data import Examples, Reading, Splits
 from diffrep.data.places import places
@@ -111,6 +112,11 @@ class DataCard:
             applied=True,
         )
 
+    def usual_covariate(self) -> torch.Tensor | None:
+        """(1, K) 1 at the most frequent value of the covariate; None without one."""
+        counts = list(self.how().covariates.values())
+        return torch.eye(len(counts))[counts.index(max(counts))][None] if counts else None
+
     def public(self) -> dict:
         """The entries that commands print."""
         return {
@@ -187,7 +193,7 @@ def splits_of(
     if former is None:
         return splits
     added = len(every) - sum(map(len, former))
-    tell(f"{added:,} examples were added to {name} since the run was trained; they are left out.")
+    tell(f"{name} has {amount(added, 'example')} more than when the run was trained: left out.")
     train, valid, test = (replace(split, split=name) for split, name in zip(former, SPLITS, strict=True))
     return Splits(train, valid, test, splits.skipped)
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from diffrep.amounts import amount
 from diffrep.config import Settings
 from diffrep.methods.catalog import build
 from diffrep.models.code_use import Health
@@ -179,7 +180,7 @@ def checkup(directory: str | Path) -> Checkup:
     if not findings:
         sentence = (
             f"It is too early to tell: the code is judged by {WINDOW} logged lines from step {WARM_UP} on, and this run"
-            f" is at step {step} with a line every {settings.train.log_every} steps."
+            f" is at step {step} with a line every {amount(settings.train.log_every, 'step')}."
         )
         return Checkup(str(directory), settings.method, step, "too early", (sentence,))
     since = _since(findings, lines, settings, model.target)
@@ -304,7 +305,7 @@ def _alive(now: CodeState, target: float | None) -> str:
     if now.told is not None:
         phrases.append(f"at least {now.told:.1f} of them tell the examples of a batch apart")
     if now.units is not None:
-        phrases.append(f"{now.units:.0f} active units")
+        phrases.append(amount(round(now.units), "active unit"))
     if now.gap is not None:
         most = max(now.bands, key=lambda name: now.bands[name], default=None)
         where = "" if most is None else f", most {WHERE[most]}"

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from diffrep.amounts import amount
 from diffrep.codes.posteriors import Code, Posterior
 from diffrep.data import Examples
 from diffrep.errors import UserError
@@ -52,7 +53,7 @@ def embed(
     """
     path, asked = Path(path), times or (None,)
     if len(examples) < shards:
-        raise UserError(f"{len(examples)} examples are too few for {shards} processes: start fewer of them.")
+        raise UserError(f"{shards} processes cannot share {amount(len(examples), 'example')}: start fewer of them.")
     posterior = [*map(model.need_code, asked)][-1]
     if shards > 1:
         path = path.with_name(f"{path.stem}-{shard:05d}-of-{shards:05d}{path.suffix or '.parquet'}")

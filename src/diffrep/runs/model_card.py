@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from diffrep.amounts import amount, plus_minus
 from diffrep.methods import catalog
-from diffrep.plus_minus import plus_minus
 from diffrep.runs.card import form
 from diffrep.runs.directory import weights_metadata
 from diffrep.runs.records import DISTANCE, METRICS, PROBES, current
@@ -35,7 +35,7 @@ def text(run: Run, data: str) -> str:
             *(f"- {tag}" for tag in ("diffrep", "representation-learning", "diffusion")),
             "---",
             f"# {run.settings.method} on {data}",
-            f"{method.summary}{paper}. A code of {run.settings.code.dim} numbers for each example of"
+            f"{method.summary}{paper}. A code of {amount(run.settings.code.dim, 'number')} for each example of"
             f" {form(card.shape, card.bins)} data.",
             "",
             "```python",
@@ -53,8 +53,8 @@ def text(run: Run, data: str) -> str:
             f" examples in their order): {', '.join(f'{k} {v}' for k, v in card.fingerprints.items())}.",
             "",
             "## Training",
-            f"{trained.get('examples', 0):,} examples in {trained.get('step', 0):,} steps; the weights are their"
-            f" average. diffrep {metadata.version('diffrep')}. Settings that are not the defaults:"
+            f"{amount(trained.get('examples', 0), 'example')} in {amount(trained.get('step', 0), 'step')}; the weights"
+            f" are their average. diffrep {metadata.version('diffrep')}. Settings that are not the defaults:"
             f" {', '.join(f'`{setting}`' for setting in settings) or 'none'}.",
             "",
         ]
@@ -67,8 +67,8 @@ def _rows(run: Run) -> Iterator[tuple[str, str, str]]:
     metrics = results[METRICS]
     if bound := metrics.get("bound"):
         how = (
-            f"{metrics['protocol']}: an upper bound on -log p(x) at weight one, {metrics['examples']:,} test examples,"
-            f" {metrics['levels']} noise levels each"
+            f"{metrics['protocol']}: an upper bound on -log p(x) at weight one, "
+            f"{amount(metrics['examples'], 'test example')}, {amount(metrics['levels'], 'noise level')} each"
         )
         yield "bits/dim", plus_minus(bound["bits_per_dim"], bound.get("bits_per_dim_se")), how
         yield "rate of the code", f"{metrics['rate_nats']:.2f} nats", "mean KL(q(z given x), p(z)), the same examples"
@@ -87,6 +87,7 @@ def _rows(run: Run) -> Iterator[tuple[str, str, str]]:
 def _probe(result: dict) -> str:
     measure = "accuracy" if "accuracy" in result else "R^2"
     return (
-        f"{result.get('protocol', 'protocol not stated')}: {measure} on {result.get('examples', 0):,} test examples,"
+        f"{result.get('protocol', 'protocol not stated')}: {measure} on"
+        f" {amount(result.get('examples', 0), 'test example')},"
         f" learned from {result.get('train_examples', 0):,} of training"
     )

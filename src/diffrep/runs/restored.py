@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +18,17 @@ HALF = 0.5  # least value of an indicator that counts as set
 DAY = 86_400
 
 
-def restored(card: DataCard, x: Tensor) -> np.ndarray | pa.Table:
-    """x (N, *shape) as the data of a run was: `array`, or `table` where its columns have names."""
+def restored(card: DataCard, x: Tensor, covariate: Tensor | None = None) -> np.ndarray | pa.Table:
+    """x (N, *shape) as the data of a run was: `array`, or `table` where its columns have names. covariate (N, K): 1 at
+    the value of each, which becomes a column of the table."""
     values, reading = x.detach().cpu().double().numpy(), card.how()
     if reading.scaling is None:
         return array(card, reading, values)
     mean, std = (np.array(moment) for moment in reading.scaling)
     values = values * std + mean
-    return values if reading.features is None else table(reading, values)
+    if reading.features is None:
+        return values
+    return table(reading, values, None if covariate is None else covariate.argmax(1).tolist())
 
 
 def array(card: DataCard, reading: Reading, x: np.ndarray) -> np.ndarray:
@@ -42,12 +45,12 @@ def array(card: DataCard, reading: Reading, x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values.transpose(np.argsort(order(layout)))).astype(kind)
 
 
-def table(reading: Reading, values: np.ndarray) -> pa.Table:
+def table(reading: Reading, values: np.ndarray, covariate: Sequence[int] | None = None) -> pa.Table:
     """Numbers (N, D) of a table, as `diffrep.data.columns.expanded` lays them out -> its columns in their order.
 
     Columns that no model learned (labels, names of rows, dropped columns) are left out. A number is missing if its
     indicator is set. A column of words has the word of its largest indicator, and none if the indicators sum to less
-    than half. Counts come back as counts in 10,000.
+    than half. Counts come back as counts in 10,000. covariate: (N,) the place of its value in each row.
     """
     spoken = sum(map(len, reading.words.values()))
     count = values.shape[1] - len(reading.fills) - spoken
@@ -64,12 +67,24 @@ def table(reading: Reading, values: np.ndarray) -> pa.Table:
         first += len(words)
         labels = [None if none else words[k] for none, k in zip(block.sum(1) < HALF, block.argmax(1), strict=True)]
         columns[name] = pa.array(labels, pa.string())
+    if reading.covariate is not None and covariate is not None:
+        values_of = [*reading.covariates]
+        columns[reading.covariate] = _parsed(
+            [values_of[place] for place in covariate], reading.columns.get(reading.covariate, "word")
+        )
     return pa.table(_ordered(columns, reading.columns))
 
 
 def _ordered(columns: Mapping[str, pa.Array], source: Mapping[str, str]) -> dict[str, pa.Array]:
     ordered = [name for name in source if name in columns]
     return {name: columns[name] for name in (*ordered, *(name for name in columns if name not in ordered))}
+
+
+def _parsed(values: Sequence[str], kind: str) -> pa.Array:
+    """Values of a covariate, which are kept as words, as what their column holds."""
+    if kind in ("int", "float"):
+        return _typed(np.array(values, np.float64), kind, None)
+    return pa.array([value == "True" for value in values]) if kind == "bool" else pa.array(values, pa.string())
 
 
 def _typed(values: np.ndarray, kind: str, missing: np.ndarray | None) -> pa.Array:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffrep.amounts import amount
 from diffrep.budget import Budget
 from diffrep.codes.posteriors import Code
 from diffrep.codes.priors import Prior
@@ -113,12 +114,12 @@ class Run:
 
         return push(self, name, private, token)
 
-    def restore(self, x: Tensor) -> Any:
+    def restore(self, x: Tensor, covariate: Tensor | None = None) -> Any:
         """x (N, *shape), as the model gives it, in the units of the data: an array, or a table of pyarrow with its
-        columns; see `runs.restored`."""
+        columns, that of the covariate (N, K) among them; see `runs.restored`."""
         from diffrep.runs.restored import restored
 
-        return restored(self.card, x)
+        return restored(self.card, x, covariate)
 
     def export(self, path: str | Path, prepared: bool = False, t: float | None = None) -> Path:
         """Write the encoder as `.onnx` or `.pt2` (extra `export`); see `runs.export`."""
@@ -238,8 +239,8 @@ def _warn_of_repeats(examples: Examples, target: float) -> None:
     nats, different = examples.entropy()
     if nats < target and 2 * different <= len(examples):
         sentence = (
-            f"the {len(examples):,} training examples are {different:,} different ones, so a code of them carries at"
-            f" most {nats:.1f} nats, and {target:g} are asked for. What is held beyond them tells nothing apart;"
+            f"of {amount(len(examples), 'training example')} {different:,} differ from each other, so a code of them"
+            f" carries at most {nats:.1f} nats, and {target:g} are asked for. What is held beyond them tells nothing apart;"
             f" prior.kind=afterwards takes most of it out of the bound. code.rate={math.floor(10 * nats) / 10} asks for"
             " what there is, and gave a worse bound in a trial (docs/alive.md)."
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffrep import config
+from diffrep.amounts import amount
 from diffrep.config import Settings
 from diffrep.probes.result import Result, error_of, score
 from diffrep.runs.records import DISTANCE, FACTORS, METRICS, PROBES, PROFILE, current
@@ -142,7 +143,7 @@ def _of_codes(probes: Mapping[str, Any]) -> dict[str, Result]:
 def distance_protocol(directory: Path) -> str | None:
     """Features and number of samples of the distance of a run; None where it has none."""
     far = current(directory)[DISTANCE]
-    return f"{far['features']}, {far['samples']:,} samples" if "frechet" in far else None
+    return f"{far['features']}, {amount(far['samples'], 'sample')}" if "frechet" in far else None
 
 
 def refined_with(directory: Path) -> str | None:

@@ -16,6 +16,7 @@ from typing import cast
 import torch
 
 from diffrep import config, runs
+from diffrep.amounts import amount
 from diffrep.config import Settings
 from diffrep.data import Splits
 from diffrep.errors import UserError, unknown
@@ -92,7 +93,7 @@ def study(
     rows = _former(directory, planned, plan)
     left = [run for run in asked if run.folder not in rows]
     if len(left) < len(asked):
-        say(f"{len(asked) - len(left)} of {len(asked)} runs are there already.")
+        say(f"There already: {len(asked) - len(left)} of {amount(len(asked), 'run')}.")
     began = time.monotonic()
     for number, run in enumerate(left):
         spent = (time.monotonic() - began) / 60

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffrep.amounts import amount
 from diffrep.data.columns import stacked, with_split
 from diffrep.data.names import EXAMPLES, IDS, LABELS, parted, required_column, usual_column
 from diffrep.data.raw import Raw, as_labels, is_class_column, is_target, quantity_as_classes
@@ -75,7 +76,9 @@ def of_arrays(arrays: dict[str, np.ndarray], name: str, reading: Reading) -> Raw
     }
     for key in arrays:
         if key.lower() in LABELS and key != main and arrays[key].ndim and len(arrays[key]) != len(values):
-            raise UserError(f"{name} holds {len(values):,} examples and {len(arrays[key]):,} {key}: give one for each.")
+            raise UserError(
+                f"{name} holds {amount(len(values), 'example')} and {len(arrays[key]):,} {key}: give one for each."
+            )
     for dropped in reading.drop:
         required_column(dropped, arrays, "array to drop")
         beside.pop(dropped, None)

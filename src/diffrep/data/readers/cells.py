@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,20 +46,27 @@ def opened(path: Path) -> Stored:
     try:
         file = h5py.File(path, "r")
         obs, var = (read_elem(file[name]) for name in ("obs", "var"))
-        layers = {str(name): on_disk(file["layers"][name]) for name in file.get("layers", ())}
-        return Stored(obs, var.index, on_disk(file["X"]) if "X" in file else None, layers)
+        return Stored(obs, var.index, file)
     except Exception as error:  # h5py and anndata raise many kinds
         raise UserError(f"{path} cannot be read as .h5ad ({reason_of(error)}): write it anew with anndata.") from error
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Of a file what `of_cells` asks of an AnnData."""
+    """Of a file what `of_cells` asks of an AnnData. A matrix is opened when it is asked for: of a sparse one the ends
+    of its rows are read then, and all of one that is stored by columns."""
 
     obs: Any
     var_names: Any
-    X: Any
-    layers: Mapping[str, Any]
+    file: Any
+
+    @property
+    def X(self) -> Any:
+        return on_disk(self.file["X"]) if "X" in self.file else None
+
+    @property
+    def layers(self) -> Layers:
+        return Layers(self.file.get("layers", {}))
 
     @property
     def n_obs(self) -> int:
@@ -68,6 +75,25 @@ class Stored:
     @property
     def obs_names(self) -> Any:
         return self.obs.index
+
+
+class Layers(Mapping[str, Any]):
+    """The layers of a file, by name."""
+
+    def __init__(self, group: Any):
+        self.group = group
+
+    def __getitem__(self, name: str) -> Any:
+        return on_disk(self.group[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.group)
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.group
 
 
 class SparseRows:
@@ -180,10 +206,10 @@ def _matrix(cells: Any, name: str, reading: Reading) -> tuple[Any, Reading]:
         reading = reading.guess("picture", COUNTS, doubt)
     if reading.picture is not None and not (reading.applied and reading.picture not in cells.layers):
         return cells.layers[required_column(reading.picture, cells.layers, "layer")], reading
-    if cells.X is None:
+    if (x := cells.X) is None:
         layers = ", ".join(cells.layers) or "none"
         raise UserError(f"{name} has no X, and these layers: {layers}. Name one with data.column.")
-    return cells.X, reading
+    return x, reading
 
 
 def _lazy(rows: Rows, name: str, reading: Reading) -> tuple[Values, Reading]:

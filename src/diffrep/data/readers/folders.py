@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from diffrep.amounts import amount
 from diffrep.data.albums import of_pictures
 from diffrep.data.columns import Column, with_label, with_split
 from diffrep.data.names import FILES, split_of, usual_column
@@ -73,7 +74,7 @@ def _unread(visible: Sequence[Path], beside: Sequence[Path], root: Path, reading
     if odd:
         kinds = ", ".join(sorted({file.suffix.lower() for file in odd}))
         reading = reading.noted(
-            f"{len(odd):,} pictures of {root} end in {kinds} and are not read: convert them to .png."
+            f"{root} has {amount(len(odd), 'picture')} of a kind that is not read ({kinds}): convert them to .png."
         )
     tables = [file for file in visible if (is_csv(file) or file.suffix.lower() == ".jsonl") and file not in beside]
     if tables:

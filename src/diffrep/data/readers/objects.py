@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
+from diffrep.amounts import amount
 from diffrep.data.albums import of_pictures
 from diffrep.data.raw import Raw, as_labels, is_class_column, is_target, keep
 from diffrep.data.readers.arrays import of_arrays
@@ -111,8 +112,8 @@ def _pair(x: object, y: object, reading: Reading, skip_bad: bool) -> Raw:
     raw = of_object(x, replace(reading, label="") if reading.label is None else reading, skip_bad)
     total = len(raw.values.digests)
     if labels.ndim != 1 or len(labels) != total:
-        here = f"{len(labels):,} labels" if labels.ndim == 1 else f"labels of shape {labels.shape}"
-        raise UserError(f"there are {total:,} examples and {here}: give one label for each.")
+        here = amount(len(labels), "label") if labels.ndim == 1 else f"labels of shape {labels.shape}"
+        raise UserError(f"{amount(total, 'example')} came with {here}: give one label for each.")
     pair_reading = replace(raw.reading, label="the second of the pair") if raw.labels is None else raw.reading
     if not is_class_column(labels) or (reading.label is None and is_target(labels)):
         if labels.dtype.kind not in "iuf":

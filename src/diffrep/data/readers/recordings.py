@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diffrep.amounts import amount
 from diffrep.data.raw import Raw, keep
 from diffrep.data.reading import Reading
 from diffrep.data.values import Values, of_array
@@ -65,7 +66,9 @@ def of_recordings(
             continue
         kept.append(i)
     if not arrays:
-        raise UserError(f"none of {len(paths):,} recordings can be read, the first is {names[0]}: check their format.")
+        raise UserError(
+            f"none of {amount(len(names), 'recording')} can be read, the first is {names[0]}: check their format."
+        )
     odd = next((i for i, one in enumerate(arrays) if one.shape != arrays[0].shape), None)
     if odd is not None:
         first, other = ("x".join(map(str, arrays[i].shape)) for i in (0, odd))
@@ -103,8 +106,8 @@ def log_mel(signal: np.ndarray, rate: int) -> np.ndarray:
     length, hop = round(WINDOW * rate), max(1, round(HOP * rate))
     if signal.shape[-1] < length or length < 4:
         raise UserError(
-            f"the sounds have {signal.shape[-1]} samples at {rate:,} a second, fewer than the {WINDOW * 1e3:.0f} ms"
-            " that a log-mel picture needs: leave out data.layout=nhw."
+            f"the sounds have {amount(signal.shape[-1], 'sample')} at {rate:,} a second, fewer than the"
+            f" {WINDOW * 1e3:.0f} ms that a log-mel picture needs: leave out data.layout=nhw."
         )
     window = hann(length, sym=False)
     points = 2 ** int(np.ceil(np.log2(length)) + 1)

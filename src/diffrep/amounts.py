@@ -1,8 +1,14 @@
-"""A number and its standard error, in words."""
+"""A number with its noun, or with its standard error, in words."""
 
 from __future__ import annotations
 
 import math
+
+
+def amount(count: int, noun: str) -> str:
+    """ "1 example", "2,000 examples"; the plural of a noun of several words is that of its last one."""
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{count:,} {noun}{ending}"
 
 
 def plus_minus(value: float, error: float | None, form: str = ".4f") -> str:
