@@ -240,9 +240,9 @@ def _warn_of_repeats(examples: Examples, target: float) -> None:
     if nats < target and 2 * different <= len(examples):
         sentence = (
             f"of {amount(len(examples), 'training example')} {different:,} differ from each other, so a code of them"
-            f" carries at most {nats:.1f} nats, and {target:g} are asked for. What is held beyond them tells nothing apart;"
-            f" prior.kind=afterwards takes most of it out of the bound. code.rate={math.floor(10 * nats) / 10} asks for"
-            " what there is, and gave a worse bound in a trial (docs/alive.md)."
+            f" carries at most {nats:.1f} nats, and {target:g} are asked for. What is held beyond them tells nothing"
+            f" apart; prior.kind=afterwards takes most of it out of the bound. code.rate={math.floor(10 * nats) / 10}"
+            " asks for what there is, and gave a worse bound in a trial (docs/alive.md)."
         )
         warnings.warn(sentence, stacklevel=3)
 
