@@ -17,6 +17,7 @@ from diffrep.denoising.detail import Levels, likelihood
 from diffrep.denoising.noise import LinearGamma
 from diffrep.denoising.parameterisations import Marginal
 from diffrep.evaluation.bound import bound
+from diffrep.evaluation.pilot import pilot
 from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise
 from oracles import examples_of
@@ -71,15 +72,26 @@ def test_the_bound_of_each_example_is_its_information():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [3, 200])
-def test_the_error_of_monte_carlo_is_that_of_other_seeds(n):
+@pytest.mark.parametrize("n, levels", [(3, 2), (3, 8), (200, 2), (200, 8)])
+def test_the_error_of_monte_carlo_is_that_of_other_seeds(n, levels):
     """A split of three is looked at with a plan of its own, not with one that fits the noise of a few draws."""
     examples, truth = drawn(n, 1)
-    found = [bound(model(), examples, levels=8, seed=seed) for seed in range(10)]
+    found = [bound(model(), examples, levels=levels, seed=seed) for seed in range(10)]
     off = np.array([float(b.total.double().mean() - truth.mean()) for b in found])
     stated = math.sqrt(np.mean([b.monte_carlo**2 for b in found]))
     assert abs(off.mean()) < 4 * stated / math.sqrt(len(off))
     assert 0.35 < off.std(ddof=1) / stated < 1.9  # ten seeds; levels are stratified besides, which the error is not
+
+
+@pytest.mark.slow
+def test_few_examples_that_scatter_little_lower_no_error():
+    """Three examples are sometimes alike by chance: the error of Monte Carlo stays that of the plan, and is the least
+    that the whole error can be."""
+    examples, _ = drawn(3, 1)
+    for seed in range(10):
+        plan, found = pilot(model(), examples, torch.device("cpu"), seed), bound(model(), examples, levels=2, seed=seed)
+        assert found.monte_carlo == pytest.approx(math.sqrt((plan.variance / 2 + plan.rest) / 3))
+        assert found.measured_error >= found.monte_carlo
 
 
 @pytest.mark.long

@@ -134,7 +134,8 @@ def _with_errors(bound: Bound, plan: Plan, losses: list[Tensor], positions: list
     """The bound with its errors. losses, positions: (B, levels) of each batch, nats and their u in [0, 1).
 
     Positions are even over a batch, so the dependence of the loss on the position alone averages out. It is subtracted
-    before the variance over examples is taken.
+    before the variance over examples is taken. Few examples may scatter by less than their Monte Carlo, whose error is
+    then the whole.
     """
     total, n, fitted = bound.total.double(), len(bound.total), 1.0
     if n < 2:
@@ -144,7 +145,7 @@ def _with_errors(bound: Bound, plan: Plan, losses: list[Tensor], positions: list
         total, fitted = total - by_position.mean(1), cells / bound.levels
     error = math.sqrt(float((total - total.mean()).square().sum()) / (n - fitted) / n)
     chance = math.sqrt((plan.variance / bound.levels + plan.rest) / n)
-    return replace(bound, measured_error=error, monte_carlo=min(error, chance))
+    return replace(bound, measured_error=max(error, chance), monte_carlo=chance)
 
 
 def _by_position(nats: Tensor, u: Tensor, cells: int = 64) -> tuple[Tensor, int]:
