@@ -242,7 +242,7 @@ def encode(
             path = embed_cells(loaded.model, examples, data, output, obsm or "X_diffrep", t, done)
         else:
             path = embed(loaded.model, examples, output, times, here.rank, here.processes, progress=done)
-    summary = {"file": str(path), "examples": done.count, "dim": loaded.settings.code.dim}
+    summary = {"file": str(path), "examples": done.count, "dim": loaded.code_dim}
     say_json(summary) if as_json else say(f"{amount(done.count, 'code')} in {path}")
 
 

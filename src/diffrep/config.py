@@ -137,7 +137,7 @@ class CodeSettings(Frozen):
     kind: Literal["auto", "gaussian", "fixed-rate", "categorical"] = Field(
         default="auto", description="type of a random code; auto: gaussian; fixed-rate: its rate is always code.rate"
     )
-    dim: PositiveInt = Field(default=32, description="numbers in a code")
+    dim: PositiveInt | None = Field(default=None, description="numbers in a code; none: 32, or 64 for 256 or more of x")
     classes: int = Field(default=8, ge=2, description="classes of each of the dim / classes variables of a categorical")
     detail: str = Field(
         default="auto",

@@ -209,6 +209,17 @@ def test_a_coarse_loss_has_a_decoder_of_patches(name, changes, patch):
     assert net.patch == patch and net.stem.in_channels == net.inputs * patch**2
 
 
+@pytest.mark.parametrize(
+    "shape, changes, dim",
+    [((1, 8, 8), (), 32), ((1, 16, 16), (), 64), ((255,), (), 32), ((1, 28, 28), ("code.dim=5",), 5)],
+)
+def test_a_code_is_larger_for_larger_examples(shape, changes, dim):
+    """32 numbers, or 64 for 256 of x or more; the settings win."""
+    small = [change for change in SMALL if not change.startswith("code.dim")]
+    model = build(override(Settings(), ["method=drl", *small, *changes]), Facts(shape, None))
+    assert model.encode(torch.zeros(2, *shape)).mean.shape == (2, dim)
+
+
 def test_a_patch_larger_than_the_picture_is_refused():
     """All else would be padding: the longest side is the largest patch, and one more is a mistake."""
     facts = Facts((1, 6, 5), 4)

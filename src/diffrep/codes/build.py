@@ -14,17 +14,17 @@ from diffrep.nets.encoders import Encoder
 Densities = Callable[[str, int], Prior]  # a word of `kinds.PRIORS`, the dimension of a code -> a prior to be learned
 
 
-def random(settings: CodeSettings, encoder: Encoder, rate: float, time: bool = False) -> Posterior:
+def random(settings: CodeSettings, dim: int, encoder: Encoder, rate: float, time: bool = False) -> Posterior:
     """q(z | x) of a random code: Gaussian, or as the settings ask. rate: nats of a fixed rate, where the settings have
     none."""
     if settings.kind == "categorical":
-        return Categorical(encoder, settings.dim, settings.classes, time)
+        return Categorical(encoder, dim, settings.classes, time)
     if settings.kind == "fixed-rate":
-        return FixedRate(encoder, settings.dim, rate if settings.rate is None else settings.rate, time)
-    return Gaussian(encoder, settings.dim, time)
+        return FixedRate(encoder, dim, rate if settings.rate is None else settings.rate, time)
+    return Gaussian(encoder, dim, time)
 
 
-def prior(settings: PriorSettings, code: CodeSettings, own: str, density: Densities) -> Prior:
+def prior(settings: PriorSettings, code: CodeSettings, dim: int, own: str, density: Densities) -> Prior:
     """p(z) of a random code, trained with it through the rate. own: the method's prior, used for "auto"."""
     kind = settings.kind
     if code.kind == "categorical":
@@ -33,11 +33,11 @@ def prior(settings: PriorSettings, code: CodeSettings, own: str, density: Densit
                 f"a categorical code has a prior of its own, got prior.kind={kind}; leave it out, or use autoregressive"
             )
         of_variables: Callable[[int, int], Prior] = Categories if kind == "auto" else Autoregressive
-        return of_variables(code.dim // code.classes, code.classes)
+        return of_variables(dim // code.classes, code.classes)
     name = chosen(kind, own)
     if name == "afterwards":
-        return Afterwards(code.dim, settings.components)
-    return StandardNormal(code.dim) if name == "normal" else Joint(_learned(name, code.dim, density))
+        return Afterwards(dim, settings.components)
+    return StandardNormal(dim) if name == "normal" else Joint(_learned(name, dim, density))
 
 
 def prior_after(settings: PriorSettings, dim: int, own: str, density: Densities) -> Prior:

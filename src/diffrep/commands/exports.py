@@ -34,5 +34,5 @@ def export(
     with progress() as update:
         update("export", 0, None)
         path = loaded.export(Path(output), prepared, t)
-    summary = {"file": str(path), "bytes": path.stat().st_size, "dim": loaded.settings.code.dim}
+    summary = {"file": str(path), "bytes": path.stat().st_size, "dim": loaded.code_dim}
     say_json(summary) if as_json else say(f"The encoder is in {path}; its codes equal the model's to 1e-4.")

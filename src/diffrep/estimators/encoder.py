@@ -187,7 +187,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     @property
     def _n_features_out(self) -> int:
-        return self.settings_.code.dim
+        return self.run_.code_dim
 
     def _settings(self, splits: Splits, seed: int, source: str) -> Settings:
         asked = {"code.dim": self.dim, "train.batch": self.batch, "train.budget": self.budget, **(self.settings or {})}

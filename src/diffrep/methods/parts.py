@@ -26,7 +26,7 @@ from diffrep.nets import build as nets
 from diffrep.nets.decoders import Decoder
 from diffrep.nets.encoders import Encoder
 from diffrep.nets.gap import Filled
-from diffrep.shapes import Facts
+from diffrep.shapes import Facts, usual_code
 
 HELD = 12.0  # nats: the target rate of methods with a Gaussian code, where the settings give no weight
 
@@ -37,6 +37,11 @@ class Parts:
 
     settings: Settings
     facts: Facts
+
+    @property
+    def code_dim(self) -> int:
+        """Numbers in a code: those of the settings, or the usual ones for this data."""
+        return self.settings.code.dim or usual_code(self.facts.shape)
 
     def denoiser(self, noise: str, code: bool = False, coarse: bool = False) -> Denoiser:
         """noise: the process of the method's paper, used for "auto". code: whether it gets a code.
@@ -76,10 +81,10 @@ class Parts:
 
     def random(self, time: bool = False) -> Posterior:
         """q(z | x), Gaussian, of a fixed rate, or categorical."""
-        return codes.random(self.settings.code, self.encoder(time), HELD, time)
+        return codes.random(self.settings.code, self.code_dim, self.encoder(time), HELD, time)
 
     def gaussian(self) -> Posterior:
-        return Gaussian(self.encoder(), self.settings.code.dim)
+        return Gaussian(self.encoder(), self.code_dim)
 
     def deterministic(self, time: bool = False, **fixed: float) -> Posterior:
         if self.settings.code.kind != "auto":
@@ -87,22 +92,22 @@ class Parts:
                 f"{self.settings.method} has a deterministic code, got code.kind={self.settings.code.kind}; leave it"
                 " out, or train vdrl, vae-vdm or vae"
             )
-        return Deterministic(self.encoder(time, **fixed), self.settings.code.dim, time)
+        return Deterministic(self.encoder(time, **fixed), self.code_dim, time)
 
     def prior(self, own: str = "normal") -> Prior:
         """p(z) of a random code, trained with it; own: the method's prior, used for "auto"."""
-        return codes.prior(self.settings.prior, self.settings.code, own, self._density)
+        return codes.prior(self.settings.prior, self.settings.code, self.code_dim, own, self._density)
 
     def prior_after(self, own: str = "normal") -> Prior:
         """p(z) of a deterministic code, fitted after training; own: the prior of the paper, used for "auto"."""
-        return codes.prior_after(self.settings.prior, self.settings.code.dim, own, self._density)
+        return codes.prior_after(self.settings.prior, self.code_dim, own, self._density)
 
     def generator(self) -> nn.Module:
-        return nets.generator(self.settings.decoder, self.facts.shape, self.settings.code.dim)
+        return nets.generator(self.settings.decoder, self.facts.shape, self.code_dim)
 
     def head(self, inputs: int | None = None) -> nn.Module:
         """The projection of a code, or of `inputs` numbers, for a loss that compares views."""
-        return nets.head(self.settings.code.dim if inputs is None else inputs)
+        return nets.head(self.code_dim if inputs is None else inputs)
 
     def critic(self) -> nn.Module:
         return nets.critic(self.settings.decoder, self.facts.shape)
@@ -147,7 +152,7 @@ class Parts:
 
     def rate_weight(self, rate: float | None = None, beta: float = 1.0) -> Weight:
         """The weight of the rate; by default the method's own target rate or beta."""
-        return weights.rate_weight(self.settings.code, rate, beta)
+        return weights.rate_weight(self.settings.code, self.code_dim, rate, beta)
 
     def lag(self, rate: Weight) -> Lag | None:
         """Extra steps of the encoder, where the settings ask for them; rate: the weight of the rate."""
@@ -184,4 +189,4 @@ class Parts:
         return denoising.noise(self.settings.noise, own, self.facts.bins)
 
     def _code_dim(self, code: bool) -> int:
-        return self.settings.code.dim if code else 0
+        return self.code_dim if code else 0

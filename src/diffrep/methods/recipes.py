@@ -141,7 +141,7 @@ def infodiffusion(parts: Parts) -> Model:
         parts.denoiser("vp", code=True),
         {"denoising": denoise, "mmd": mmd},
         parts.levels(uniform),
-        Coding(parts.gaussian(), StandardNormal(parts.settings.code.dim), parts.settings.code.drop),
+        Coding(parts.gaussian(), StandardNormal(parts.code_dim), parts.settings.code.drop),
         weights={"mmd": Constant(parts.settings.code.mmd or MATCHED)},
     )
 

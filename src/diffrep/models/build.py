@@ -25,12 +25,12 @@ def decoder_weight(anneal: AnnealSettings) -> Weight | None:
     return None if anneal.factor == 1 else Annealed(anneal.factor, anneal.steps)
 
 
-def rate_weight(code: CodeSettings, rate: float | None = None, beta: float = 1.0) -> Weight:
+def rate_weight(code: CodeSettings, dim: int, rate: float | None = None, beta: float = 1.0) -> Weight:
     """The weight of the rate: that of the settings, else one that holds a target in nats, else the method's own
     beta."""
     if code.kind == "fixed-rate":
         return Constant(1.0)
-    target = target_rate(code, rate)
+    target = target_rate(code, dim, rate)
     if target is not None:
         return TargetRate(target)
     beta = beta if code.beta is None else code.beta
@@ -41,7 +41,7 @@ def rate_weight(code: CodeSettings, rate: float | None = None, beta: float = 1.0
     return FreeBits(code.free_bits, beta) if code.free_bits else Constant(beta)
 
 
-def target_rate(code: CodeSettings, own: float | None) -> float | None:
+def target_rate(code: CodeSettings, dim: int, own: float | None) -> float | None:
     """Nats at which training holds the rate; None where the settings weight it in another way.
 
     own: the method's own target, lowered for a code that cannot hold as much. UserError: code.rate is out of reach.
@@ -50,10 +50,10 @@ def target_rate(code: CodeSettings, own: float | None) -> float | None:
     target = own if code.rate is None and free else code.rate
     if target is None or code.kind != "categorical":
         return target
-    most = code.dim // code.classes * math.log(code.classes)
+    most = dim // code.classes * math.log(code.classes)
     if code.rate is not None and code.rate >= most:
         raise UserError(
-            f"a categorical code of {code.dim // code.classes} variables of {code.classes} classes holds less than"
+            f"a categorical code of {dim // code.classes} variables of {code.classes} classes holds less than"
             f" {most:.1f} nats, got code.rate={code.rate}; lower it, or raise code.dim or code.classes"
         )
     return min(target, 0.8 * most) if code.rate is None else target

@@ -54,7 +54,7 @@ class BatchEncoder:
 
         run = _opened(self.run, self.device, self.weights)
         if not len(batch[next(iter(batch))] if self.column is None else batch[self.column]):
-            return np.empty((0, run.settings.code.dim), np.float32)
+            return np.empty((0, run.code_dim), np.float32)
         examples = _table(batch) if self.column is None else _examples(batch[self.column])
         return codes_of(run, examples).mean.float().cpu().numpy()
 

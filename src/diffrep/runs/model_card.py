@@ -35,7 +35,7 @@ def text(run: Run, data: str) -> str:
             *(f"- {tag}" for tag in ("diffrep", "representation-learning", "diffusion")),
             "---",
             f"# {run.settings.method} on {data}",
-            f"{method.summary}{paper}. A code of {amount(run.settings.code.dim, 'number')} for each example of"
+            f"{method.summary}{paper}. A code of {amount(run.code_dim, 'number')} for each example of"
             f" {form(card.shape, card.bins)} data.",
             "",
             "```python",
