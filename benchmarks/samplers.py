@@ -31,7 +31,7 @@ BLOCKS = 10
 COUNTS = (5, 8, 10, 15, 20, 50)
 REFERENCE = Sampling("ancestral", 250)
 CALLS = {"heun": 2, "pc": 2}  # of the denoiser a step, where it is not one
-CHOSEN = (("dpm", "heun", "ddim"), ("log-snr",))  # all spacings of these samplers, and these spacings of all
+CHOSEN = (("dpm", "sde-dpm"), ("log-snr",))  # all spacings of these samplers, and these spacings of all
 
 
 def distance(test: Moments, features: Tensor) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from diffrep.codes.priors import Afterwards
 from diffrep.config import Settings, override
 from diffrep.data.places import places
 from diffrep.data.splits import cut
+from diffrep.denoising.samplers import SMOOTH
 from diffrep.estimators.codes import bounds, decoded
 from diffrep.evaluation.pilot import STEEPEST, _plan, pilot
 from diffrep.evaluation.times import combined, combined_linear
@@ -134,11 +135,12 @@ def test_training_the_encoder_too_is_chosen_on_labels_that_were_held_out(learns,
 def test_rows_are_decoded_from_the_noise_of_their_seed():
     """Each seed is another x_1, the one that `Model.decode` is given by hand."""
     model, z = small("drl"), np.zeros((2, 2), np.float32)
-    first, second = decoded(model, z, 1), decoded(model, z, 2)
+    first, second = decoded(model, z, seed=1), decoded(model, z, seed=2)
     assert np.abs(first - second).max() > 1e-3
     draws = Draws.of(2)
     x_1 = draws.normal(1, 3).expand(2, 3)
-    np.testing.assert_allclose(second, model.decode(torch.from_numpy(z), 2, draws, x_1=x_1).detach(), atol=1e-5)
+    expected = model.decode(torch.from_numpy(z), 2, draws, SMOOTH, x_1)
+    np.testing.assert_allclose(second, expected.detach(), atol=1e-5)
 
 
 def test_bounds_row_by_row_have_the_noise_of_their_seed():
@@ -200,7 +202,7 @@ def test_an_interpolation_begins_at_the_first_example():
     codes = model.encode(torch.stack([a, b])).mean.detach()
     draws = Draws.of(4)
     x_1 = draws.normal(1, 3).expand(2, 3)
-    ends = model.decode(codes, 2, draws, x_1=x_1)
+    ends = model.decode(codes, 2, draws, SMOOTH, x_1)
     torch.testing.assert_close(path[[0, 2]], ends, atol=1e-4, rtol=1e-4)
     assert float((path[0] - path[2]).abs().max()) > 1e-3
 

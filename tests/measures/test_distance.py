@@ -52,7 +52,7 @@ def test_samples_go_on_where_they_were_stopped(run, monkeypatch):
     whole = sampled(run, 230, USUAL, 0)
     assert whole.shape == (230, 1, 8, 8)
     assert torch.equal(sampled(run, 120, USUAL, 0), whole[:120])
-    files = sorted(run.directory.glob("samples/dpm-*-0/*.safetensors"))
+    files = sorted(run.directory.glob(f"samples/{USUAL.sampler}-*-0/*.safetensors"))
     assert len(files) == 3
     files[1].write_bytes(files[1].read_bytes()[:-9])
     drawn = []

@@ -138,18 +138,18 @@ def interpolate(
     data: Moved = None,
     device: Device = "auto",
 ) -> None:
-    """Draw the interpolation from A to B: codes on the line between theirs, decoded from the same noise."""
+    """Draw the interpolation from A to B: codes on the line between theirs, decoded from the same noise (by dpm)."""
     import torch
 
     from diffrep import runs
     from diffrep.commands.gallery import save_grid
     from diffrep.commands.outputs import check_output, is_grid, write
-    from diffrep.denoising.samplers import sampling_of
+    from diffrep.denoising.samplers import SMOOTH, sampling_of
     from diffrep.runs.inputs import one_example
 
     loaded = runs.load(run, device, data)
     check_output(output, loaded)
-    sampling = sampling_of(loaded.model.by_steps, sampler, steps, spacing)
+    sampling = sampling_of(loaded.model.by_steps, sampler, steps, spacing, SMOOTH)
     where = loaded.device
     one, other = (one_example(loaded, end).to(where) for end in (a, b))
     from_a, from_b = one.x[0], other.x[0]

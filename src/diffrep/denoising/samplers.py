@@ -99,7 +99,7 @@ def ddim(eta: float = 0.0) -> Step:
 
     def step(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
         hat = t.ask(denoise, state.x_t)
-        c = -torch.expm1(t.log_snr - s.log_snr)
+        c = _renewed(t, s)
         eps = (1 - eta**2 * c).sqrt() * hat.eps
         if eta > 0:
             eps = eps + eta * c.sqrt() * _normal(state.x_t, draws)
@@ -128,12 +128,34 @@ def heun_from(eps: Data, denoise: Denoise, x_t: Data, t: Level, s: Level) -> Dat
 def dpm_solver_2m(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
     """DPM-Solver++(2M) (Lu et al. 2022, Alg. 2): second order with one call a step; the first step is DDIM's."""
     x_hat = t.ask(denoise, state.x_t).x
-    ahead = x_hat
-    if state.x_hat is not None and state.level is not None:
-        r = (t.log_snr - state.level.log_snr) / (s.log_snr - t.log_snr)
-        ahead = x_hat + (x_hat - state.x_hat) / (2 * r)
     decay = torch.expm1((t.log_snr - s.log_snr) / 2)
-    return State(s.sigma / t.sigma * state.x_t - s.alpha * decay * ahead, x_hat, t)
+    x_s = s.sigma / t.sigma * state.x_t - s.alpha * decay * _midway(x_hat, state, t, s)
+    return State(x_s, x_hat, t)
+
+
+def sde_dpm_solver_2m(denoise: Denoise, state: State, t: Level, s: Level, draws: Draws | None) -> State:
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022, Section 5): `dpm_solver_2m` of the SDE; the first step is ancestral.
+
+    x_s = sqrt(1 - c) sigma_s / sigma_t x_t + c alpha_s x_hat + sigma_s sqrt(c) noise, c = 1 - SNR_t / SNR_s, with x_hat
+    extrapolated from two levels: few steps keep the variance, which the ancestral sampler loses in them.
+    """
+    x_hat = t.ask(denoise, state.x_t).x
+    c = _renewed(t, s)
+    mean = (1 - c).sqrt() * s.sigma / t.sigma * state.x_t + c * s.alpha * _midway(x_hat, state, t, s)
+    return State(mean + s.sigma * c.sqrt() * _normal(state.x_t, draws), x_hat, t)
+
+
+def _renewed(t: Level, s: Level) -> Tensor:
+    """c = 1 - SNR_t / SNR_s: the share of the noise at s that an ancestral step draws anew; ()."""
+    return -torch.expm1(t.log_snr - s.log_snr)
+
+
+def _midway(x_hat: Data, state: State, t: Level, s: Level) -> Data:
+    """x_hat in the middle of a step in log-SNR, extrapolated from those of this level and of the one before."""
+    if state.x_hat is None or state.level is None:
+        return x_hat
+    r = (t.log_snr - state.level.log_snr) / (s.log_snr - t.log_snr)
+    return x_hat + (x_hat - state.x_hat) / (2 * r)
 
 
 def cas(eta: float | None = None) -> Step:
@@ -187,6 +209,7 @@ STEPS: dict[str, Step] = {
     "ddim": ddim(),
     "heun": heun,
     "dpm": dpm_solver_2m,
+    "sde-dpm": sde_dpm_solver_2m,
     "pc": predictor_corrector(),
     "cas": cas(),
 }
@@ -196,8 +219,8 @@ STEPS: dict[str, Step] = {
 class Sampling:
     """A sampler by name, its number of steps, and how these are spaced: a name in `spacing.SPACINGS`."""
 
-    sampler: str = "dpm"
-    steps: int = 15
+    sampler: str = "sde-dpm"
+    steps: int = 20
     spacing: str = "log-snr"
 
     @property
@@ -209,8 +232,9 @@ class Sampling:
         return times(noise, self.steps, start, self.spacing)
 
 
-USUAL = Sampling()
-ENOUGH = {name: USUAL.steps for name in STEPS}
+USUAL = Sampling()  # 20 steps are as good as 250 ancestral ones (docs/speed.md)
+SMOOTH = Sampling("dpm")  # without random numbers of its own, so that like codes become like examples
+ENOUGH = {name: 10 if name in ("heun", "pc") else USUAL.steps for name in STEPS}  # steps; those two call twice in each
 
 
 def step_named(name: str) -> Step:
@@ -220,19 +244,25 @@ def step_named(name: str) -> Step:
     return STEPS[name]
 
 
-def sampling_named(sampler: str | None = None, steps: int | None = None, spacing: str | None = None) -> Sampling:
-    """The sampling of these options; None: what is usual for the sampler. UserError: a name that does not exist."""
-    sampler = sampler or USUAL.sampler
+def sampling_named(
+    sampler: str | None = None, steps: int | None = None, spacing: str | None = None, usual: Sampling = USUAL
+) -> Sampling:
+    """The sampling of these options; None: what is `usual`, and enough steps for a sampler. UserError: no such name."""
+    sampler = sampler or usual.sampler
     step_named(sampler)
-    spacing_named(spacing or USUAL.spacing)
-    return Sampling(sampler, steps or ENOUGH[sampler], spacing or USUAL.spacing)
+    spacing_named(spacing or usual.spacing)
+    return Sampling(sampler, steps or ENOUGH[sampler], spacing or usual.spacing)
 
 
 def sampling_of(
-    by_steps: bool, sampler: str | None = None, steps: int | None = None, spacing: str | None = None
+    by_steps: bool,
+    sampler: str | None = None,
+    steps: int | None = None,
+    spacing: str | None = None,
+    usual: Sampling = USUAL,
 ) -> Sampling:
     """As `sampling_named`; UserError too where an option is given for a model that decodes without a sampler."""
-    asked = sampling_named(sampler, steps, spacing)
+    asked = sampling_named(sampler, steps, spacing, usual)
     if not by_steps and (sampler or steps or spacing):
         raise UserError("this model decodes at once, without a sampler: leave out the sampler, its steps and spacing.")
     return asked

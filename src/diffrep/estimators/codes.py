@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from diffrep.data.examples import Examples
+from diffrep.denoising.samplers import SMOOTH
 from diffrep.models.base import Model, evaluating
 from diffrep.shapes import Batch, Draws
 
@@ -42,7 +43,7 @@ def decoded(model: Model, z: np.ndarray, covariate: torch.Tensor | None = None, 
         for some in torch.from_numpy(np.array(z, np.float32)).split(ROWS):
             draws = Draws.of(seed, device)
             x_1 = draws.normal(1, *shape).expand(len(some), *shape)
-            decoded_rows.append(model.decode(some.to(device), len(some), draws, x_1=x_1, covariate=covariate).cpu())
+            decoded_rows.append(model.decode(some.to(device), len(some), draws, SMOOTH, x_1, covariate).cpu())
     return torch.cat(decoded_rows).numpy()
 
 

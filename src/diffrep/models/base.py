@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffrep.codes.posteriors import Code, Posterior
 from diffrep.codes.priors import Prior
-from diffrep.denoising.samplers import USUAL, Sampling, sampling_named
+from diffrep.denoising.samplers import SMOOTH, USUAL, Sampling, sampling_named
 from diffrep.errors import UserError
 from diffrep.models.code_use import told_apart
 from diffrep.models.diffusion_decoder import DiffusionDecoder
@@ -291,9 +291,10 @@ class Model(nn.Module, ABC):
     ) -> Tensor:
         """(points, *shape): from codes on the straight line between those of a and b (*shape), all from one x_1.
 
-        sampler, steps, spacing: as in `sample`. covariate (1, K): as in `decode`.
+        sampler, steps, spacing: as in `sample`, but for the sampler, which by default adds no noise. covariate (1, K):
+        as in `decode`.
         """
-        draws, sampling = Draws.of(seed, a.device), sampling_named(sampler, steps, spacing)
+        draws, sampling = Draws.of(seed, a.device), sampling_named(sampler, steps, spacing, SMOOTH)
         share = torch.linspace(0, 1, points, device=a.device)[:, None]
         from_a, from_b = (self.code_path(x.expand(points, *self.shape)) for x in (a, b))
         x_1 = draws.normal(1, *self.shape).expand(points, *self.shape)

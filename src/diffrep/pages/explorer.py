@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from diffrep.amounts import amount
 from diffrep.data import Examples, Splits
 from diffrep.data.pictures import decode, header
 from diffrep.data.stores import Grid
-from diffrep.denoising.samplers import Sampling
+from diffrep.denoising.samplers import SMOOTH
 from diffrep.errors import UserError
 from diffrep.evaluation.information import profiled
 from diffrep.measures.evaluate import codes
@@ -227,7 +227,7 @@ class Explorer:
         z = self.model.encode(x[None]).mean + shares * torch.from_numpy(direction).to(x)
         x_1 = self._draws(seed).normal(1, *x.shape).expand(points, *x.shape)
         path = (lambda t: z) if self.model.timed else z
-        return self.model.decode(path, points, self._draws(seed), Sampling(steps=STEPS), x_1, covariate)
+        return self.model.decode(path, points, self._draws(seed), replace(SMOOTH, steps=STEPS), x_1, covariate)
 
     def direction(self, kind: str, which: str) -> np.ndarray:
         """(d,) one standard deviation of the codes along an axis of the code, a principal direction, or a class."""

@@ -42,11 +42,11 @@ def few_labels(
     if not len(y_test):
         raise UserError("few labels need labelled examples in the test split; give it a larger share")
     centre, scale = scaling(train[0])
-    x, x_test = (train[0] - centre) / scale, (x_test - centre) / scale
+    x_test = (x_test - centre) / scale
     right, beside = [], []
     for draw, rows in enumerate(drawn(y, per_class, repeats, seed, names)):
         tell(draw, repeats)
-        fit = regression(x[rows], y[rows])
+        fit = regression((train[0][rows] - centre) / scale, y[rows])
         predicted = fit.predict(x_test)
         right.append(predicted == y_test)
         beside.append((balanced(predicted, y_test), auroc(fit.decision_function(x_test), y_test, fit.classes_)))
