@@ -19,10 +19,10 @@ setup: .venv/.ready
 
 demo: .venv/.installed  # without the extras that tests need
 	$(DIFFREP) train --data digits --method vae-vdm --out runs/demo --budget 90s
-	$(DIFFREP) evaluate runs/demo
 	$(DIFFREP) sample runs/demo -n 64 -o runs/demo/samples.png
 	$(DIFFREP) reconstruct runs/demo digits -o runs/demo/reconstructions.png
 	$(DIFFREP) interpolate runs/demo 0 1 -o runs/demo/interpolation.png
+	$(DIFFREP) evaluate runs/demo
 	$(DIFFREP) probe runs/demo
 	$(DIFFREP) profile runs/demo
 	$(DIFFREP) report runs/demo

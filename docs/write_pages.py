@@ -98,8 +98,9 @@ def _papers_settings(name: str) -> list[str]:
         f"| `{key}` | `{value}` | `{_word(config.value(defaults, key))}` | {meaning[key]} |" for key, value in pairs
     ]
     command = [f"diffrep train --data FOLDER --method {name} --out runs/{name}", *about["paper"]]
+    unread = " These figures are from memory and were not compared with the paper." if about.get("unread") else ""
     return [
-        f"Stated for {about['of']}. {about['differs']}",
+        f"Stated for {about['of']}. {about['differs']}{unread}",
         "",
         "| setting | paper | default | meaning |",
         "|---|---|---|---|",

@@ -185,3 +185,12 @@ def test_a_table_called_txt_is_read(tmp_path, sign, word):
     assert Guess("delimiter") in other.reading.guesses
     how = one.reading.for_other()
     assert torch.equal(*(all_of(data.whole(tmp_path / name, reading=how)) for name in ("t.csv", "t.txt")))
+
+
+def test_what_has_no_labels_is_told_where_they_go():
+    """A table has no folders to put its rows in."""
+    r = np.random.default_rng(0)
+    for x, there in ((r.normal(size=(9, 3)), False), (r.integers(0, 256, (9, 4, 4), dtype=np.uint8), True)):
+        with pytest.raises(UserError, match=r"no labels, which are needed here: .*with data\.label_column\.") as error:
+            data.whole(x).require_labels()
+        assert ("class folders" in str(error.value)) == there

@@ -99,9 +99,11 @@ class Examples:
     def require_labels(self) -> Tensor:
         """The labels (N,); UserError where there are none."""
         if self.labels is None:
+            pictures = "put pictures in class folders or beside a metadata.csv with a label column, or name its column"
+            how = "name their column" if self.scaling is not None else pictures
             raise UserError(
-                f"the {self.split} split of {self.name} has no labels, which are needed here: put pictures in class "
-                "folders or beside a metadata.csv with a label column, or name the column with data.label_column."
+                f"the {self.split} split of {self.name} has no labels, which are needed here: {how} with"
+                " data.label_column."
             )
         return self.labels
 
