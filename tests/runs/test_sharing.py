@@ -4,7 +4,9 @@ import json
 import pickle
 import re
 import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +20,7 @@ from diffrep.older_settings import VERSION
 from diffrep.runs import sharing
 from runs_at_hand import content, one_sentence, run_of
 from runs_at_hand import diffrep as command
-from tiny import base, source, weights
+from tiny import FOLDER, base, source, weights
 
 OLD = Path(__file__).parent / "run-0.1.0"  # made by the commit before settings had versions
 
@@ -30,12 +32,22 @@ class Boom:
         return (open, (str(Path("/tmp/diffrep-was-here")), "w"))
 
 
-@pytest.fixture
-def handed_on(tmp_path) -> Path:
-    """A run of three steps, measured, as others get it."""
-    run = shutil.copytree(base("vae-vdm").directory, tmp_path / "run")
+@cache
+def measured() -> Path:
+    """A folder with a run of three steps, measured, and the same as it is handed on."""
+    place = Path(mkdtemp(dir=FOLDER))
+    run = shutil.copytree(base("vae-vdm").directory, place / "run")
     assert command("evaluate", run, "--levels", "1") == 0
-    return diffrep.load(run).save_pretrained(tmp_path / "shared")
+    diffrep.load(run).save_pretrained(place / "shared")
+    return place
+
+
+@pytest.fixture
+def handed_on(tmp_path, capsys) -> Path:
+    """A run of three steps, measured, as others get it."""
+    shutil.copytree(measured(), tmp_path, dirs_exist_ok=True)
+    capsys.readouterr()
+    return tmp_path / "shared"
 
 
 def test_what_is_handed_on_is_loaded_and_encodes_the_same(handed_on):
