@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from diffrep.budget import Budget
-from diffrep.config import Settings, load, names, override, save, value
+from diffrep.config import Settings, load, names, override, stated, value
 from diffrep.errors import UserError
+from diffrep.files import sealed
 from diffrep.older_settings import NEWER
 
 
 def test_saved_settings_come_back(tmp_path):
     """A run directory holds all that defines the run."""
     settings = override(Settings(), ["train.lr=3e-4", "decoder.multipliers=[1, 2]", "code.rate=10", "train.clip=none"])
-    save(settings, tmp_path / "config.json")
+    (tmp_path / "config.json").write_bytes(sealed(stated(settings)))
     assert load(tmp_path / "config.json") == settings
     assert settings.train.lr == 3e-4 and settings.decoder.multipliers == (1, 2)
     assert settings.code.rate == 10 and settings.train.clip is None
@@ -147,7 +148,7 @@ def test_a_run_of_the_first_version_means_what_it_meant(tmp_path):
     path.write_text(json.dumps({**few, "code": 3}))
     with pytest.raises(UserError, match="'code'"):
         load(path)
-    save(Settings(), path)
+    path.write_bytes(sealed(stated(Settings())))
     assert load(path) == Settings()
 
 

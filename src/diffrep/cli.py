@@ -31,7 +31,7 @@ from diffrep.commands.console import (
     usage,
 )
 from diffrep.commands.options import DataSource, Device, Json, Moved, Output, RunPath, SharedRun, SkipBad
-from diffrep.errors import UserError
+from diffrep.errors import UserError, lacks_memory, reason_of
 from diffrep.training.memory import keep_memory
 
 app = typer.Typer(
@@ -45,6 +45,14 @@ app = typer.Typer(
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+BROKEN = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+)  # disks, or their network
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]  # typer does not name it
 
 
@@ -327,6 +335,21 @@ studies.add_to(app)
 pages.add_to(app)
 
 
+def _of_the_machine(error: OSError | MemoryError | RuntimeError) -> str:
+    """One sentence about what the machine lacks; raises the error again where it is a mistake of ours."""
+    if lacks_memory(error):
+        return (
+            f"memory ran out ({reason_of(error)}): take fewer examples at a time (train.batch), a smaller model, or a"
+            " machine with more; what was saved before is intact."
+        )
+    place = getattr(error, "filename", None) or "a file"
+    if isinstance(error, OSError) and error.errno in NO_PLACE:
+        return f"{place} cannot be written ({error.strerror}): free some space or pick another."
+    if isinstance(error, OSError) and error.errno in BROKEN:
+        return f"{place} cannot be read or written ({error.strerror}): check its disk; what was saved before is intact."
+    raise error
+
+
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, Ctrl-C one and 130."""
     keep_memory()
@@ -338,10 +361,8 @@ def main() -> None:
     except UsageError as mistake:
         text = usage(mistake)
         sys.exit(2) if text is None else leave(text)
-    except OSError as error:
-        if error.errno not in NO_PLACE:
-            raise
-        leave(f"{error.filename or 'a file'} cannot be written ({error.strerror}): free some space or pick another.")
+    except (OSError, MemoryError, RuntimeError) as error:
+        leave(_of_the_machine(error))
     if code == INTERRUPTED:  # so typer reports Ctrl-C
         leave("interrupted; files are whole or absent.", INTERRUPTED)
     sys.exit(code or 0)

@@ -24,6 +24,7 @@ from pydantic import (
 
 from diffrep.budget import Budget
 from diffrep.errors import UserError, unknown
+from diffrep.files import unsealed
 from diffrep.kinds import ENCODERS, PRIORS, one_of
 from diffrep.older_settings import VERSION, migrated
 
@@ -290,8 +291,7 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> Settings:
     """Settings from a TOML or JSON file, defaults where it is silent, then changes as in `override`."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        raw = unsealed(path) if path.suffix == ".json" else tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"the settings {path} cannot be read ({error.strerror}): give a TOML or JSON file.") from error
     except ValueError as error:
@@ -306,17 +306,9 @@ def override(settings: Settings, changes: Sequence[str]) -> Settings:
     return _validated(_changed(settings.model_dump(mode="json"), changes))
 
 
-def save(settings: Settings, path: str | Path) -> None:
-    """Write settings as JSON; `load` gives them back."""
-    try:
-        Path(path).write_text(stated(settings), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"the settings cannot be written to {path} ({error.strerror}): pick another place.") from error
-
-
-def stated(settings: Settings) -> str:
-    """Every setting as JSON, with the version of what they mean."""
-    return json.dumps({"version": VERSION, **settings.model_dump(mode="json")}, indent=2) + "\n"
+def stated(settings: Settings) -> dict:
+    """Every setting as plain values, with the version of what they mean; `load` reads them from a file of JSON."""
+    return {"version": VERSION, **settings.model_dump(mode="json")}
 
 
 def names(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str]:

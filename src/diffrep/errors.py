@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -22,3 +23,10 @@ def reason_of(error: BaseException) -> str:
     """What the error of another library says, for the middle of a sentence: its first line, else its kind."""
     said = getattr(error, "strerror", None) or str(error)
     return (str(said).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Did memory run out? NumPy and Arrow raise a MemoryError, torch a RuntimeError that says so."""
+    words = ("not enough memory", "out of memory", "allocate memory", "bad_alloc", "start new thread")
+    said = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    return said or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM

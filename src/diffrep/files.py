@@ -1,16 +1,21 @@
-"""Files are written at once, so that after a crash one holds the old content or the new; and facts as plain JSON."""
+"""Files are written at once, so that after a crash one holds the old content or the new; and facts as JSON with a
+checksum."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from diffrep.errors import UserError
+
+SEAL = "checksum"  # of a file of JSON, over everything else that it states
 
 
 @contextmanager
@@ -92,3 +97,27 @@ def plain(facts: Any) -> Any:
     if isinstance(facts, (list, tuple)):
         return [plain(value) for value in facts]
     return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+
+
+def sealed(facts: Mapping[str, Any]) -> bytes:
+    """Facts as JSON with a checksum over all of them, which `unsealed` compares."""
+    return (json.dumps({**facts, SEAL: _checksum(facts)}, indent=2) + "\n").encode()
+
+
+def unsealed(path: Path) -> Any:
+    """The content of a file of JSON without its checksum, where it has one. ValueError: it is no JSON, or not what was
+    written."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if isinstance(content, dict) and SEAL in content and content.pop(SEAL) != _checksum(content):
+        raise ValueError(
+            f"it was changed after it was written; put back a copy, or take out its line {SEAL!r} if you changed it on"
+            " purpose"
+        )
+    return content
+
+
+def _checksum(facts: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from diffrep.cli import app
 from diffrep.commands import console
+from diffrep.files import unsealed
 from diffrep.methods.catalog import METHODS
 from runs_at_hand import SMALL, content, diffrep, one_sentence, run_of
 from samples import GREY, write_folder
@@ -48,7 +49,7 @@ def test_metrics_hold_what_is_promised_and_parts_add_up(method, capsys):
     capsys.readouterr()
     assert diffrep("evaluate", run, "--levels", 1, "--json") == 0
     metrics = json.loads(capsys.readouterr().out)
-    assert metrics == json.loads((run / "metrics.json").read_text())
+    assert metrics == unsealed(run / "metrics.json")
     assert metrics["examples"] == 359 and metrics["protocol"]
     if not METHODS[method].has_bound:
         assert metrics["bound"] is None and metrics["rate_nats"] is None and "code" in metrics["no_bound"]

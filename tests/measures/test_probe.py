@@ -14,6 +14,7 @@ from diffrep import data, runs
 from diffrep.config import override
 from diffrep.data import Splits
 from diffrep.errors import UserError
+from diffrep.files import unsealed
 from diffrep.measures import evaluate, kept_scores, probe, readout, stored_codes
 from diffrep.methods.catalog import build
 from diffrep.probes.protocols import Protocol, protocols
@@ -90,7 +91,7 @@ def test_scores_are_scikit_learns_on_the_saved_codes(run):
     fits = [LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in (0.001, 0.01, 0.1, 1, 10)]
     best = max(fits, key=lambda fit: fit.score(x_valid, y_valid))
     assert found["scores"]["code"]["linear"]["accuracy"] == best.score(x_test, y_test)
-    assert found == json.loads((run.directory / "probes.json").read_text())
+    assert found == unsealed(run.directory / "probes.json")
 
 
 def test_what_was_stopped_goes_on(run, monkeypatch):
@@ -343,7 +344,7 @@ def test_the_table_and_the_json_say_the_same(tmp_path, capsys):
     capsys.readouterr()
     assert diffrep("probe", tmp_path / "run", "--few", 2, "--draws", 3, "--protocols", "knn", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == json.loads((tmp_path / "run" / "probes.json").read_text())
+    assert found == unsealed(tmp_path / "run" / "probes.json")
     assert list(found["scores"]["pixels"]) == ["knn", "few-2"]
     assert diffrep("probe", tmp_path / "run", "--few", 2, "--draws", 3, "--protocols", "knn") == 0
     shown = " ".join(capsys.readouterr().out.split())

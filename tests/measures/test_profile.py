@@ -18,6 +18,7 @@ from diffrep.denoising.noise import LinearGamma
 from diffrep.denoising.parameterisations import X
 from diffrep.errors import UserError
 from diffrep.evaluation.information import Profile
+from diffrep.files import unsealed
 from diffrep.measures.profile import profile, sentences, table
 from diffrep.measures.profile_figure import levels_to_show
 from diffrep.methods.catalog import build
@@ -54,7 +55,7 @@ def test_the_file_holds_the_closed_forms(tmp_path):
     """The numbers of profile.json are those of the data: carried, rate, I(x; z), KL(q(z) || p(z)) and their errors."""
     run, splits = run_of(IDEAL, tmp_path)
     facts = profile(run, splits, levels=12)
-    assert json.loads((tmp_path / "profile.json").read_text()) == facts
+    assert unsealed(tmp_path / "profile.json") == facts
     carried = diffusion_nats(IDEAL.data, *ENDS) - diffusion_nats(IDEAL.given_code, *ENDS)
     assert abs(facts["integral_nats"] - carried) < 3 * facts["integral_se"]
     assert sum(facts["nats_per_log_snr"]) * (ENDS[1] - ENDS[0]) / 12 == pytest.approx(facts["integral_nats"])

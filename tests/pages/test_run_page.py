@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffrep.config import Settings
+from diffrep.files import unsealed
 from diffrep.pages import run_pictures
 from diffrep.pages.judgement import verdict
 from diffrep.pages.run_files import RunFiles
@@ -134,7 +135,7 @@ def test_the_verdict_promises_no_label_where_there_is_none(tmp_path):
     run = shutil.copytree(run_of("vae-vdm"), tmp_path / "run")
     (run / METRICS).unlink(missing_ok=True)
     assert "`diffrep evaluate" in verdict(run).knows
-    card = json.loads((run / "data.json").read_text())
+    card = unsealed(run / "data.json")
     (run / "data.json").write_text(json.dumps({**card, "label_names": None}))
     assert verdict(run).knows == "No label is predicted from the code: the data have none."
 

@@ -63,6 +63,7 @@ def started(script: str, *words: object, module: tuple[str, ...] = ()) -> None:
     """A process of its own, which must not fail."""
     start = [sys.executable, *module] if module else [sys.executable, "-c", script]
     env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    env["RAY_raylet_start_wait_time_s"] = "300"  # on a busy machine
     done = subprocess.run([*start, *map(str, words)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
 

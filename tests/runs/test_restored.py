@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from diffrep import data, runs
+from diffrep.files import unsealed
 from diffrep.runs.restored import restored
 from runs_at_hand import diffrep as command
 from runs_at_hand import one_sentence
@@ -161,7 +162,7 @@ def test_a_folder_for_rows_of_a_table_names_the_files_of_a_table(mixed, tmp_path
 def test_older_runs_of_tables_have_columns_too(mixed, tmp_path):
     """A card that does not know what its columns held writes numbers as they are, features before words."""
     run = train("vae-vdm", *HOW, data=mixed)
-    facts = json.loads((run.directory / "data.json").read_text())
+    facts = unsealed(run.directory / "data.json")
     del facts["reading"]["columns"]
     (run.directory / "data.json").write_text(json.dumps(facts))
     table = restored(runs.load(run.directory).card, run.model.sample(2, steps=2))

@@ -16,6 +16,7 @@ import torch
 
 import diffrep
 from diffrep import runs
+from diffrep.files import unsealed
 from diffrep.older_settings import VERSION
 from diffrep.runs import sharing
 from runs_at_hand import content, one_sentence, run_of
@@ -117,18 +118,18 @@ def _linked_folder(folder: Path) -> None:
 
 
 def _other_shape(folder: Path) -> None:
-    text = (folder / "config.json").read_text()
+    text = json.dumps(unsealed(folder / "config.json"))
     (folder / "config.json").write_text(re.sub(r'"dim": 4', '"dim": 6', text))
 
 
 def _not_installed(folder: Path) -> None:
-    text = (folder / "config.json").read_text()
+    text = json.dumps(unsealed(folder / "config.json"))
     (folder / "config.json").write_text(text.replace('"vae-vdm"', '"antigravity:fly"'))
     (folder / "antigravity.json").write_text("{}")
 
 
 def _newer(folder: Path) -> None:
-    facts = json.loads((folder / "config.json").read_text())
+    facts = unsealed(folder / "config.json")
     (folder / "config.json").write_text(json.dumps({**facts, "version": VERSION + 1, "later": 1}))
 
 

@@ -1,6 +1,5 @@
 """Benchmarks: equal budgets, references beside, failures as rows, best first, and nothing made twice."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from diffrep import data as sources
 from diffrep.errors import UserError
+from diffrep.files import unsealed
 from diffrep.probes.linear import STRENGTHS
 from diffrep.studies import benchmark as judge
 from diffrep.studies.benchmark import RESERVE, Design, benchmark
@@ -43,7 +43,7 @@ def done(source, tmp_path_factory):
 def test_every_method_has_a_row_for_each_seed_best_first(done):
     """A method without a code has a row that says so, at the end; the others have had the same budget."""
     out, _, found = done
-    assert found == json.loads((out / "benchmark.json").read_text())
+    assert found == unsealed(out / "benchmark.json")
     rows = found["runs"]
     assert sorted((row["method"], row["seed"]) for row in rows) == sorted(
         (m, s) for m in ("ae", "ddpm", "pixels", "pca", "random-encoder") for s in (0, 1)

@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from diffrep.errors import UserError
+from diffrep.files import unsealed
 from diffrep.runs.records import STAMP, WEIGHTS, weights_digest
 from diffrep.studies.compare import Comparison, compare, table
 from diffrep.studies.table import Number
@@ -44,7 +45,7 @@ def test_bold_where_intervals_do_not_meet(bits, best, tmp_path):
 def test_other_protocols_are_marked_and_nothing_is_bold(tmp_path):
     """Numbers of two protocols stand in one table, but neither is better."""
     places = copies(tmp_path, (1.0, 2.0))
-    metrics = json.loads((places[1] / "metrics.json").read_text())
+    metrics = unsealed(places[1] / "metrics.json")
     (places[1] / "metrics.json").write_text(json.dumps({**metrics, "protocol": "bound-0"}))
     compared = compare(places)
     assert "protocols" in compared.notes[0] and "run1 bound-0" in compared.notes[0] and bold(compared) == []
@@ -53,7 +54,7 @@ def test_other_protocols_are_marked_and_nothing_is_bold(tmp_path):
 def test_other_test_examples_are_marked(tmp_path):
     """The same data cut by another seed: the fingerprint of the test split tells."""
     places = copies(tmp_path, (1.0, 2.0))
-    card = json.loads((places[1] / "data.json").read_text())
+    card = unsealed(places[1] / "data.json")
     card["fingerprints"]["test"] = "0" * 16
     (places[1] / "data.json").write_text(json.dumps(card))
     compared = compare(places)
@@ -63,7 +64,7 @@ def test_other_test_examples_are_marked(tmp_path):
 def test_data_of_another_shape_and_single_runs_are_refused(tmp_path):
     """Bits per dimension of other data, or of nothing to compare with."""
     places = copies(tmp_path, (1.0, 2.0))
-    card = json.loads((places[1] / "data.json").read_text())
+    card = unsealed(places[1] / "data.json")
     (places[1] / "data.json").write_text(json.dumps({**card, "shape": [3, 8, 8]}))
     with pytest.raises(UserError, match=r"3x8x8.*do not compare"):
         compare(places)

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from diffrep import runs
 from diffrep.data import Splits
 from diffrep.errors import UserError
+from diffrep.files import unsealed
 from diffrep.measures.probe import Probing, probe
 from diffrep.methods.parts import Facts
 from diffrep.runs.records import PROBES, read
@@ -53,7 +54,7 @@ def done(data, tmp_path_factory) -> tuple[Path, dict]:
 def test_rows_hold_what_the_runs_say(done):
     """study.json repeats the files of the runs, and the table their means, taken by hand here."""
     out, found = done
-    assert found == json.loads((out / "study.json").read_text())
+    assert found == unsealed(out / "study.json")
     rows = {row["run"]: row for row in found["runs"]}
     assert list(rows) == ["a-code-seed0", "a-code-twin-seed0", "a-code-seed1", "a-code-twin-seed1"]
     for name, row in rows.items():
@@ -193,7 +194,7 @@ def test_the_command(data, tmp_path, capsys):
     assert diffrep("study", tmp_path / "s.toml", "-o", tmp_path / "out") == 2
     assert "nowhere" in one_sentence(capsys) and not (tmp_path / "out").exists()
     assert diffrep("study", tmp_path / "s.toml", "-o", tmp_path / "out", "--data", data, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "out/study.json").read_text())
+    assert json.loads(capsys.readouterr().out) == unsealed(tmp_path / "out/study.json")
 
 
 def test_a_mistake_of_ours_is_no_row(data, tmp_path, monkeypatch):

@@ -290,7 +290,8 @@ def test_extra_turns_move_the_encoder_alone(tmp_path):
 
 
 def test_two_processes_equal_one(tmp_path):
-    """torchrun needs no change of code: with a critic, accumulation and a cut last batch, weights agree."""
+    """torchrun needs no change of code: with a critic, accumulation and a cut last batch, weights agree; and what two
+    processes began, one continues."""
     code = "import test_engine as t; t.in_processes()"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--no-python"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", sys.executable, "-c", code]
@@ -301,6 +302,17 @@ def test_two_processes_equal_one(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     run(tmp_path / "a", Toy(0.0, critic=True), Stream(BATCH // 2), accumulate=2, examples=60)
     assert_close_runs(tmp_path / "a", tmp_path / "b")
+    for directory in (tmp_path / "a", tmp_path / "b"):
+        run(directory, Toy(0.0, critic=True), Stream(BATCH // 2), accumulate=2, examples=120)
+    assert_close_runs(tmp_path / "a", tmp_path / "b")
+
+
+def test_sharded_weights_are_refused(tmp_path, monkeypatch):
+    """An accelerate config of FSDP says so in one sentence, in place of a run whose average is of nothing."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="FSDP"):
+        run(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 def in_processes() -> None:

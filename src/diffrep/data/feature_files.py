@@ -131,7 +131,7 @@ def _table(path: Path) -> pa.Table:
     if path.suffix.lower() != ".parquet":
         return read_csv(path, Reading())[0]
     try:
-        return pq.ParquetFile(path).read()
+        return pq.ParquetFile(path, page_checksum_verification=True).read()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as Parquet ({reason_of(error)}): write it anew.") from error
 
@@ -221,7 +221,9 @@ def read_codes(path: Path, column: str = "code") -> Tensor:
         if path.suffix == ".npy":
             codes = np.load(path, allow_pickle=False)
         else:
-            codes = np.stack(pq.ParquetFile(path).read(columns=[column]).column(column).to_numpy())
+            codes = np.stack(
+                pq.ParquetFile(path, page_checksum_verification=True).read(columns=[column]).column(column).to_numpy()
+            )
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         raise UserError(f"{path} holds no codes ({reason_of(error)}); {fix}") from error
     if codes.ndim != 2 or codes.dtype.kind not in "iuf" or len(codes) == 0:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from diffrep.data.examples import Examples
 from diffrep.errors import UserError
 from diffrep.shapes import Batch
+
+T = TypeVar("T")
 
 
 class Stream:
@@ -54,7 +57,7 @@ class Stream:
             num_workers=self.workers,
             generator=torch.Generator(),  # its own, or each start would draw from the global one
         )
-        for read in loader:
+        for read in of_workers(loader):
             if isinstance(read, UserError):
                 raise read
             yield read
@@ -80,6 +83,19 @@ class Stream:
             generator = torch.Generator().manual_seed(int.from_bytes(name[:7], "little"))
             self._kept = epoch, torch.randperm(len(self.examples), generator=generator)
         return self._kept[1]
+
+
+def of_workers(loader: Iterable[T]) -> Iterator[T]:
+    """What worker processes read; UserError where one of them ended."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            "a process that reads data was ended from outside, as systems do when memory runs out: take fewer"
+            " train.workers; the same command continues."
+        ) from error
 
 
 class _Reader(Dataset):

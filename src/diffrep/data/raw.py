@@ -13,6 +13,7 @@ from torch import Tensor
 from diffrep.amounts import amount
 from diffrep.data.names import LABELS, in_order, required_column
 from diffrep.data.reading import Reading
+from diffrep.data.streams.shards import Shards
 from diffrep.data.values import Values
 from diffrep.errors import UserError
 
@@ -26,7 +27,8 @@ class Raw:
 
     split: (N,) of "train", "valid", "test" where the source has its own. labels: (N,) integers or words, None where
     an example has none. words: columns of words that are features. rows: (N,) places in the source. parts: the files
-    that the source consists of, in its order, and the rows of each. skipped: files that could not be read.
+    that the source consists of, in its order, and the rows of each. skipped: files that could not be read. shards: all
+    training examples, where those here are a sample of them.
     """
 
     values: Values
@@ -40,6 +42,7 @@ class Raw:
     rows: np.ndarray | None = None
     parts: tuple[tuple[str, int], ...] = ()
     skipped: int = 0
+    shards: Shards | None = None
 
     def covariates(self, rows: Tensor) -> tuple[Tensor | None, Reading]:
         """The place of each example, (N,) int64, among the values of `data.covariate`, and the reading with them.

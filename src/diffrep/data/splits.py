@@ -16,6 +16,7 @@ from diffrep.data.raw import Raw
 from diffrep.data.readers.source import read
 from diffrep.data.reading import Reading
 from diffrep.data.stores import InMemory, Standardised, Store
+from diffrep.data.streams.shards import Shards
 from diffrep.errors import UserError
 
 AT_ONCE = 500  # rows of a store that are in memory at a time
@@ -23,12 +24,21 @@ AT_ONCE = 500  # rows of a store that are in memory at a time
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint splits of a data set; `skipped` counts the files that could not be read (with skip_bad)."""
+    """Three disjoint splits of a data set; `skipped` counts the files that could not be read (with skip_bad).
+
+    shards: of a stream, all its training examples, of which `train` is a sample.
+    """
 
     train: Examples
     valid: Examples
     test: Examples
     skipped: int = 0
+    shards: Shards | None = None
+
+    @property
+    def trained_on(self) -> int:
+        """The number of training examples."""
+        return len(self.train if self.shards is None else self.shards)
 
 
 def load(
@@ -55,6 +65,7 @@ def load(
     | `.parquet`, folder of them | hub layout: pictures {bytes, path} and a ClassLabel, or numeric columns |
     | `.csv`, `.tsv`, `.txt` | a table of numbers; a column label, words as factors |
     | "owner/name" | a data set of the Hugging Face hub (extra `hub`) |
+    | "stream:..." | Parquet or tar shards, here or behind a URL: see `diffrep.data.streams.source` |
 
     Pictures are grey, RGB, RGBA or 16-bit; grey ones beside RGB ones become RGB. Up to 1 GiB (decoded) is held in
     memory; encoded pictures and `.npy` pixels above that are read as they are needed. A table is standardised with
@@ -75,7 +86,9 @@ def load(
         raw = replace(raw, reading=replace(raw.reading, split="cut"))
     every = _examples(raw, name, rows["train"])
     train, valid_, test_ = (replace(every.subset(rows[split]), split=split) for split in ("train", "valid", "test"))
-    return Splits(train, valid_, test_, raw.skipped)
+    if raw.shards is not None:
+        train = replace(train, fingerprint=raw.shards.fingerprint(train.fingerprint))
+    return Splits(train, valid_, test_, raw.skipped, raw.shards)
 
 
 def whole(
@@ -99,6 +112,11 @@ def whole(
     name, raw = read(source, asked, skip_bad)
     if raw.skipped:
         raw = replace(raw, reading=raw.reading.noted(f"{amount(raw.skipped, 'file')} of {name} could not be read."))
+    if raw.shards is not None:
+        raise UserError(
+            f"{name} is a stream, which is never read whole: give its files one by one, or encode them with"
+            " diffrep.encoder in an engine for large data (docs/tutorials/many-machines.md)."
+        )
     return _examples(raw, name, torch.arange(len(raw.values.digests)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from diffrep.errors import UserError
-from diffrep.files import plain, write_bytes
+from diffrep.files import plain, sealed, unsealed, write_bytes
 from diffrep.probes.result import Result
 
 
@@ -23,7 +22,7 @@ def cache() -> Path:
 def kept(key: str, stamp: Mapping[str, object]) -> Result | None:
     """The score under a key; None where there is none, or its file is broken or does not bear the stamp."""
     try:
-        found = json.loads(_path(key).read_text(encoding="utf-8"))
+        found = unsealed(_path(key))
     except (OSError, ValueError):
         return None
     ours = isinstance(found, dict) and all(found.get(name) == value for name, value in stamp.items())
@@ -33,7 +32,7 @@ def kept(key: str, stamp: Mapping[str, object]) -> Result | None:
 def keep(key: str, result: Result) -> None:
     """Write a score, whole or not at all; a cache that cannot be written is a warning, since nothing is lost."""
     try:
-        write_bytes(_path(key), (json.dumps(plain(result)) + "\n").encode())
+        write_bytes(_path(key), sealed(plain(result)))
     except UserError as error:
         warnings.warn(f"scores of references are not kept for other runs: {error}", stacklevel=2)
 

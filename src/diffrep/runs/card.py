@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from diffrep.config import Settings
 from diffrep.data import Examples, Reading, Splits
 from diffrep.data.places import places
 from diffrep.errors import UserError
+from diffrep.files import unsealed
 from diffrep.shapes import Facts, Shape
 
 DATA = "data.json"
@@ -55,7 +55,7 @@ class DataCard:
             source=train.name,
             shape=train.shape,
             bins=train.bins,
-            examples={name: len(split) for name, split in by_name.items()},
+            examples={"train": splits.trained_on, "valid": len(splits.valid), "test": len(splits.test)},
             fingerprints={name: split.fingerprint for name, split in by_name.items()},
             skipped=splits.skipped,
             label_names=train.label_names,
@@ -69,7 +69,7 @@ class DataCard:
     def read(cls, directory: Path) -> DataCard:
         """The data card of a run; UserError where it is missing or broken."""
         try:
-            raw = json.loads((directory / DATA).read_text(encoding="utf-8"))
+            raw = unsealed(directory / DATA)
             card = cls(**{**raw, "shape": tuple(raw["shape"])})
             card.how()
             return card
@@ -78,6 +78,13 @@ class DataCard:
             raise UserError(
                 f"{directory / DATA} cannot be read ({reason}); train the run again with --restart."
             ) from error
+
+    def guessed_as(self, former: DataCard) -> DataCard:
+        """The card of a continued run, with what was guessed about its data when it began."""
+        if self.reading is None or former.reading is None:
+            return self
+        of_then = {name: former.reading[name] for name in ("guesses", "notes", "applied") if name in former.reading}
+        return replace(self, reading={**self.reading, **of_then})
 
     def facts(self, examples: Examples | None = None) -> Facts:
         """The facts for a model; with training examples, for a model to be trained, also their counts."""
@@ -186,7 +193,7 @@ def splits_of(
         )
     name = d.source if here else how.place
     splits = data.load(name, valid=d.valid, test=d.test, seed=settings.seed, skip_bad=d.skip_bad, reading=how)
-    if DataCard.of(splits).fingerprints == card.fingerprints or card.known is None:
+    if DataCard.of(splits).fingerprints == card.fingerprints or card.known is None or splits.shards is not None:
         return splits
     every = data.whole(name, skip_bad=d.skip_bad, reading=how)
     former = _former_splits(every, card)

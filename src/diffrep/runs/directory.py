@@ -12,7 +12,7 @@ from pathlib import Path
 from diffrep import config
 from diffrep.config import Settings
 from diffrep.errors import UserError
-from diffrep.files import write_bytes, writing
+from diffrep.files import sealed, write_bytes, writing
 from diffrep.runs import records
 from diffrep.runs.card import DATA, DataCard
 from diffrep.runs.lock import LOCK
@@ -103,8 +103,8 @@ def _flat(settings: dict, prefix: str = "") -> dict:
 def describe(directory: Path, card: DataCard, settings: Settings) -> None:
     """Write the card and the settings of a run; where that fails in a new directory, both are removed."""
     try:
-        write_bytes(directory / DATA, _json(asdict(card)))
-        write_bytes(directory / SETTINGS, config.stated(settings).encode())
+        write_bytes(directory / DATA, sealed(asdict(card)))
+        write_bytes(directory / SETTINGS, sealed(config.stated(settings)))
     except UserError:
         if not (directory / SETTINGS).exists():
             (directory / DATA).unlink(missing_ok=True)
@@ -120,7 +120,3 @@ def remove_learned(directory: Path) -> None:
         for name in (WEIGHTS, "metrics.jsonl", "timings.jsonl"):
             (directory / name).unlink(missing_ok=True)
     records.remove(directory)
-
-
-def _json(content: dict) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()

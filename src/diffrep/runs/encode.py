@@ -19,6 +19,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation.encoding import AT_ONCE, encode_batches
 from diffrep.files import reading, replacing, writing
 from diffrep.models.base import Model
+from diffrep.runs.lock import locked
 from diffrep.runs.records import digest, weights_digest
 from diffrep.shapes import Batch
 
@@ -60,19 +61,20 @@ def embed(
     mine = torch.arange(len(examples)).tensor_split(shards)[shard]
     folder = path.with_name(f".{path.name}.parts")
     origin = digest(weights_digest(model.state_dict()), asked, *_about(examples))
-    pieces = []
-    for number, rows in enumerate(mine.split(_size(posterior, len(asked)))):
-        piece, key = folder / f"{number:05d}.parquet", digest(origin, int(rows[0]), int(rows[-1])).encode()
-        if _key(piece) == key:
-            progress(len(rows))
-        else:
-            table = _table(model, examples, rows, asked, progress).replace_schema_metadata({KEY: key})
-            with replacing(piece) as temporary:
-                pq.write_table(table, temporary)
-        pieces.append(piece)
-    _join(pieces, path)
-    with writing(folder):
-        shutil.rmtree(folder)
+    with locked(folder, path):
+        pieces = []
+        for number, rows in enumerate(mine.split(_size(posterior, len(asked)))):
+            piece, key = folder / f"{number:05d}.parquet", digest(origin, int(rows[0]), int(rows[-1])).encode()
+            if _is_whole(piece, key):
+                progress(len(rows))
+            else:
+                table = _table(model, examples, rows, asked, progress).replace_schema_metadata({KEY: key})
+                with replacing(piece) as temporary:
+                    pq.write_table(table, temporary, write_page_checksum=True)
+            pieces.append(piece)
+        _join(pieces, path)
+        with writing(folder):
+            shutil.rmtree(folder)
     return path
 
 
@@ -128,21 +130,25 @@ def _about(examples: Examples) -> Iterator[object]:
             yield (name, file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else name
 
 
-def _key(piece: Path) -> bytes | None:
-    """The key of a part that is whole; None of any other file."""
+def _is_whole(piece: Path, key: bytes) -> bool:
+    """Is this the part of that key, unchanged since it was written?"""
     try:
-        return (pq.read_schema(piece).metadata or {}).get(KEY)
+        return (_read(piece).schema.metadata or {}).get(KEY) == key
     except (OSError, pa.ArrowException):
-        return None
+        return False
+
+
+def _read(piece: Path) -> pa.Table:
+    return pq.ParquetFile(piece, page_checksum_verification=True).read()
 
 
 def _join(pieces: Sequence[Path], path: Path) -> None:
     """The parts one after another, each a row group."""
     with replacing(path) as temporary:
         schema = pq.read_schema(pieces[0]).remove_metadata()
-        with pq.ParquetWriter(temporary, schema) as writer:
+        with pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
             for piece in pieces:
-                writer.write_table(pq.ParquetFile(piece).read().replace_schema_metadata(None), ROWS)
+                writer.write_table(_read(piece).replace_schema_metadata(None), ROWS)
 
 
 def _table(model: Model, examples: Examples, rows: Tensor, times: Sequence[float | None], progress: Count) -> pa.Table:

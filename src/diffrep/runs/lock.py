@@ -1,4 +1,4 @@
-"""One process at a time trains in a run directory."""
+"""One process at a time writes into a directory: trains a run, encodes into parts, carries out a study."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Lock a run directory, which is created if missing; UserError where another process holds the lock.
+def locked(directory: Path, what: Path | None = None) -> Iterator[None]:
+    """Lock a directory, which is created if missing; UserError where another process holds the lock. what: what is
+    written there, for the sentence.
 
     The lock is the system's (flock), so it ends with its process, killed or not; a file system without locks has none.
     New directories that stayed empty are removed at the end.
@@ -24,7 +25,7 @@ def locked(directory: Path) -> Iterator[None]:
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = _held(directory / LOCK)
+        file = _held(directory / LOCK, what or directory)
     try:
         yield
     finally:
@@ -37,7 +38,7 @@ def locked(directory: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def _held(path: Path) -> int:
+def _held(path: Path, what: Path) -> int:
     """The open file of the lock; UserError where another process holds it."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -46,7 +47,7 @@ def _held(path: Path) -> int:
         except BlockingIOError as error:
             os.close(file)
             raise UserError(
-                f"{path.parent} is being trained by another process: wait for it, or name another directory with --out."
+                f"{what} is being written by another process: wait for it, or name another place with --out or -o."
             ) from error
         except OSError:
             return file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TypeVar, cast
 import torch
 
 from diffrep.errors import UserError
-from diffrep.files import plain, write_bytes, writing
+from diffrep.files import plain, sealed, unsealed, write_bytes, writing
 from diffrep.training.checkpoints import Tensors, load_tensors
 
 Content = TypeVar("Content", bound=Mapping[str, object])  # what a file of results holds
@@ -39,7 +38,7 @@ def keep(directory: Path, name: str, content: Content, weights: str) -> Content:
     """
     assert name in RESULTS, f"{name} would outlive its weights"
     stamped = {**plain(content), STAMP: weights}
-    write_bytes(directory / name, (json.dumps(stamped, indent=2) + "\n").encode())
+    write_bytes(directory / name, sealed(stamped))
     return cast(Content, stamped)
 
 
@@ -57,7 +56,7 @@ def current(directory: Path) -> dict[str, dict]:
 def read(path: Path) -> dict:
     """The content of a JSON file, empty where there is no such file; UserError where it is broken."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = unsealed(path) if path.is_file() else {}
         return content if isinstance(content, dict) else {}
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): measure the run again.") from error

@@ -19,7 +19,7 @@ from diffrep.budget import Budget
 from diffrep.codes.posteriors import Code
 from diffrep.codes.priors import Prior
 from diffrep.config import Settings
-from diffrep.data import Examples, Reading, Splits, Stream
+from diffrep.data import Examples, Reading, ShardStream, Splits, Stream
 from diffrep.errors import UserError
 from diffrep.evaluation.encoding import encode_batches
 from diffrep.files import write_bytes
@@ -37,7 +37,7 @@ from diffrep.shapes import usual_code
 from diffrep.training import engine
 from diffrep.training.checkpoints import load_weights, save_tensors
 from diffrep.training.engine import TrainingResult
-from diffrep.training.interface import Training
+from diffrep.training.interface import Source, Training
 from diffrep.training.journal import Line
 from diffrep.training.process import joined, place
 
@@ -165,6 +165,7 @@ def train(
     card = DataCard.of(splits)
     if former is not None:
         former.same_data(card, directory)
+        card = card.guessed_as(former)
     mean, variance = splits.train.moments()
     card = replace(card, moments=(mean.tolist(), variance.tolist()))
     model = build(settings, card.facts(splits.train))
@@ -175,7 +176,7 @@ def train(
     listeners = Listeners([*patience, *callbacks])
     training = Training(
         **t.model_dump(exclude={"budget", "workers", "patience"}),
-        budget=Budget.parse(t.budget).of(len(splits.train)),
+        budget=Budget.parse(t.budget).of(splits.trained_on),
         seed=settings.seed,
     )
 
@@ -190,7 +191,11 @@ def train(
     with joined(t.device) as here, locked(directory) if here.main else nullcontext():
         existing(directory, None if restart else settings)  # again, now that nobody else can change it
         examples = splits.train.to(here.device)
-        stream = Stream(examples, t.batch // t.accumulate, settings.seed, here.rank, here.processes, t.workers)
+        shared = (t.batch // t.accumulate, settings.seed, here.rank, here.processes, t.workers)
+        if splits.shards is None:
+            stream: Source = Stream(examples, *shared)
+        else:
+            stream = ShardStream(splits.shards, examples.reading, *shared, skip_bad=settings.data.skip_bad)
         adviser = Adviser(settings, model.target)
 
         def advise(line: Line) -> str | None:

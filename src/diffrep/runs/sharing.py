@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffrep import config
 from diffrep.errors import UserError, reason_of
-from diffrep.files import write_bytes
+from diffrep.files import sealed, write_bytes
 from diffrep.runs import model_card, records
 from diffrep.runs.card import DATA
 from diffrep.runs.directory import METHOD, SETTINGS
@@ -54,8 +53,8 @@ def contents(run: Run) -> dict[str, bytes]:
     if (run.directory / METHOD).is_file():
         files[METHOD] = records.read(run.directory / METHOD)
     files |= {name: facts for name, facts in records.current(run.directory).items() if facts}
-    files[SETTINGS] = json.loads(config.stated(run.settings))
-    texts = {name: (json.dumps(_portable(facts), indent=2) + "\n").encode() for name, facts in files.items()}
+    files[SETTINGS] = config.stated(run.settings)
+    texts = {name: sealed(_portable(facts)) for name, facts in files.items()}
     settings = texts.pop(SETTINGS)
     return {
         **texts,

@@ -12,6 +12,7 @@ from typing import Any
 from diffrep import config
 from diffrep.amounts import amount
 from diffrep.config import Settings
+from diffrep.errors import UserError
 from diffrep.probes.result import Result, error_of, score
 from diffrep.runs.records import DISTANCE, FACTORS, METRICS, PROBES, PROFILE, current
 
@@ -175,5 +176,9 @@ def _text(value: object) -> str:
 def _seconds(directory: Path) -> float | None:
     """Seconds of training, from the last line of the timings."""
     path = directory / "timings.jsonl"
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    return json.loads(lines[-1])["seconds"] if lines else None
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    try:
+        whole = [line for line in lines if line.endswith(b"\n")]  # a kill may cut the last one
+        return float(json.loads(whole[-1])["seconds"]) if whole else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a valid log any more: repair it, or move it away.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -19,9 +18,9 @@ from diffrep import config, runs
 from diffrep.amounts import amount
 from diffrep.config import Settings
 from diffrep.data import Splits
-from diffrep.errors import UserError, unknown
+from diffrep.errors import UserError, lacks_memory, unknown
 from diffrep.evaluation.feature_networks import public
-from diffrep.files import write_bytes
+from diffrep.files import sealed, write_bytes
 from diffrep.measures import evaluate
 from diffrep.measures.distance import distance
 from diffrep.measures.factors import factors
@@ -30,6 +29,7 @@ from diffrep.measures.profile import profile
 from diffrep.progress import Progress, silent
 from diffrep.runs import records, summary
 from diffrep.runs.directory import FREE, SETTINGS, DataCard
+from diffrep.runs.lock import locked
 from diffrep.runs.run import Run
 from diffrep.studies.aggregate import table
 from diffrep.studies.figures import frontier, probe_bars
@@ -81,29 +81,30 @@ def study(
     Runs are in DIR/runs; study.json, the figures and (`tables`) table.md, .csv and .tex are written after each. A run
     with a result for the same settings and measures is not repeated; a stopped one continues. A run that fails is a row
     with its reason under "error". only: the name of one run of the plan, made with its twins. KeyboardInterrupt: a
-    stop, after which the same call continues. UserError: a mistake in the plan, or a directory that holds runs of other
-    settings.
+    stop, after which the same call continues. UserError: a mistake in the plan, a directory that holds runs of other
+    settings, or that another process writes to.
     """
     directory, cuts = Path(directory), Cuts()
     first = cuts.of(_any_settings(plan))
     planned = expand(plan, DataCard.of(first).facts(first.train))
     asked = chosen(planned, only)
-    for run in planned:
-        _same_settings(run, directory / RUNS / run.folder)
-    rows = _former(directory, planned, plan)
-    left = [run for run in asked if run.folder not in rows]
-    if len(left) < len(asked):
-        say(f"There already: {len(asked) - len(left)} of {amount(len(asked), 'run')}.")
-    began = time.monotonic()
-    for number, run in enumerate(left):
-        spent = (time.monotonic() - began) / 60
-        time_left = f", about {spent / number * (len(left) - number):.0f} min left" if number else ""
-        say(f"run {number + 1} of {len(left)}: {run.folder}{time_left}")
-        rows[run.folder] = _row(run, plan, directory / RUNS / run.folder, cuts, watch)
-        if reason := rows[run.folder].error:
-            say(f"{run.folder} failed: {reason}")
-        _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows], tables)
-    return _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows], tables)
+    with locked(directory):
+        for run in planned:
+            _same_settings(run, directory / RUNS / run.folder)
+        rows = _former(directory, planned, plan)
+        left = [run for run in asked if run.folder not in rows]
+        if len(left) < len(asked):
+            say(f"There already: {len(asked) - len(left)} of {amount(len(asked), 'run')}.")
+        began = time.monotonic()
+        for number, run in enumerate(left):
+            spent = (time.monotonic() - began) / 60
+            time_left = f", about {spent / number * (len(left) - number):.0f} min left" if number else ""
+            say(f"run {number + 1} of {len(left)}: {run.folder}{time_left}")
+            rows[run.folder] = _row(run, plan, directory / RUNS / run.folder, cuts, watch)
+            if reason := rows[run.folder].error:
+                say(f"{run.folder} failed: {reason}")
+            _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows], tables)
+        return _write(plan, directory, [rows[p.folder] for p in planned if p.folder in rows], tables)
 
 
 def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) -> Row:
@@ -123,10 +124,12 @@ def _row(run: Planned, plan: Plan, directory: Path, cuts: Cuts, watch: Watch) ->
             missing=missing,
             fingerprint=made.card.fingerprints["test"],
         )
-    except (UserError, RuntimeError) as error:
-        if not isinstance(error, UserError) and "memory" not in str(error):
+    except (UserError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, UserError) and not lacks_memory(error):
             raise  # a mistake of ours, and no property of the run
-        return replace(row, error=str(error).splitlines()[0].replace(str(directory), run.folder))
+        return replace(
+            row, error=(str(error).splitlines() or ["memory ran out"])[0].replace(str(directory), run.folder)
+        )
 
 
 def _head(run: Planned, plan: Plan) -> Row:
@@ -264,7 +267,7 @@ def _write(plan: Plan, directory: Path, rows: list[Row], tables: bool) -> StudyF
 
 def write_files(directory: Path, name: str, content: StudyFile, title: str | None) -> None:
     """The JSON file of that name; with a title, table.md, .csv and .tex beside it."""
-    texts = {name: json.dumps(content, indent=2) + "\n"}
+    texts = {name: sealed(content).decode()}
     if title is not None:
         about = content.get("about")
         texts |= files(table(rows_of(content)), f"# {title}\n\n{about}\n\n" if about else f"# {title}\n\n")

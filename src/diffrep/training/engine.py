@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -172,6 +173,12 @@ class _Engine:
                 raise unknown("tracker", name, TRACKERS)
             if find_spec(name) is None:
                 raise UserError(f"the tracker {name!r} is not installed: `pip install {name}`, or leave it out.")
+        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true", "yes"):
+            raise UserError(
+                "the accelerate config asks for FSDP, and the average of the weights and the checkpoints need each"
+                " weight whole: take a config without it; train.accumulate, train.precision=bf16 and a smaller decoder"
+                " save memory."
+            )
         self.bare, self.here, self.directory, self.training = model, here, directory, training
         self.checkpoints, self.steps = Checkpoints(directory / "checkpoints"), 0
         self.accelerator = Accelerator(

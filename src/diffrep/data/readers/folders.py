@@ -190,7 +190,7 @@ def _stem(file: Path) -> str:
 def _table(file: Path, reading: Reading) -> pa.Table:
     try:
         if file.suffix.lower() == ".parquet":
-            return pq.ParquetFile(file).read()
+            return pq.ParquetFile(file, page_checksum_verification=True).read()
         if file.suffix.lower() == ".jsonl":
             return pa.json.read_json(file)
     except (pa.ArrowException, OSError) as error:

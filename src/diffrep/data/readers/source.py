@@ -23,6 +23,7 @@ from diffrep.data.readers.objects import of_object
 from diffrep.data.readers.recordings import read_recording
 from diffrep.data.readers.tables import read_csv, read_parquet
 from diffrep.data.reading import Reading
+from diffrep.data.streams.source import PREFIX, read_stream
 from diffrep.data.values import of_array
 from diffrep.errors import UserError, unknown
 
@@ -38,6 +39,8 @@ def read(source: object, reading: Reading, skip_bad: bool) -> tuple[str, Raw]:
 
 
 def _read_name(name: str, reading: Reading, skip_bad: bool) -> Raw:
+    if name.startswith(PREFIX):
+        return read_stream(name, reading, skip_bad)
     path, container = Path(name).expanduser(), path_and_inner(name)
     if container is not None:
         return read_container(*container, _without_dialect(reading, name))

@@ -77,7 +77,7 @@ def read_parquet(files: Sequence[Path], name: str, root: Path | None, reading: R
     tables = []
     for file in files:
         try:
-            table = pq.ParquetFile(file).read()
+            table = pq.ParquetFile(file, page_checksum_verification=True).read()
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{file} cannot be read as Parquet ({reason_of(error)}): write it anew.") from error
         tables.append(Piece(table, str(file), split_of(file.stem) or (split_of(file.parent.name) if root else None)))

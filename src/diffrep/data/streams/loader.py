@@ -1,0 +1,114 @@
+"""An endless stream of batches from shards, which depends on a seed and a position alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from diffrep.data.loader import of_workers
+from diffrep.data.reading import Reading
+from diffrep.data.splits import whole
+from diffrep.data.streams.order import LANES, Lane, Order
+from diffrep.data.streams.shards import Shards
+from diffrep.errors import UserError
+from diffrep.shapes import Batch
+
+
+class ShardStream:
+    """As `diffrep.data.Stream`, from shards of which a block for each lane is in memory at a time.
+
+    A batch holds as many rows of each lane, lane by lane; process k of `processes` reads the k-th part of the lanes
+    alone, and so do its worker processes among themselves. reading: how rows become examples. skip_bad: a picture that
+    cannot be read is replaced by one beside it.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        reading: Reading,
+        batch: int,
+        seed: int,
+        shard: int = 0,
+        processes: int = 1,
+        workers: int = 0,
+        skip_bad: bool = False,
+    ):
+        lanes = max(n for n in range(1, min(LANES, batch, len(shards)) + 1) if batch % n == 0)
+        if lanes % processes:
+            raise UserError(
+                f"a stream with a batch of {batch} has {lanes} lanes, which {processes} processes cannot share: give a"
+                f" batch that is a multiple of {processes * (LANES // processes) or processes}."
+            )
+        self.shards, self.reading, self.skip_bad = shards, reading.for_other(), skip_bad
+        self.order = Order(tuple(one.count for one in shards.shards), lanes, seed)
+        share = lanes // processes
+        self.mine, self.each = range(shard * share, (shard + 1) * share), batch // lanes
+        self.workers = min(workers, share)
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Batches from `start` on, the number of examples that all processes took before. Each holds batch /
+        processes."""
+        first = -(-start // self.order.lanes)
+        if not self.workers:
+            yield from self._of(self.mine, first)
+        parts = DataLoader(_Lanes(self, first), batch_size=None, num_workers=self.workers, generator=torch.Generator())
+        read = of_workers(parts)
+        while True:
+            yield _joined([_checked(next(read)) for _ in range(self.workers)])
+
+    def _of(self, lanes: range, first: int) -> Iterator[Batch]:
+        """What these lanes give to each batch, from position `first` of each lane on."""
+        several = [Lane(self.shards.shards, self.order, lane).rows(first) for lane in lanes]
+        while True:
+            rows, places = zip(*(row for lane in several for row in islice(lane, self.each)), strict=True)
+            yield self._batch(pa.concat_tables(rows), torch.tensor(places))
+
+    def _batch(self, table: pa.Table, places: torch.Tensor) -> Batch:
+        try:
+            examples, rows = whole(table, reading=self.reading), torch.arange(len(table))
+        except UserError:
+            if not self.skip_bad:
+                raise
+            examples = whole(table, reading=self.reading, skip_bad=True)
+            kept = examples.places(torch.arange(len(examples)))
+            rows = torch.from_numpy(np.searchsorted(kept, np.arange(len(table))).clip(max=len(kept) - 1))
+            places = places[torch.from_numpy(kept)[rows]]
+        batch = examples.batch(rows)
+        return Batch(batch.x, places, batch.label, None, batch.covariate)
+
+
+class _Lanes(IterableDataset):
+    """What a worker process runs: its lanes' part of each batch, or the error as a value."""
+
+    def __init__(self, stream: ShardStream, first: int):
+        self.stream, self.first = stream, first
+
+    def __iter__(self) -> Iterator[Batch | UserError]:
+        info = torch.utils.data.get_worker_info()
+        assert info is not None
+        lanes = np.array_split(np.array(self.stream.mine), info.num_workers)[info.id]
+        try:
+            yield from self.stream._of(range(int(lanes[0]), int(lanes[-1]) + 1), self.first)
+        except UserError as error:
+            while True:
+                yield error
+
+
+def _checked(part: Batch | UserError) -> Batch:
+    if isinstance(part, UserError):
+        raise part
+    return part
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    def cat(name: str) -> torch.Tensor | None:
+        several = [getattr(part, name) for part in parts]
+        return None if any(one is None for one in several) else torch.cat(several)
+
+    x, index = torch.cat([part.x for part in parts]), torch.cat([part.index for part in parts])
+    return Batch(x, index, cat("label"), None, cat("covariate"))
