@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test test-fast test-long test-pages docs lint house clean mutants test-lowest test-wheel bench
+.PHONY: setup demo test test-fast test-long test-pages docs lint house clean mutants faults test-lowest test-wheel bench
 
 setup: .venv/.ready
 
@@ -61,6 +61,9 @@ clean:
 
 mutants: setup  # about an hour on two cores: single mistakes, and the test that notices each
 	.venv/bin/python tests/mutants/run.py $(if $(wildcard build/mutants/coverage),,--record)
+
+faults: setup  # hours on one core: kills, broken disks, changed bytes, odd inputs; stopped, it goes on where it was
+	OMP_NUM_THREADS=1 .venv/bin/python tests/faults/run.py --out results/faults.json
 
 test-lowest:  # the suite with the oldest versions that pyproject.toml states
 	$(PYTHON) tests/lowest.py

@@ -1,0 +1,94 @@
+"""What a machine does to files and memory is one sentence, and a changed number is never taken for the one written."""
+
+import errno
+import json
+
+import pytest
+import torch
+
+from diffrep import cli
+from diffrep.data.loader import of_workers
+from diffrep.errors import UserError, lacks_memory
+from diffrep.files import sealed, unsealed
+from diffrep.runs.lock import locked
+
+FACTS = {"bits": 1.25, "names": ["a", "b"], "none": None, "more": {"seed": 3}, "weights": "0f" * 8}
+
+
+def test_every_changed_byte_of_a_file_of_json_is_found_or_harmless(tmp_path):
+    """One bit of each byte in turn: the file is refused, or says what it said."""
+    path, content = tmp_path / "a.json", sealed(FACTS)
+    path.write_bytes(content)
+    assert unsealed(path) == FACTS
+    for at in range(len(content)):
+        for bit in (1, 16):
+            path.write_bytes(content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :])
+            try:
+                read = unsealed(path)
+            except ValueError:
+                continue
+            assert {name: read.get(name) for name in FACTS} == FACTS, (at, bit)
+
+
+def test_a_file_without_a_checksum_is_taken_as_it_is(tmp_path):
+    """Files of older versions have none, and whoever changes one on purpose takes it out."""
+    (tmp_path / "a.json").write_text(json.dumps(FACTS))
+    assert unsealed(tmp_path / "a.json") == FACTS
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError):
+        unsealed(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (MemoryError("Unable to allocate 9 GiB"), "memory ran out"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"), "memory ran out"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "memory ran out"),
+        (OSError(errno.EIO, "Input/output error", "x.npy"), "x.npy cannot be read or written"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.npy"), "x.npy cannot be written"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_sentence(error, said, monkeypatch, capsys):
+    """Exit code 2 and no traceback; a mistake of ours keeps its traceback."""
+
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_mistakes_of_ours_are_not_hidden(monkeypatch):
+    """Another RuntimeError, another OSError."""
+    assert not lacks_memory(RuntimeError("size mismatch"))
+    for error in (RuntimeError("size mismatch"), FileNotFoundError(errno.ENOENT, "No such file", "x")):
+
+        def fail(error=error, **_):
+            raise error
+
+        monkeypatch.setattr(cli, "app", fail)
+        with pytest.raises(type(error)):
+            cli.main()
+
+
+def test_a_reader_that_was_killed_is_one_sentence():
+    """torch says that its worker exited; everything else that it raises is passed on."""
+
+    def batches(text):
+        yield 1
+        raise RuntimeError(text)
+
+    with pytest.raises(UserError, match="the same command continues"):
+        list(of_workers(batches("DataLoader worker (pid 7) is killed by signal: Killed.")))
+    with pytest.raises(RuntimeError, match="other"):
+        list(of_workers(batches("other")))
+
+
+def test_what_is_being_written_is_named(tmp_path):
+    """The lock of the parts of codes speaks of the file."""
+    held = (tmp_path / ".c.parts", tmp_path / "c.parquet")
+    with locked(*held), pytest.raises(UserError, match=r"c\.parquet is being written by another"), locked(*held):
+        pass
