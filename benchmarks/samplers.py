@@ -23,6 +23,7 @@ from diffrep import runs
 from diffrep.denoising.noise import Noise
 from diffrep.denoising.samplers import ENOUGH, STEPS, USUAL, Sampling
 from diffrep.denoising.spacing import SPACINGS, times
+from diffrep.evaluation.feature_networks import public
 from diffrep.measures.distance import features_of
 from diffrep.models.base import evaluating
 from diffrep.probes.quality import Moments, frechet
@@ -135,12 +136,14 @@ def main() -> None:
     test, train = (read(split.batch(split.evenly(given.n)).x) for split in (splits.test, splits.train))
     moments, settings = Moments.of(test), run.settings
     about = record.about(
-        seed=given.seed, n=given.n, features=judge.name, method=settings.method, budget=settings.train.budget,
+        seed=given.seed, n=given.n, features=public(given.features), method=settings.method, budget=settings.train.budget,
         decoder_width=settings.decoder.width, run_seed=settings.seed, data=Path(run.card.source).name,
     )  # fmt: skip
     before = json.loads(given.out.read_text()) if given.out is not None and given.out.exists() else {}
     rows = before.get("rows", []) if before.get("settings") == about["settings"] else []
     floor = dict(zip(("frechet", "se"), distance(moments, train), strict=True))
+    found = {**about, "floor": floor, "default": asdict(USUAL), "enough": ENOUGH, "rows": rows}
+    record.write(given.out, found)
     for sampling in asked(tuple(given.steps), run.model.needs_diffusion("there is no sampler").noise):
         if any(all(row[name] == value for name, value in asdict(sampling).items()) for row in rows):
             continue
@@ -154,7 +157,7 @@ def main() -> None:
             {**asdict(sampling), "calls": calls, "frechet": value, "se": error, "cpu_seconds": round(seconds, 1)}
         )
         print(f"{sampling}: {value:.2f} +- {error:.2f}, {seconds:.0f} s", flush=True)
-        record.write(given.out, {**about, "floor": floor, "default": asdict(USUAL), "enough": ENOUGH, "rows": rows})
+        record.write(given.out, found)
     print(f"floor {floor['frechet']:.2f}", table(rows), sep="\n")
     if given.picture is not None:
         picture(rows, floor["frechet"], given.picture)
