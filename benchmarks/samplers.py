@@ -82,7 +82,7 @@ def _enough(row: dict, reference: dict) -> bool:
 
 
 def picture(rows: list[dict], floor: float, path: Path) -> None:
-    """Distance against steps, a line for each sampler and spacing; dashed: 250 ancestral steps."""
+    """Distance against steps, a line for each sampler and spacing, beside 250 ancestral steps and training examples."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -90,7 +90,7 @@ def picture(rows: list[dict], floor: float, path: Path) -> None:
     reference = next(row for row in rows if row["steps"] == REFERENCE.steps)
     marks, colours = (
         dict(zip(SPACINGS, ("-", ":", "--"), strict=True)),
-        dict(zip(STEPS, ["C0", "C1", "C2", "C3", "C4", "C5"], strict=True)),
+        {name: f"C{k}" for k, name in enumerate(STEPS)},
     )
     for sampler, spacing in dict.fromkeys((row["sampler"], row["spacing"]) for row in rows if row is not reference):
         own = sorted(
@@ -108,8 +108,10 @@ def picture(rows: list[dict], floor: float, path: Path) -> None:
         )
     low, high = reference["frechet"] - reference["se"], reference["frechet"] + reference["se"]
     axes.axhspan(low, high, color="#cccccc", zorder=0, label="250 ancestral steps, one error")
-    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="Frechet distance to test examples")
-    axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
+    axes.axhline(floor, color="#666666", linestyle=":", linewidth=1, label="training examples")
+    axes.set(xscale="log", xlabel="steps", ylabel="Frechet distance to test examples")
+    counts = sorted({row["steps"] for row in rows} - {REFERENCE.steps})
+    axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, ncols=2, frameon=False)
@@ -136,8 +138,9 @@ def main() -> None:
     test, train = (read(split.batch(split.evenly(given.n)).x) for split in (splits.test, splits.train))
     moments, settings = Moments.of(test), run.settings
     about = record.about(
-        seed=given.seed, n=given.n, features=public(given.features), method=settings.method, budget=settings.train.budget,
-        decoder_width=settings.decoder.width, run_seed=settings.seed, data=Path(run.card.source).name,
+        seed=given.seed, n=given.n, features=public(given.features), method=settings.method,
+        budget=settings.train.budget, decoder_width=settings.decoder.width, run_seed=settings.seed,
+        data=Path(run.card.source).name,
     )  # fmt: skip
     before = json.loads(given.out.read_text()) if given.out is not None and given.out.exists() else {}
     rows = before.get("rows", []) if before.get("settings") == about["settings"] else []
