@@ -3,10 +3,13 @@
 import errno
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from diffrep import cli
+from diffrep.data import load
+from diffrep.data.feature_files import read_codes
 from diffrep.data.loader import of_workers
 from diffrep.errors import UserError, lacks_memory
 from diffrep.files import sealed, unsealed
@@ -92,3 +95,14 @@ def test_what_is_being_written_is_named(tmp_path):
     held = (tmp_path / ".c.parts", tmp_path / "c.parquet")
     with locked(*held), pytest.raises(UserError, match=r"c\.parquet is being written by another"), locked(*held):
         pass
+
+
+@pytest.mark.parametrize("change", [(b"}", b" "), (b"'descr'", b"\x00descr'"), (b"(9,", b"(9e"), (b"<f8", b"<f9")])
+def test_a_header_of_numpy_that_is_broken_is_one_sentence(change, tmp_path):
+    """NumPy's reader of headers raises whatever Python's own tokenizer and parser do."""
+    np.save(tmp_path / "a.npy", np.zeros((9, 4, 4)))
+    content = (tmp_path / "a.npy").read_bytes().replace(*change, 1)
+    (tmp_path / "a.npy").write_bytes(content)
+    for read in (load, read_codes):
+        with pytest.raises(UserError, match=r"a\.npy"):
+            read(tmp_path / "a.npy")

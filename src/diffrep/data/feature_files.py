@@ -15,7 +15,7 @@ from torch import Tensor
 from diffrep.amounts import amount
 from diffrep.data.columns import chosen
 from diffrep.data.names import FEATURES, LABELS, SPLITS, is_index, usual_column
-from diffrep.data.readers.arrays import joined, opened
+from diffrep.data.readers.arrays import BROKEN, joined, opened
 from diffrep.data.readers.csv_files import TEXTS, is_text, read_csv
 from diffrep.data.readers.tables import as_column, as_numbers
 from diffrep.data.reading import Reading
@@ -187,7 +187,7 @@ def _label_file(path: Path) -> np.ndarray:
     try:
         if path.suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except BROKEN as error:
         raise UserError(f"the labels {path} cannot be read ({reason_of(error)}): save them with numpy.save.") from error
     table = _table(path)
     columns = {name: as_column(table, name).values for name in table.column_names if not is_index(name)}
@@ -224,7 +224,7 @@ def read_codes(path: Path, column: str = "code") -> Tensor:
             codes = np.stack(
                 pq.ParquetFile(path, page_checksum_verification=True).read(columns=[column]).column(column).to_numpy()
             )
-    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
+    except (*BROKEN, pa.ArrowException) as error:
         raise UserError(f"{path} holds no codes ({reason_of(error)}); {fix}") from error
     if codes.ndim != 2 or codes.dtype.kind not in "iuf" or len(codes) == 0:
         raise UserError(f"{path} holds {codes.dtype} of shape {codes.shape}, which are no codes; {fix}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from diffrep.data import Examples
+from diffrep.data.readers.arrays import BROKEN
 from diffrep.files import replacing, writing
 from diffrep.measures.evaluate import codes
 from diffrep.models.base import Model
@@ -52,6 +52,6 @@ def _read(path: Path, count: int) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as content:
             content_codes = content["codes"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+    except BROKEN:
         return None
     return content_codes if len(content_codes) == count else None

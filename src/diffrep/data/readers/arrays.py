@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,6 +22,10 @@ from diffrep.errors import UserError, reason_of
 
 SPRITES = ("color", "shape", "scale", "orientation", "pos_x", "pos_y")  # of dSprites, in its order
 SPARSE = {"format", "shape", "data"}  # what scipy.sparse.save_npz writes
+BROKEN = (
+    OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, SyntaxError, NotImplementedError, RuntimeError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip  # what NumPy raises at a file that is not whole, or not one of arrays
 
 
 def read_arrays(path: Path, reading: Reading) -> Raw:
@@ -37,7 +43,7 @@ def opened(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays of a file and the names of those that cannot be read; UserError where none can."""
     try:
         content = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except BROKEN as error:
         raise _unreadable(path, error) from error
     if not isinstance(content, Mapping):
         return {"x": content}, []
@@ -50,7 +56,7 @@ def opened(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     for name in content:
         try:
             arrays[name] = content[name]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        except BROKEN as error:
             unread.append(name)
             first = first or error
     if first is not None and not any(array.ndim > 1 for array in arrays.values()):
