@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from diffrep.shapes import Batch, Draws
 from two_routes import B, D, Doubled, Line, Point, Values, central, log_normal, normal, sigmoid, square
 
 X = normal(B, D)
+SECOND = normal(B, D)  # another view of the same examples
 STEPS = 4
 
 
@@ -75,6 +77,9 @@ def model_of(term: str | None = None, noise=None) -> DiffusionModel:
     objective = Objective({} if term is None else {term: of_name(term)}, Levels(likelihood))
     denoiser = Denoiser(Plain(), noise or LinearGamma(-4.0, 3.0, learned=True), Eps())
     coding = None if noise else Coding(Gaussian(Line(np.eye(D)), 2), StandardNormal(2), drop=0.4, gate=gate)
+    if term == "contrast_views":
+        views = iter((X, SECOND))
+        coding = replace(coding, view=lambda x, draws: torch.tensor(next(views)), head=Line(normal(2, 2)))
     critic = None if noise else Critic()
     model = DiffusionModel((D,), None, denoiser, objective, coding, GaussianStart((D,)), critic=critic).double()
     with torch.no_grad():
@@ -98,6 +103,7 @@ def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         "mean": "start.mean",
         "log_variance": "start.log_variance",
         "c": "critic.c",
+        "head": "head.weight",
     }
     return {short: model.get_parameter(name) for short, name in names.items() if name in dict(model.named_parameters())}
 
@@ -167,12 +173,26 @@ def mmd(r: Route, before: Route) -> np.ndarray:
     return own / (B - 1) - 2 * kernel(r.z, p).mean(1)
 
 
+def contrast_views(r: Route, before: Route) -> np.ndarray:
+    first, second = (np.split(x @ r.v["heads"].T + r.v["bias"], 2, 1)[0] for x in (X, SECOND))
+    return partners(np.concatenate([first, second]) @ r.v["head"].T, 0.5)
+
+
+def partners(u: np.ndarray, temperature: float) -> np.ndarray:
+    """Cross entropy (B,) of partners among the other views, of projections (2 B, d)."""
+    u = u / np.linalg.norm(u, axis=1, keepdims=True)
+    scores = u @ u.T / temperature + np.diag(np.full(2 * B, -np.inf))
+    partner = scores[np.arange(2 * B), np.roll(np.arange(2 * B), B)]
+    return (logsumexp(scores, 1) - partner).reshape(2, B).mean(0)
+
+
 ROUTES: dict[str, Callable[[Route, Route], np.ndarray]] = {
     "denoise": lambda r, before: 0.5 * r.weight * square(r.eps - r.eps_hat),
     "prior": prior,
     "rate": lambda r, before: 0.5 * (r.code**2 + r.spread**2 - 1 - 2 * np.log(r.spread)).sum(1),
     "l1": lambda r, before: np.abs(r.code).sum(1),
     "mmd": mmd,
+    "contrast_views": contrast_views,
     "slice_score": slice_score,
     "fool": lambda r, before: 0.5 * (r.x_hat @ r.v["c"] - 1) ** 2,
     "reconstruct": reconstruct,
@@ -287,11 +307,7 @@ def test_a_contrast_moves_both_of_its_views():
     model = Contrastive((D,), None, *parts)
 
     def route(v: Values) -> np.ndarray:
-        u = np.concatenate(views) @ v["code"].T @ v["head"].T
-        u = u / np.linalg.norm(u, axis=1, keepdims=True)
-        scores = u @ u.T / 0.7 + np.diag(np.full(2 * B, -np.inf))
-        partner = scores[np.arange(2 * B), np.roll(np.arange(2 * B), B)]
-        return (logsumexp(scores, 1) - partner).reshape(2, B).mean(0)
+        return partners(np.concatenate(views) @ v["code"].T @ v["head"].T, 0.7)
 
     moved = {"code": model.posterior.encoder.weight, "head": model.head.weight}
     agree(model, model.loss(batch())["contrast"].double(), route, moved)
