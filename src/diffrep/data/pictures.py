@@ -123,7 +123,10 @@ def frames(encoded: str | bytes, name: str) -> int:
     """How many frames an animation has; 1 for a picture."""
     with quietly():
         image = _opened(encoded, name)
-    return 1 if image is None else getattr(image, "n_frames", 1)
+    try:
+        return 1 if image is None else getattr(image, "n_frames", 1)
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError) as error:  # a later frame is broken
+        raise _broken(name, str(error)) from error
 
 
 def common_mode(modes: Sequence[str], names: Sequence[str]) -> str:

@@ -62,6 +62,8 @@ def read(encoded: str | bytes, name: str) -> np.ndarray:
         ) from error
     if several:
         raise UserError(f"{name} holds pages of different sizes, expected one: save them as files of their own.")
+    if len(axes) != values.ndim:
+        raise UserError(f"{name} cannot be read (its pages have not the axes that it states): save it anew.")
     keep = [i for i, (axis, length) in enumerate(zip(axes, values.shape, strict=True)) if length > 1 or axis in "YX"]
     values, axes = values.reshape([values.shape[i] for i in keep]), "".join(axes[i] for i in keep)
     channels = [i for i, axis in enumerate(axes) if axis in "SC"]
