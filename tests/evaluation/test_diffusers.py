@@ -37,7 +37,7 @@ def unet(**how):
 
 def recipe(parts):
     """A code for a U-Net of diffusers."""
-    shape, dim = parts.facts.shape, parts.settings.code.dim
+    shape, dim = parts.facts.shape, parts.code_dim
     net = DiffusersUNet(
         unet(class_embed_type="identity", in_channels=shape[0], out_channels=shape[0]), shape, Conditioning(dim)
     )

@@ -106,7 +106,7 @@ def test_the_explorer_gives_an_example_its_own_covariate(run, source, monkeypatc
     assert here.covariate(a).tolist() == [[1.0, 0.0]] and here.covariate(b).tolist() == [[0.0, 1.0]]
     written = [line.rsplit(",")[-1] for line in source.read_text().splitlines()[1:]]
     assert here.covariate().tolist() == [[float(written.count(v) > len(written) / 2) for v in "ab"]]
-    x, line = here.example(a), np.ones(run.settings.code.dim, np.float32)
+    x, line = here.example(a), np.ones(run.code_dim, np.float32)
     for made in (
         lambda c: here.inspect(x, covariate=c).again,
         lambda c: here.inspect(x, covariate=c).exact,
