@@ -45,6 +45,11 @@ def test_place_and_ground_do_not_count():
     assert appearance(pictures(5, 12))["aspect"] == pytest.approx(-first["aspect"], abs=1e-6)
 
 
+def test_a_thing_on_a_third_of_the_border_is_not_the_ground():
+    """A quarter of the picture, along its whole left side: the median of the border is the ground, its mean is not."""
+    assert appearance(pictures(32, 8, ground=(0.0, 0.0, 0.0), place=(0, 0)))["area"] == pytest.approx([0.25])
+
+
 def test_a_shade_of_the_ground_does_not_stand_out():
     """Less than a tenth of full scale in each channel is ground; one channel that is further is enough."""
     faint = appearance(pictures(12, 5, colour=(0.59, 0.69, 0.31)))

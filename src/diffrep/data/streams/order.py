@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
+from diffrep.amounts import amount
 from diffrep.data.streams.shards import Shard
 from diffrep.errors import UserError
 
@@ -110,8 +111,8 @@ class Lane:
             table = self._left if self._left is not None and len(self._left) else next(self._coming, None)
             if table is None:
                 raise UserError(
-                    f"{self.shards[shard].url} ends before its {self.shards[shard].count:,} rows: it was changed, or"
-                    " sizes.json beside it is wrong; mend it, and the same command continues."
+                    f"{self.shards[shard].url} ends before its {amount(self.shards[shard].count, 'row')}: it was"
+                    " changed, or sizes.json beside it is wrong; mend it, and the same command continues."
                 )
             parts.append(table.slice(0, wanted))
             wanted, self._left = wanted - len(parts[-1]), table.slice(len(parts[-1]))
