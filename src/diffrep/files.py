@@ -100,8 +100,10 @@ def plain(facts: Any) -> Any:
 
 
 def sealed(facts: Mapping[str, Any]) -> bytes:
-    """Facts as JSON with a checksum over all of them, which `unsealed` compares."""
-    return (json.dumps({**facts, SEAL: _checksum(facts)}, indent=2) + "\n").encode()
+    """Facts as JSON with a checksum over all of them, which `unsealed` compares. It is the first line, so that the rest
+    is JSON without it."""
+    facts = json.loads(json.dumps(facts))  # as they are read back: names are texts
+    return (json.dumps({SEAL: _checksum(facts), **facts}, indent=2) + "\n").encode()
 
 
 def unsealed(path: Path) -> Any:

@@ -411,7 +411,9 @@ def test_mistakes_are_named(gaussian):
     with pytest.raises(UserError, match="without a sampler"):
         sampling_of(False, spacing="edm")
     with pytest.raises(UserError, match="at least one step, got 0"):
-        times(noise, 0)
+        sampling_of(True, steps=0).times(noise)
+    with pytest.raises(UserError, match="without a sampler"):
+        sampling_of(False, steps=0)
     with pytest.raises(UserError, match=r"in \(0, 1\], got 1.5"):
         times(noise, 5, start=1.5)
     with pytest.raises(UserError, match="got 2"):

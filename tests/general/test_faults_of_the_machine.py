@@ -33,10 +33,19 @@ def test_every_changed_byte_of_a_file_of_json_is_found_or_harmless(tmp_path):
             assert {name: read.get(name) for name in FACTS} == FACTS, (at, bit)
 
 
+def test_names_that_are_numbers_have_the_checksum_that_is_read_back(tmp_path):
+    """JSON makes texts of them, which sort in another order: 10 comes before 2."""
+    (tmp_path / "a.json").write_bytes(sealed({"few": {2: 0.5, 10: 0.75}}))
+    assert unsealed(tmp_path / "a.json") == {"few": {"2": 0.5, "10": 0.75}}
+
+
 def test_a_file_without_a_checksum_is_taken_as_it_is(tmp_path):
-    """Files of older versions have none, and whoever changes one on purpose takes it out."""
+    """Files of older versions have none, and whoever changes one on purpose takes its line out, as the error says."""
     (tmp_path / "a.json").write_text(json.dumps(FACTS))
     assert unsealed(tmp_path / "a.json") == FACTS
+    lines = sealed(FACTS).decode().replace("1.25", "1.5").splitlines()
+    (tmp_path / "a.json").write_text("\n".join(line for line in lines if '"checksum"' not in line))
+    assert unsealed(tmp_path / "a.json") == {**FACTS, "bits": 1.5}
     (tmp_path / "a.json").write_text("[" * 100_000)
     with pytest.raises(ValueError):
         unsealed(tmp_path / "a.json")

@@ -120,7 +120,7 @@ def test_a_broken_checkpoint_is_passed_over_and_said(run, capsys):
 
 def unsealed(text: bytes) -> bytes:
     """A file of JSON as its owner may change it: without its checksum."""
-    return re.sub(rb',\n  "checksum": "\w+"', b"", text)
+    return re.sub(rb'  "checksum": .*\n', b"", text)
 
 
 @pytest.mark.parametrize(

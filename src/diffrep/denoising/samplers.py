@@ -248,10 +248,10 @@ def sampling_named(
     sampler: str | None = None, steps: int | None = None, spacing: str | None = None, usual: Sampling = USUAL
 ) -> Sampling:
     """The sampling of these options; None: what is `usual`, and enough steps for a sampler. UserError: no such name."""
-    sampler = sampler or usual.sampler
+    sampler, spacing = sampler or usual.sampler, spacing or usual.spacing
     step_named(sampler)
-    spacing_named(spacing or usual.spacing)
-    return Sampling(sampler, steps or ENOUGH[sampler], spacing or usual.spacing)
+    spacing_named(spacing)
+    return Sampling(sampler, ENOUGH[sampler] if steps is None else steps, spacing)
 
 
 def sampling_of(
@@ -263,7 +263,7 @@ def sampling_of(
 ) -> Sampling:
     """As `sampling_named`; UserError too where an option is given for a model that decodes without a sampler."""
     asked = sampling_named(sampler, steps, spacing, usual)
-    if not by_steps and (sampler or steps or spacing):
+    if not by_steps and (sampler, steps, spacing) != (None, None, None):
         raise UserError("this model decodes at once, without a sampler: leave out the sampler, its steps and spacing.")
     return asked
 
