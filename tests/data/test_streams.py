@@ -233,6 +233,51 @@ def test_a_picture_that_cannot_be_read_is_named_or_replaced(tmp_path):
     assert len(shown) == TRAINING and len(set(shown)) == TRAINING - 1 and 80 not in shown
 
 
+def test_shards_of_other_columns_are_one_sentence(tmp_path):
+    """A column of another type in one file: of the sample when the stream is opened, of another row when it comes."""
+    folder = write_parquets(tmp_path / "shards")
+    good = data.load(f"stream:{folder}")
+    table = pq.read_table(folder / "train-1.parquet")
+    other = table.set_column(1, "label", table["label"].cast(pa.string()))
+    pq.write_table(other, folder / "train-1.parquet", row_group_size=16)
+    with pytest.raises(UserError, match="differ in their columns"):
+        data.load(f"stream:{folder}")
+    with pytest.raises(UserError, match="differ in their columns"):
+        numbers(islice(ShardStream(good.shards, good.train.reading, 16, 0).batches(0), 8))
+
+
+def test_files_without_a_split_beside_files_with_one_are_named(tmp_path):
+    """They are no training files then, and a user hears of it."""
+    folder = write_parquets(tmp_path / "shards")
+    (folder / "more.parquet").write_bytes((folder / "train-1.parquet").read_bytes())
+    splits = data.load(f"stream:{folder}")
+    assert splits.trained_on == TRAINING and any("more.parquet" in note for note in splits.train.reading.notes)
+
+
+def test_what_an_address_answers_is_one_sentence(shards, monkeypatch):
+    """Errors of clients for addresses are of kinds of their own; lack of memory is no fault of the file."""
+
+    class Refused(Exception):
+        pass
+
+    def refuse(error: Exception):
+        def fail(*_, **__):
+            raise error
+
+        return fail
+
+    listed = data.load(f"stream:{shards}").shards.shards[0]
+    monkeypatch.setattr(fsspec, "open", refuse(Refused("503 Service Unavailable")))
+    with pytest.raises(UserError, match=r"train-0.parquet cannot be read .*503"):
+        next(listed.tables(0))
+    monkeypatch.setattr(fsspec, "open", refuse(pa.ArrowMemoryError("malloc of size 64 failed")))
+    with pytest.raises(MemoryError):
+        next(listed.tables(0))
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refuse(Refused("403 Forbidden")))
+    with pytest.raises(UserError, match=r"cannot be listed \(403 Forbidden\)"):
+        data.load(f"stream:{shards}")
+
+
 def train(source: str, out: Path, budget: str, *more: str) -> int:
     words = [word for change in (*tiny.SMALL, *more) for word in ("--set", change)]
     return diffrep("train", "--data", source, "--method", "vae-vdm", "--out", out, "--budget", budget, *words)

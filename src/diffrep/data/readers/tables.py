@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -116,6 +116,16 @@ def read_csv(file: Path, reading: Reading) -> Raw:
     return of_tables([Piece(table, str(file))], str(file), reading, skip_bad=False)
 
 
+def together(tables: Iterable[pa.Table], name: str) -> pa.Table:
+    """Tables of the same columns as one. UserError: they differ in their columns."""
+    try:
+        return pa.concat_tables(tables, promote_options="default")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(
+            f"files of {name} differ in their columns ({reason_of(error)}): give one, or write them alike."
+        ) from error
+
+
 def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bool) -> Raw:
     """Tables -> Raw: a column of pictures ({bytes, path} or bytes), else the numeric columns as features.
 
@@ -130,10 +140,7 @@ def of_tables(tables: Sequence[Piece], name: str, reading: Reading, skip_bad: bo
             reading = reading.noted(f"What belongs to no split of {name} is left out: {', '.join(out[:3])}.")
     else:
         tables = [Piece(piece.table, piece.origin) for piece in tables]
-    try:
-        table = pa.concat_tables([piece.table for piece in tables], promote_options="default")
-    except pa.ArrowException as error:
-        raise UserError(f"the files of {name} differ in their columns ({reason_of(error)}): give one.") from error
+    table = together([piece.table for piece in tables], name)
     if len(table) == 0:
         raise UserError(f"{name} holds no examples, expected at least 3: check how it was written.")
     lengths = [len(piece.table) for piece in tables]

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from diffrep.data.loader import of_workers
+from diffrep.data.readers.tables import together
 from diffrep.data.reading import Reading
 from diffrep.data.splits import whole
 from diffrep.data.streams.order import LANES, Lane, Order
@@ -66,7 +67,7 @@ class ShardStream:
         several = [Lane(self.shards.shards, self.order, lane).rows(first) for lane in lanes]
         while True:
             rows, places = zip(*(row for lane in several for row in islice(lane, self.each)), strict=True)
-            yield self._batch(pa.concat_tables(rows), torch.tensor(places))
+            yield self._batch(together(rows, self.shards.name), torch.tensor(places))
 
     def _batch(self, table: pa.Table, places: torch.Tensor) -> Batch:
         try:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from diffrep.amounts import amount
+from diffrep.data.readers.tables import together
 from diffrep.data.streams.shards import Shard
 from diffrep.errors import UserError
 
@@ -100,7 +101,7 @@ class Lane:
         spans = self.order.spans(self.lane, epoch, block)
         tables = [self._read(shard, first, last) for shard, first, last in spans]
         places = [self.starts[shard] + np.arange(first, last) for shard, first, last in spans]
-        return pa.concat_tables(tables), np.concatenate(places)
+        return together(tables, self.shards[spans[0][0]].url), np.concatenate(places)
 
     def _read(self, shard: int, first: int, last: int) -> pa.Table:
         """Rows of a shard, which stays open for those that follow."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diffrep.data.pictures import SUFFIXES
-from diffrep.errors import UserError, reason_of
+from diffrep.errors import UserError, lacks_memory, reason_of
 
 AT_ONCE = 64  # rows that are read at a time
 
@@ -97,10 +97,12 @@ def opened(url: str, kind: str) -> Iterator[IO[bytes]]:
     try:
         with fsspec.open(url, "rb") as file:
             yield file
-    except UserError:
-        raise
-    except (OSError, EOFError, ValueError, tarfile.TarError, pa.ArrowException) as error:
-        raise UserError(f"{url} cannot be read as {kind} ({reason_of(error)}): write it anew.") from error
+    except Exception as error:  # each kind of address has kinds of its own
+        if isinstance(error, UserError) or lacks_memory(error):
+            raise
+        raise UserError(
+            f"{url} cannot be read as {kind} ({reason_of(error)}): check the way to it, or write it anew."
+        ) from error
 
 
 def row_groups(url: str) -> list[Shard]:

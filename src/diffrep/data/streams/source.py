@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from diffrep.data.names import split_of
 from diffrep.data.raw import Raw
-from diffrep.data.readers.tables import Piece, of_tables
+from diffrep.data.readers.tables import Piece, of_tables, together
 from diffrep.data.reading import Reading
 from diffrep.data.streams.shards import Shard, Shards, row_groups, tar
 from diffrep.errors import UserError, reason_of
@@ -40,6 +40,8 @@ def read_stream(name: str, reading: Reading, skip_bad: bool) -> Raw:
         path = PurePosixPath(file)
         split = split_of(path.name.split(".")[0]) or split_of(path.parent.name)
         (unnamed if split is None else splits[split]).append(file)
+    if splits["train"] and unnamed:
+        reading = reading.noted(f"What belongs to no split of {name} is left out: {', '.join(unnamed[:3])}.")
     splits["train"] = splits["train"] or unnamed
     if lacking := [split for split, several in splits.items() if not several]:
         raise UserError(
@@ -52,8 +54,8 @@ def read_stream(name: str, reading: Reading, skip_bad: bool) -> Raw:
             raise UserError(f"{name} has no examples of {split}, expected one at least: check how it was written.")
     train = Shards(name, tuple(held["train"]))
     tables = [
-        Piece(_table(sample(train.shards)), f"{name} (a sample of train)", "train"),
-        *(Piece(_table(_all(held[split])), f"{name} ({split})", split) for split in ("valid", "test")),
+        Piece(together(sample(train.shards), name), f"{name} (a sample of train)", "train"),
+        *(Piece(together(_all(held[split]), name), f"{name} ({split})", split) for split in ("valid", "test")),
     ]
     return replace(of_tables(tables, name, reading, skip_bad), shards=train)
 
@@ -62,7 +64,7 @@ def listed(pattern: str, name: str) -> list[str]:
     """The Parquet and tar files of a folder or a pattern, sorted. UserError: there are none."""
     try:
         found = sorted({file for one in _ranged(pattern) for file in _matching(one)})
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # each kind of address has kinds of its own
         raise UserError(f"{name} cannot be listed ({reason_of(error)}): check the address.") from error
     if not found:
         raise UserError(f"{name} has no .parquet and no .tar files: give a folder, a pattern, or a range {{000..123}}.")
@@ -103,10 +105,6 @@ def sample(shards: Sequence[Shard]) -> Iterator[pa.Table]:
 def _all(shards: Sequence[Shard]) -> Iterator[pa.Table]:
     for shard in shards:
         yield from shard.tables(0)
-
-
-def _table(tables: Iterator[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables)
 
 
 def _ranged(pattern: str) -> Iterator[str]:
