@@ -14,7 +14,7 @@ setup: .venv/.ready
 	touch $@
 
 .venv/.ready: .venv/.installed
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,hub,priors,trackers,export,cells,scanpy,diffusers,hdf5,zarr,nifti,tiff,ray]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,hub,priors,trackers,export,cells,scanpy,diffusers,hdf5,zarr,nifti,tiff]'
 	touch $@
 
 demo: .venv/.installed  # without the extras that tests need
