@@ -151,7 +151,7 @@ def test_no_guess_without_a_word(source):
 
 @pytest.mark.parametrize(
     "guesses, said",
-    [(0, ""), (1, ", 1 guess, `diffrep data` states it"), (2, ", 2 guesses, `diffrep data` lists them")],
+    [(0, ""), (1, ", 1 guess that `diffrep data` names"), (2, ", 2 guesses that `diffrep data` names")],
 )
 def test_the_line_counts_guesses(guesses, said):
     """The line that training prints."""

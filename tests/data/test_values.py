@@ -118,7 +118,7 @@ def test_counts_are_brought_to_one_total():
         ([[1], [1, 2]], "one array"),
         (GREY[:1], "1 example, expected at least 3"),
         (GREY[:2], "2 examples, expected at least 3"),
-        ((GREY, np.arange(5)), "12 examples and 5 labels"),
+        ((GREY, np.arange(5)), "12 examples came with 5 labels"),
         ((GREY, np.arange(12)[:, None].repeat(2, 1)), "labels of shape"),
     ],
 )
