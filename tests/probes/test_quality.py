@@ -143,3 +143,10 @@ def test_a_mistake_is_one_sentence():
     ]:
         with pytest.raises(UserError, match=said):
             call()
+
+
+def test_the_seed_of_the_kernel_distance_arrives():
+    """It shuffles the examples into blocks: another seed, another mean of blocks; the same seed, the same."""
+    a, b = (torch.randn(120, 3, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    one, again, other = (kernel_distance(a, b, seed=seed) for seed in (0, 0, 1))
+    assert one == again and one != other

@@ -39,6 +39,14 @@ def test_a_finished_run_says_so_and_a_larger_budget_goes_on(run, capsys):
     assert json.loads(capsys.readouterr().out)["step"] == 4
 
 
+def test_the_usual_size_of_a_code_is_the_same_named_or_not(run, capsys):
+    """Settings of a run that state 32, as they did before the size followed from the data, are those of none."""
+    words = ("train", "--out", run, "--budget", "192ex", "--json")
+    assert diffrep(*words, "--set", "code.dim=32") == 0
+    assert diffrep("train", "--out", run, "--budget", "256ex", "--set", "code.dim=31") == 2
+    assert "code.dim=32" in one_sentence(capsys)
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -17,6 +17,7 @@ from diffrep.runs import records
 from diffrep.runs.card import DATA, DataCard
 from diffrep.runs.lock import LOCK
 from diffrep.runs.records import WEIGHTS
+from diffrep.shapes import usual_code
 from diffrep.training.checkpoints import load_tensors
 
 IN_MEMORY = "array"  # data.source of data that is an object in memory
@@ -73,7 +74,10 @@ def existing(directory: Path, settings: Settings | None) -> DataCard | None:
         return None
     if settings is None:
         return None
+    card = read_card(directory)
     was, now = (_flat(s.model_dump(mode="json")) for s in (config.load(directory / SETTINGS), settings))
+    for stated in (was, now):
+        stated["code.dim"] = stated["code.dim"] or usual_code(card.shape)
     for name in sorted(now):
         free = name == "data.source" or name in {f"train.{free}" for free in FREE}  # fingerprints decide about data
         if was[name] != now[name] and not free:
@@ -81,7 +85,7 @@ def existing(directory: Path, settings: Settings | None) -> DataCard | None:
                 f"{directory} was trained with {name}={was[name]} and this asks for {now[name]}; train a new run with"
                 " --out, or begin anew with --restart."
             )
-    return read_card(directory)
+    return card
 
 
 def _is_foreign(path: Path) -> bool:
