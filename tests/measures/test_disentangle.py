@@ -1,6 +1,5 @@
 """`diffrep disentangle`: which factors of the data are used, and that the numbers are those of the arrays."""
 
-import json
 import shutil
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 from diffrep import api, data, runs
 from diffrep.errors import UserError
+from diffrep.files import unsealed
 from diffrep.measures.disentangle import disentangle, factors_of
 from diffrep.measures.evaluate import codes
 from diffrep.probes import disentanglement as scores
@@ -53,7 +53,7 @@ def test_the_numbers_are_those_of_the_arrays(source, tmp_path):
     says what was returned."""
     run = api.train(str(source), tmp_path / "run", "ae", "64ex", SMALL)
     facts = disentangle(run)
-    assert json.loads((tmp_path / "run" / "disentangle.json").read_text()) == facts
+    assert unsealed(tmp_path / "run" / "disentangle.json") == facts
     test = run.splits().test
     labels, place = test.labels.numpy(), test.factors["place"]
     whole = (labels >= 0) & np.isfinite(place)
