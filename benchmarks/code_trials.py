@@ -2,8 +2,9 @@
 
 python benchmarks/code_trials.py TRIALS.toml --data FOLDER --out RESULTS.json
 
-TRIALS.toml: budget, set = [settings of all], bound_examples, judged = "valid" or "test" (the split that is scored; what
-chooses defaults is scored on valid), and [trials] with name = [method, setting, ...]. A trial
+TRIALS.toml: budget, set = [settings of all], bound_examples, probed (training codes of the probes), compared (codes in
+I(x; z), whose lower estimate stays below ln of it), judged = "valid" or "test" (the split that is scored; what chooses
+defaults is scored on valid), and [trials] with name = [method, setting, ...]. A trial
 whose name stands in RESULTS.json with the same settings is not made again, so a stopped series goes on where it was.
 """
 
@@ -14,7 +15,7 @@ import json
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import diffrep
@@ -31,18 +32,24 @@ from diffrep.shapes import mean_and_error
 from diffrep.studies.study import commit, hardware
 from diffrep.training import journal
 
-PROBED, COMPARED, PROFILED = 8_000, 1_500, 300  # training codes; test codes in I(x; z); test examples in a profile
+USUAL = {
+    "judged": "test",
+    "bound_examples": 2_000,
+    "probed": 8_000,
+    "compared": 1_500,
+}  # where TRIALS.toml says nothing
+PROFILED = 300  # scored examples in a profile
 AWAKE = 1.0  # nats that examples lose by each other's codes
 
 
-def trial(data: str, budget: str, method: str, changes: Sequence[str], bound_examples: int, judged: str) -> dict:
+def trial(data: str, budget: str, method: str, changes: Sequence[str], plan: Mapping) -> dict:
     """Train and measure one run; what a method does not have is None."""
     with tempfile.TemporaryDirectory() as directory:
         started = time.monotonic()
         run = diffrep.train(data, Path(directory) / "run", method, budget, changes)
         wall, lines = time.monotonic() - started, journal.read(run.directory)
         splits = run.splits()
-        scored = getattr(splits, judged)
+        scored = getattr(splits, plan["judged"])
         gaps = [(line["step"], line["watch"].get("gap_nats")) for line in lines]
         found = {
             "method": method,
@@ -54,8 +61,10 @@ def trial(data: str, budget: str, method: str, changes: Sequence[str], bound_exa
             "wall_seconds": wall,
             "awake_at_step": next((step for step, gap in gaps if gap is not None and gap > AWAKE), None),
         }
-        found |= _bound(run, scored, bound_examples)
-        return found | (_code(run, splits, scored) if run.model.has_code else {})
+        found |= _bound(run, scored, plan["bound_examples"])
+        if not run.model.has_code:
+            return found
+        return found | _code(run, splits, scored, plan["probed"], plan["compared"])
 
 
 def _bound(run: Run, scored: Examples, most: int) -> dict:
@@ -68,10 +77,10 @@ def _bound(run: Run, scored: Examples, most: int) -> dict:
     return kept | {"rate_nats": said.rate_nats, "active_units": said.active_units}
 
 
-def _code(run: Run, splits: Splits, test: Examples) -> dict:
+def _code(run: Run, splits: Splits, test: Examples, probed: int, compared: int) -> dict:
     found: dict = {}
     try:
-        told = information.mutual_information(run.model, test.subset(test.evenly(COMPARED)))
+        told = information.mutual_information(run.model, test.subset(test.evenly(compared)))
         found["information_nats"] = [mean_and_error(told.lower)[0], mean_and_error(told.upper)[0]]
     except UserError:
         found["information_nats"] = None
@@ -79,7 +88,7 @@ def _code(run: Run, splits: Splits, test: Examples) -> dict:
         found["used_nats"] = information.profile(run.model, test.subset(test.evenly(PROFILED)), levels=16).integral()[0]
     except UserError:
         found["used_nats"] = None
-    parts = (splits.train.subset(splits.train.evenly(PROBED)), splits.valid, test)
+    parts = (splits.train.subset(splits.train.evenly(probed)), splits.valid, test)
     train, valid, tested = (
         (codes(run.model, part, 0.5 if run.model.timed else None), part.require_labels().cpu().numpy())
         for part in parts
@@ -95,17 +104,17 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    plan = tomllib.loads(arguments.trials.read_text())
+    plan = USUAL | tomllib.loads(arguments.trials.read_text())
     known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"trials": {}}
-    judged = plan.get("judged", "test")
     for name, (method, *own) in plan["trials"].items():
         changes = [*plan.get("set", []), *own]
         was = known["trials"].get(name)
         if was is not None and (was["method"], was["settings"], was["budget"]) == (method, changes, plan["budget"]):
             continue
-        found = trial(arguments.data, plan["budget"], method, changes, plan.get("bound_examples", 2_000), judged)
+        found = trial(arguments.data, plan["budget"], method, changes, plan)
         known["trials"][name] = found | {"commit": commit()}
-        about = {"about": plan.get("about", ""), "data": Path(arguments.data).name, "judged": judged}
+        about = {"about": plan.get("about", ""), "data": Path(arguments.data).name}
+        about |= {name: plan[name] for name in USUAL}
         about["hardware"] = hardware()
         arguments.out.write_text(json.dumps(about | {"trials": known["trials"]}, indent=2) + "\n")
         print(name, {key: value for key, value in found.items() if key not in ("settings", "budget")}, flush=True)
