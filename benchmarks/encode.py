@@ -3,7 +3,7 @@
 `diffrep encode`, without its start, of n pictures as an array in memory, as a file of numpy, and as PNGs in Parquet,
 in turn with the encoder alone on a tensor: rows a second, their ratio, and that of rows for a CPU second, which other
 programs on the machine change less. Then the peak memory of processes of their own that write the codes of n and of
-10 n examples of a file of numpy.
+10 n examples, held in memory as sets up to 1 GiB are, and read lazily as larger ones are (with that limit at 1 byte).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from diffrep import runs
+from diffrep.data.stores import SMALL
 from diffrep.evaluation.encoding import encoded
 from diffrep.runs.encode import BATCH, embed
 from diffrep.runs.inputs import examples_of
@@ -33,8 +34,10 @@ from diffrep.runs.inputs import examples_of
 ALONE = """
 import resource, sys
 from diffrep import runs
+from diffrep.data import albums, values
 from diffrep.runs.encode import embed
 from diffrep.runs.inputs import examples_of
+albums.SMALL = values.SMALL = int(sys.argv[4])
 run = runs.load(sys.argv[1], "cpu")
 embed(run.model, examples_of(run, sys.argv[2]), sys.argv[3])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -61,9 +64,10 @@ def rate(count: int, work: Callable[[], object]) -> dict[str, float]:
     return {"second": count / (time.perf_counter() - clock), "cpu second": count / (time.process_time() - spent)}
 
 
-def memory(run: Path, source: Path, out: Path) -> float:
-    """MiB at most of a process that writes the codes of a source."""
-    done = subprocess.run([sys.executable, "-c", ALONE, run, source, out], capture_output=True, text=True, check=True)
+def memory(run: Path, source: Path, out: Path, small: int) -> float:
+    """MiB at most of a process that writes the codes of a source, of which up to `small` bytes are held in memory."""
+    words = [sys.executable, "-c", ALONE, *map(str, (run, source, out, small))]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     return round(int(done.stdout.split()[-1]) / 1024, 1)
 
 
@@ -91,13 +95,19 @@ def main() -> None:
             for kind, examples in sources.items():
                 rates[kind].append(rate(n, lambda of=examples: embed(run.model, of, folder / "codes.parquet")))
         np.save(folder / "ten.npy", np.concatenate([x] * 10))
-        peak = {f"{count:,} examples": memory(given.run, folder / file, folder / "codes.parquet")
-                for count, file in ((n, "array.npy"), (10 * n, "ten.npy"))}  # fmt: skip
+        pq.write_table(pa.table({"image": pa.concat_arrays([rows] * 10)}), folder / "ten.parquet")
+        peak = {
+            f"{count:,} examples of {kind}, {held}": memory(given.run, folder / file, folder / "codes.parquet", small)
+            for held, small in (("held in memory", SMALL), ("read lazily", 1))
+            for kind, one, ten in (("numpy", "array.npy", "ten.npy"), ("PNG", "png.parquet", "ten.parquet"))
+            for count, file in ((n, one), (10 * n, ten))
+        }
     best = {kind: {of: max(row[of] for row in rows) for of in rows[0]} for kind, rows in rates.items()}
     shares = {kind: {of: best[kind][of] / best["encoder alone"][of] for of in best[kind]} for kind in rates}
     for kind, rows in best.items():
         print(kind, *(f"{value:,.0f} rows a {of}, {shares[kind][of]:.1%};" for of, value in rows.items()))
-    print(f"peak memory, MiB: {peak}")
+    for what, mib in peak.items():
+        print(f"peak memory of {what}: {mib} MiB")
     about = record.about(n=n, rounds=given.rounds, method=json.loads((given.run / "config.json").read_text())["method"])
     record.write(given.out, {**about, "rows_per_second": rates, "share_of_the_encoder": shares, "peak_mib": peak})
 

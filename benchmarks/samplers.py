@@ -1,14 +1,16 @@
-"""How many steps a sampler needs: python benchmarks/samplers.py RUN --features run:CLASSIFIER [-n 2000] [--out FILE]
+"""How many steps a sampler needs: python benchmarks/samplers.py RUN --features run:CLASSIFIER [-n 1000] [--out FILE]
 
-The Frechet distance of n samples to n test examples, in the features of another run (those of a classifier see what
-matters), for every sampler, spacing and number of steps, beside that of 250 ancestral steps. All start from the same
-noise. Its error is that of the jackknife over ten blocks of the samples. The default is chosen by this: the fewest
-steps whose distance lies within its error of the 250. What stands in FILE is not measured again. --picture: the curves.
+The Frechet distance of n samples to n validation examples, in the features of another run (those of a classifier see
+what matters), for every sampler, spacing and number of steps, beside that of 250 ancestral steps; the mean over seeds,
+in each of which all start from the same noise. Its error is that of the jackknife over ten blocks of the samples. The
+default is chosen by this: the fewest steps whose distance lies within its error of the 250. What stands in FILE is not
+measured again. --picture: the curves.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -35,13 +37,13 @@ CALLS = {"heun": 2, "pc": 2}  # of the denoiser a step, where it is not one
 CHOSEN = (("dpm", "sde-dpm"), ("log-snr",))  # all spacings of these samplers, and these spacings of all
 
 
-def distance(test: Moments, features: Tensor) -> tuple[float, float]:
-    """The Frechet distance of features (N, d) to the test examples, and its error by the jackknife over blocks."""
+def distance(held: Moments, features: Tensor) -> tuple[float, float]:
+    """The Frechet distance of features (N, d) to held-out examples, and its error by the jackknife over blocks."""
     blocks = features.tensor_split(BLOCKS)
-    without = [frechet(test, Moments.of(torch.cat([*blocks[:k], *blocks[k + 1 :]]))) for k in range(BLOCKS)]
+    without = [frechet(held, Moments.of(torch.cat([*blocks[:k], *blocks[k + 1 :]]))) for k in range(BLOCKS)]
     mean = sum(without) / BLOCKS
     error = math.sqrt((BLOCKS - 1) / BLOCKS * sum((one - mean) ** 2 for one in without))
-    return frechet(test, Moments.of(features)), error
+    return frechet(held, Moments.of(features)), error
 
 
 def asked(counts: tuple[int, ...], noise: Noise) -> list[Sampling]:
@@ -60,6 +62,16 @@ def _alike(noise: Noise, steps: int, spacing: str) -> bool:
     """Are these the times that are even in log-SNR?"""
     one, other = (times(noise, steps, spacing=name) for name in (spacing, "log-snr"))
     return torch.allclose(one, other, atol=1e-4)
+
+
+def over_seeds(rows: list[dict]) -> list[dict]:
+    """For each sampling the mean distance over its seeds, and the error of that mean."""
+    made = []
+    for sampling in dict.fromkeys((row["sampler"], row["steps"], row["spacing"]) for row in rows):
+        own = [row for row in rows if (row["sampler"], row["steps"], row["spacing"]) == sampling]
+        error = math.sqrt(sum(row["se"] ** 2 for row in own)) / len(own)
+        made.append(own[0] | {"frechet": sum(row["frechet"] for row in own) / len(own), "se": error})
+    return made
 
 
 def table(rows: list[dict]) -> str:
@@ -85,7 +97,7 @@ def picture(rows: list[dict], floor: float, path: Path) -> None:
     """Distance against steps, a line for each sampler and spacing, beside 250 ancestral steps and training examples."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
     reference = next(row for row in rows if row["steps"] == REFERENCE.steps)
     marks, colours = (
@@ -109,12 +121,12 @@ def picture(rows: list[dict], floor: float, path: Path) -> None:
     low, high = reference["frechet"] - reference["se"], reference["frechet"] + reference["se"]
     axes.axhspan(low, high, color="#cccccc", zorder=0, label="250 ancestral steps, one error")
     axes.axhline(floor, color="#666666", linestyle=":", linewidth=1, label="training examples")
-    axes.set(xscale="log", xlabel="steps", ylabel="Frechet distance to test examples")
+    axes.set(xscale="log", xlabel="steps", ylabel="Frechet distance to validation examples")
     counts = sorted({row["steps"] for row in rows} - {REFERENCE.steps})
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, ncols=2, frameon=False)
+    figure.legend(fontsize=7, loc="outside right center", frameon=False)
     figure.savefig(path, dpi=120)
 
 
@@ -123,9 +135,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--features", default="pixels")
-    parser.add_argument("-n", type=int, default=2000)
+    parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("--steps", type=int, nargs="+", default=COUNTS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -135,10 +147,10 @@ def main() -> None:
     def read(x: Tensor) -> Tensor:
         return torch.cat([judge.of(some) for some in x.split(100)])
 
-    test, train = (read(split.batch(split.evenly(given.n)).x) for split in (splits.test, splits.train))
-    moments, settings = Moments.of(test), run.settings
+    valid, train = (read(split.batch(split.evenly(given.n)).x) for split in (splits.valid, splits.train))
+    moments, settings = Moments.of(valid), run.settings
     about = record.about(
-        seed=given.seed, n=given.n, features=public(given.features), method=settings.method,
+        n=given.n, judged="valid", features=public(given.features), method=settings.method,
         budget=settings.train.budget, decoder_width=settings.decoder.width, run_seed=settings.seed,
         data=Path(run.card.source).name,
     )  # fmt: skip
@@ -147,20 +159,21 @@ def main() -> None:
     floor = dict(zip(("frechet", "se"), distance(moments, train), strict=True))
     found = {**about, "floor": floor, "default": asdict(USUAL), "enough": ENOUGH, "rows": rows}
     record.write(given.out, found)
-    for sampling in asked(tuple(given.steps), run.model.needs_diffusion("there is no sampler").noise):
-        if any(all(row[name] == value for name, value in asdict(sampling).items()) for row in rows):
+    plan = asked(tuple(given.steps), run.model.needs_diffusion("there is no sampler").noise)
+    for seed, sampling in itertools.product(given.seeds, plan):
+        own = {**asdict(sampling), "seed": seed}
+        if any(row | own == row for row in rows):
             continue
         clock = time.process_time()
         with evaluating(run.model):
-            x = run.model.sample(given.n, seed=given.seed, **asdict(sampling))
+            x = run.model.sample(given.n, **own)
         seconds = time.process_time() - clock
         value, error = distance(moments, read(x))
         calls = CALLS.get(sampling.sampler, 1) * sampling.steps + 1
-        rows.append(
-            {**asdict(sampling), "calls": calls, "frechet": value, "se": error, "cpu_seconds": round(seconds, 1)}
-        )
-        print(f"{sampling}: {value:.2f} +- {error:.2f}, {seconds:.0f} s", flush=True)
+        rows.append({**own, "calls": calls, "frechet": value, "se": error, "cpu_seconds": round(seconds, 1)})
+        print(f"seed {seed}, {sampling}: {value:.2f} +- {error:.2f}, {seconds:.0f} s", flush=True)
         record.write(given.out, found)
+    rows = over_seeds(rows)
     print(f"floor {floor['frechet']:.2f}", table(rows), sep="\n")
     if given.picture is not None:
         picture(rows, floor["frechet"], given.picture)

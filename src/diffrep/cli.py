@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import sys
 import warnings
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
+SHARED = ("train", "encode")  # commands whose work several processes share
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 BROKEN = (
@@ -58,10 +60,17 @@ UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]  # typer 
 
 @app.callback()
 def everywhere(
+    context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only warnings, errors and --json")] = False,
 ) -> None:
     """Learn representations by denoising: train, measure, encode, sample."""
     hush(quiet)
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1" and context.invoked_subcommand not in SHARED:
+        raise UserError(
+            f"diffrep {context.invoked_subcommand} works in one process, and WORLD_SIZE says {processes}: start it"
+            f" without torchrun, which is for {' and '.join(SHARED)}."
+        )
 
 
 @app.command(epilog="Example: diffrep train --data digits --method vae-vdm --out runs/a --budget 60s")
@@ -346,7 +355,10 @@ def _of_the_machine(error: OSError | MemoryError | RuntimeError) -> str:
     if isinstance(error, OSError) and error.errno in NO_PLACE:
         return f"{place} cannot be written ({error.strerror}): free some space or pick another."
     if isinstance(error, OSError) and error.errno in BROKEN:
-        return f"{place} cannot be read or written ({error.strerror}): check its disk; what was saved before is intact."
+        return (
+            f"{place} cannot be read or written ({error.strerror}): check its disk or network; what was saved before is"
+            " intact."
+        )
     raise error
 
 

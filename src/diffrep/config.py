@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -165,6 +166,10 @@ class CodeSettings(Frozen):
                 f"expected one way to price the rate, got {' and '.join(set_ if len(set_) > 1 else ['rate', 'beta'])}."
             )
         return self
+
+    def size(self, shape: Sequence[int]) -> int:
+        """Numbers in the code of an example of this shape: `dim`; none: 64 for 256 or more of x, else 32."""
+        return self.dim or (64 if math.prod(shape) >= 256 else 32)
 
 
 class PriorSettings(Frozen):

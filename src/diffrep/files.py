@@ -7,6 +7,9 @@ import hashlib
 import json
 import math
 import os
+import platform
+import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
@@ -46,34 +49,49 @@ def reading(what: str) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write a file to, which takes the place of `path` at the end of the `with` block: whole or absent.
 
-    After an error inside the block nothing is left of it. Processes that write the same file do not meet, and what a
-    killed one has left goes with the next one that is written. UserError: as `writing`.
+    It may become a file or a folder; a folder takes no other one's place. After an error inside the block nothing is
+    left of it. Processes and machines that write the same file do not meet, and what a killed process of this machine
+    has left goes with the next one that is written. UserError: as `writing`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_writer()}-{secrets.token_hex(4)}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-            if not _lives(left.name.rsplit(".", 2)[1]):
-                left.unlink(missing_ok=True)
+            if _is_dead(left.name.rsplit(".", 2)[1]):
+                _remove(left)
         try:
             yield temporary
             os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
             raise
 
 
-def _lives(process: str) -> bool:
-    """Is there a process of this number, or may there be one?"""
-    if os.name != "posix" or not process.isdecimal():
-        return True
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _writer(process: int | None = None) -> str:
+    """The machine and the process, as they stand in the name of a temporary file."""
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return f"{machine}-{os.getpid() if process is None else process}"
+
+
+def _is_dead(writer: str) -> bool:
+    """Is the process that made a temporary file of this machine, and surely gone?"""
+    process = writer.split("-")[1] if writer.count("-") == 2 else ""
+    if os.name != "posix" or not process.isdecimal() or not writer.startswith(_writer(int(process)) + "-"):
+        return False
     try:
         os.kill(int(process), 0)  # signal 0 asks alone
     except (ProcessLookupError, OverflowError):
-        return False
+        return True
     except PermissionError:
         pass
-    return True
+    return False
 
 
 def write_bytes(path: Path, content: bytes) -> None:

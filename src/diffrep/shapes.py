@@ -50,11 +50,6 @@ def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
     return float(v.mean()), error
 
 
-def usual_code(shape: Shape) -> int:
-    """The numbers in a code where the settings name none: 64 for examples of 256 numbers or more, else 32."""
-    return 64 if math.prod(shape) >= 256 else 32
-
-
 @dataclass(frozen=True)
 class Facts:
     """What a model must know of its data.

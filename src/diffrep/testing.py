@@ -6,7 +6,7 @@ import torch
 
 from diffrep.config import Settings, override
 from diffrep.methods.catalog import Method, Recipe, build, name_of
-from diffrep.shapes import Batch, Draws, Facts, Shape, usual_code
+from diffrep.shapes import Batch, Draws, Facts, Shape
 
 SMALL = ("decoder.width=4", "decoder.multipliers=[1, 2]", "encoder.width=4", "code.dim=3")
 SHAPES: dict[Shape, int | None] = {(1, 6, 5): 4, (2, 9): None, (5,): None}  # a picture, a signal, a vector
@@ -51,7 +51,7 @@ def check_method(recipe: str | Method | Recipe, shapes: dict[Shape, int | None] 
         model.eval()
         if model.has_code:
             z = model.encode(batch.x).mean
-            dim = settings.code.dim or usual_code(shape)
+            dim = settings.code.size(shape)
             assert z.shape == (len(batch), dim), f"codes are {tuple(z.shape)}, expected (B, code.dim)"
             torch.testing.assert_close(model.encode(batch.x[:1]).mean, z[:1], msg="a code depends on the batch")
         if model.prior is not None or not model.has_code:

@@ -290,3 +290,12 @@ def test_the_module_runs():
     """`python -m diffrep` is what torchrun starts."""
     done = subprocess.run([sys.executable, "-m", "diffrep", "trian"], capture_output=True, text=True)
     assert done.returncode == 2 and "Did you mean 'train'" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_one_process_alone_runs_a_study(capsys, monkeypatch, tmp_path):
+    """Under torchrun each process would make every run; what several processes share goes on."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert diffrep("study", tmp_path / "a.toml", "-o", tmp_path / "a") == 2
+    assert "study works in one process" in one_sentence(capsys)
+    assert diffrep("train", "--data", "none", "--method", "ae", "--out", tmp_path / "a", "--budget", "8ex") == 2
+    assert "one process" not in one_sentence(capsys)

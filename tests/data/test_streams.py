@@ -22,6 +22,7 @@ from diffrep.data.streams import order as orders
 from diffrep.data.streams.loader import ShardStream
 from diffrep.data.streams.order import Lane, Order
 from diffrep.data.streams.shards import Shard
+from diffrep.data.streams.shards import _examples as examples_of
 from diffrep.errors import UserError
 from runs_at_hand import diffrep, one_sentence
 from samples import png
@@ -161,10 +162,10 @@ def test_memory_holds_a_block_and_reads_each_row_once(monkeypatch):
     shards = [Counted(f"{i}", 0, 1000) for i in range(40)]
     lane = Lane(shards, Order((1000,) * 40, 8, 0), 3)
     rows = lane.rows(0)
-    taken = [place for _, place in islice(rows, 100)]
+    taken = [row.place for row in islice(rows, 100)]
     assert lane.rows_read <= 104 and Counted.handed == lane.rows_read and len(set(taken)) == 100
     Counted.handed = 0
-    assert [place for _, place in islice(Lane(shards, lane.order, 3).rows(37), 63)] == taken[37:]
+    assert [row.place for row in islice(Lane(shards, lane.order, 3).rows(37), 63)] == taken[37:]
     assert Counted.handed <= 72  # from the block on in which it starts
 
 
@@ -231,6 +232,27 @@ def test_a_picture_that_cannot_be_read_is_named_or_replaced(tmp_path):
     kept = ShardStream(good.shards, good.train.reading, 16, 0, skip_bad=True)
     shown = [i for batch in numbers(islice(kept.batches(0), 8)) for i in batch]
     assert len(shown) == TRAINING and len(set(shown)) == TRAINING - 1 and 80 not in shown
+    lanes = [ShardStream(good.shards, good.train.reading, 16, 0, k, 16, skip_bad=True).batches(0) for k in range(16)]
+    assert shown == [i for _ in range(8) for lane in lanes for batch in numbers([next(lane)]) for i in batch]
+
+
+def test_a_block_without_a_readable_row_is_an_error(tmp_path):
+    """There is nothing to put in its place."""
+    folder = write_parquets(tmp_path / "shards")
+    good = data.load(f"stream:{folder}")
+    for name in ("train-0", "train-1", "train-2"):
+        table = [{"image": {"bytes": b"broken", "path": None}, "label": 0}] * ROWS[name]
+        pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet", row_group_size=16)
+    with pytest.raises(UserError, match="cannot be read"):
+        next(ShardStream(good.shards, good.train.reading, 16, 0, skip_bad=True).batches(0))
+
+
+def test_a_tar_is_read_without_keeping_its_headers(tmp_path):
+    """So that memory does not grow with the number of its files."""
+    write_tars(tmp_path / "shards")
+    with tarfile.open(tmp_path / "shards" / "train-0.tar") as tar:
+        kept = [len(tar.members) for _ in examples_of(tar)]
+    assert len(kept) == ROWS["train-0"] and max(kept) <= 3  # of one example, and the first of the next
 
 
 def test_shards_of_other_columns_are_one_sentence(tmp_path):

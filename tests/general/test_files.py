@@ -6,6 +6,8 @@ import sys
 import threading
 import warnings
 
+import pytest
+
 from diffrep.data.pictures import quietly
 from diffrep.files import replacing, write_bytes
 
@@ -26,15 +28,31 @@ def test_two_processes_that_write_one_file_do_not_meet(tmp_path):
 
 
 def test_what_a_killed_process_left_goes_with_the_next_file(tmp_path):
-    """A temporary file of a process that has ended is removed, of one that lives it stays, and so does another's."""
+    """A temporary file of a process that has ended is removed, be it a folder; of one that lives it stays, and so does
+    that of another file, and of another machine, whose processes nobody knows here."""
+    with replacing(tmp_path / "a.json") as temporary:
+        machine = temporary.name.split(".")[3].split("-")[0]
+        temporary.touch()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    left = [tmp_path / f".a.json.{name}.tmp" for name in (gone.pid, 2**70)]
-    kept = [tmp_path / name for name in (f".a.json.{os.getppid()}.tmp", f".b.json.{gone.pid}.tmp", ".a.json.old.tmp")]
-    for file in (*left, *kept):
+    left = [tmp_path / f".a.json.{machine}-{process}-aa.tmp" for process in (gone.pid, 2**70)]
+    names = (f"a.json.{machine}-{os.getppid()}-aa", f"b.json.{machine}-{gone.pid}-aa", f"a.json.other-{gone.pid}-aa")
+    kept = [tmp_path / f".{name}.tmp" for name in (*names, "a.json.old", f"a.json.{gone.pid}")]
+    for file in (left[0], *kept):
         file.write_text("half")
+    left[1].mkdir()
+    (left[1] / "half").touch()
     write_bytes(tmp_path / "a.json", b"whole")
     assert not any(file.exists() for file in left) and all(file.exists() for file in kept)
+
+
+def test_a_folder_is_whole_or_absent(tmp_path):
+    """As a file: what an error leaves inside of it goes."""
+    with pytest.raises(ValueError), replacing(tmp_path / "a") as temporary:
+        temporary.mkdir()
+        (temporary / "half").touch()
+        raise ValueError
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_thread_leaves_the_filters_of_warnings_alone():

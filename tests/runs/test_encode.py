@@ -169,6 +169,23 @@ def test_codes_are_written_in_parts_and_go_on_after_a_kill(tmp_path, monkeypatch
         np.testing.assert_array_equal(found["code"], expected.detach().numpy())
 
 
+def test_the_lock_of_a_file_of_codes_is_held_until_it_is_whole(tmp_path, monkeypatch):
+    """A second process that comes when the parts are removed is turned away, and takes nothing of the first along."""
+    unlink, join, turned_away = Path.unlink, embed._join, []
+
+    def come(path, **options):
+        with pytest.raises(UserError, match="another process"):
+            embed.embed(EchoModel(), examples, tmp_path / "c.parquet")
+        turned_away.append(path.name)
+        monkeypatch.setattr(Path, "unlink", unlink)
+        unlink(path, **options)
+
+    examples = data.whole("digits").subset(torch.arange(30))
+    monkeypatch.setattr(embed, "_join", lambda *these: (join(*these), monkeypatch.setattr(Path, "unlink", come)))
+    embed.embed(EchoModel(), examples, tmp_path / "c.parquet")
+    assert turned_away == ["00000.parquet"] and [file.name for file in tmp_path.iterdir()] == ["c.parquet"]
+
+
 def test_parts_of_a_file_that_has_changed_are_made_anew(tmp_path, monkeypatch):
     """The fingerprint of a lazily read set is over the beginning of each example: size and time of a file count too."""
     monkeypatch.setattr(embed, "ROWS", 70)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from torch import Tensor
 
 from diffrep.commands.gallery import check_place
 from diffrep.errors import UserError
-from diffrep.files import write_bytes, writing
+from diffrep.files import replacing, write_bytes
 from diffrep.runs.run import Run
 
 GRID = ".png"
@@ -111,7 +109,6 @@ def _pictures(run: Run, x: Tensor, path: Path) -> None:
     """
     from PIL import Image
 
-    temporary = path.with_name(f".{path.name}.tmp")
     bins = run.card.bins
     deep = bins is not None and bins > 2**8 and run.card.shape[0] == 1
     top = 2**16 - 1 if deep else 2**8 - 1
@@ -120,13 +117,7 @@ def _pictures(run: Run, x: Tensor, path: Path) -> None:
         share = (share * bins - 0.5).round().clamp(0, bins - 1) / (bins - 1)
     grey = (share * top).round().numpy()
     grey = grey.astype(np.uint16 if deep else np.uint8).transpose(0, 2, 3, 1)
-    with writing(path):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            for i, picture in enumerate(grey):
-                Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(temporary / f"{i:05d}.png")
-            os.replace(temporary, path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        for i, picture in enumerate(grey):
+            Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(temporary / f"{i:05d}.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from diffrep.config import DecoderSettings, EncoderSettings, Settings
-from diffrep.shapes import Shape, usual_code
+from diffrep.shapes import Shape
 
 EXAMPLES = (4_000, 100_000)  # least and most examples of training for a budget of "auto"
 EPOCHS = 200  # passes over the rows in between
@@ -21,7 +21,7 @@ def sizes(rows: int, shape: Shape, asked: dict[str, object]) -> dict[str, object
     usual = Settings()
     numbers = math.prod(shape)
     own = {
-        "code.dim": max(2, min(usual_code(shape), numbers, rows // 10)),
+        "code.dim": max(2, min(usual.code.size(shape), numbers, rows // 10)),
         "decoder.width": _width(rows, DecoderSettings().width),
         "encoder.width": _width(rows, EncoderSettings().width),
         "train.batch": max(1, min(usual.train.batch, rows // 4)),

@@ -26,7 +26,7 @@ from diffrep.nets import build as nets
 from diffrep.nets.decoders import Decoder
 from diffrep.nets.encoders import Encoder
 from diffrep.nets.gap import Filled
-from diffrep.shapes import Facts, usual_code
+from diffrep.shapes import Facts
 
 HELD = 12.0  # nats: the target rate of methods with a Gaussian code, where the settings give no weight
 
@@ -41,7 +41,7 @@ class Parts:
     @property
     def code_dim(self) -> int:
         """Numbers in a code: those of the settings, or the usual ones for this data."""
-        return self.settings.code.dim or usual_code(self.facts.shape)
+        return self.settings.code.size(self.facts.shape)
 
     def denoiser(self, noise: str, code: bool = False, coarse: bool = False) -> Denoiser:
         """noise: the process of the method's paper, used for "auto". code: whether it gets a code.

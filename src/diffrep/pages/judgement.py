@@ -7,7 +7,6 @@ from pathlib import Path
 
 from diffrep.amounts import amount
 from diffrep.pages.run_files import RunFiles
-from diffrep.shapes import usual_code
 
 SURE = 2.0  # standard errors between two numbers that count as different
 
@@ -47,7 +46,7 @@ def _alive(files: RunFiles) -> str:
     if rate is not None:
         phrases.append(f"it holds {rate:.1f} nats an example")
     if units is not None:
-        dim = files.settings.code.dim or usual_code(files.card.shape)
+        dim = files.settings.code.size(files.card.shape)
         phrases.append(f"{units} of its {amount(dim, 'number')} {'is' if units == 1 else 'are'} active")
     gap = None if files.health.numbers is None else files.health.numbers.gap
     if gap is not None and not phrases:

@@ -17,13 +17,12 @@ from diffrep.runs import records
 from diffrep.runs.card import DATA, DataCard
 from diffrep.runs.lock import LOCK
 from diffrep.runs.records import WEIGHTS
-from diffrep.shapes import usual_code
 from diffrep.training.checkpoints import load_tensors
 
 IN_MEMORY = "array"  # data.source of data that is an object in memory
 SETTINGS = "config.json"
 METHOD = "method.json"  # of a method from outside: its reference and its version
-BEGUN = (LOCK, DATA, f".{DATA}.*.tmp", f".{SETTINGS}.*.tmp")  # files of a run that was killed before its first step
+BEGUN = (LOCK, DATA, f".{DATA}*.tmp", f".{SETTINGS}*.tmp")  # files of a run that was killed before its first step
 FREE = (
     "budget",
     "log_every",
@@ -75,9 +74,10 @@ def existing(directory: Path, settings: Settings | None) -> DataCard | None:
     if settings is None:
         return None
     card = read_card(directory)
-    was, now = (_flat(s.model_dump(mode="json")) for s in (config.load(directory / SETTINGS), settings))
-    for stated in (was, now):
-        stated["code.dim"] = stated["code.dim"] or usual_code(card.shape)
+    was, now = (
+        _flat(s.model_dump(mode="json")) | {"code.dim": s.code.size(card.shape)}
+        for s in (config.load(directory / SETTINGS), settings)
+    )
     for name in sorted(now):
         free = name == "data.source" or name in {f"train.{free}" for free in FREE}  # fingerprints decide about data
         if was[name] != now[name] and not free:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation.encoding import AT_ONCE, encode_batches
 from diffrep.files import reading, replacing, writing
 from diffrep.models.base import Model
-from diffrep.runs.lock import locked
+from diffrep.runs.lock import LOCK, locked
 from diffrep.runs.records import digest, weights_digest
 from diffrep.shapes import Batch
 
@@ -74,7 +75,10 @@ def embed(
             pieces.append(piece)
         _join(pieces, path)
         with writing(folder):
-            shutil.rmtree(folder)
+            for file in [file for file in folder.iterdir() if file.name != LOCK]:
+                file.unlink()
+    with suppress(OSError):  # another process may have begun the same
+        folder.rmdir()
     return path
 
 

@@ -33,7 +33,6 @@ from diffrep.runs.diagnosis import Adviser
 from diffrep.runs.directory import IN_MEMORY, METHOD, describe, existing, read_card, remove_learned, settings_of
 from diffrep.runs.lock import locked
 from diffrep.runs.records import WEIGHTS, weights_digest
-from diffrep.shapes import usual_code
 from diffrep.training import engine
 from diffrep.training.checkpoints import load_weights, save_tensors
 from diffrep.training.engine import TrainingResult
@@ -58,7 +57,7 @@ class Run:
     @property
     def code_dim(self) -> int:
         """Numbers in a code."""
-        return self.settings.code.dim or usual_code(self.card.shape)
+        return self.settings.code.size(self.card.shape)
 
     def splits(self) -> Splits:
         """The data that the run was trained on, cut as it was then; UserError if it has changed."""

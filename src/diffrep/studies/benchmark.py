@@ -23,7 +23,6 @@ from diffrep.progress import Progress, silent
 from diffrep.runs import records
 from diffrep.runs.directory import DataCard
 from diffrep.runs.summary import Numbers, accuracies, changed
-from diffrep.shapes import usual_code
 from diffrep.studies.aggregate import groups, mean_and_error
 from diffrep.studies.plan import plan
 from diffrep.studies.row import Question, Row, StudyFile, rows_of
@@ -152,9 +151,7 @@ def _references(names: list[str], settings: Settings, cuts: Cuts, former: dict[s
         return of_these
     model = build(encoder, DataCard.of(splits).facts(splits.train), warn=False).eval()
     probed = probe_splits(splits)
-    features = references(
-        probed, settings.code.dim or usual_code(splits.train.shape), lambda split: codes(model, split)
-    )
+    features = references(probed, settings.code.size(splits.train.shape), lambda split: codes(model, split))
     made = []
     for name in names:
         with watch() as progress:

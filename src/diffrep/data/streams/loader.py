@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -14,7 +13,7 @@ from diffrep.data.loader import of_workers
 from diffrep.data.readers.tables import together
 from diffrep.data.reading import Reading
 from diffrep.data.splits import whole
-from diffrep.data.streams.order import LANES, Lane, Order
+from diffrep.data.streams.order import LANES, Lane, Order, Row
 from diffrep.data.streams.shards import Shards
 from diffrep.errors import UserError
 from diffrep.shapes import Batch
@@ -25,7 +24,7 @@ class ShardStream:
 
     A batch holds as many rows of each lane, lane by lane; process k of `processes` reads the k-th part of the lanes
     alone, and so do its worker processes among themselves. reading: how rows become examples. skip_bad: a picture that
-    cannot be read is replaced by one beside it.
+    cannot be read is replaced by the next one of its block that can.
     """
 
     def __init__(
@@ -66,21 +65,31 @@ class ShardStream:
         """What these lanes give to each batch, from position `first` of each lane on."""
         several = [Lane(self.shards.shards, self.order, lane).rows(first) for lane in lanes]
         while True:
-            rows, places = zip(*(row for lane in several for row in islice(lane, self.each)), strict=True)
-            yield self._batch(together(rows, self.shards.name), torch.tensor(places))
+            rows = [row for lane in several for row in islice(lane, self.each)]
+            try:
+                batch = self._batch(rows)
+            except UserError:
+                if not self.skip_bad:
+                    raise
+                batch = self._batch([self._readable(row) for row in rows])
+            yield batch
 
-    def _batch(self, table: pa.Table, places: torch.Tensor) -> Batch:
-        try:
-            examples, rows = whole(table, reading=self.reading), torch.arange(len(table))
-        except UserError:
-            if not self.skip_bad:
-                raise
-            examples = whole(table, reading=self.reading, skip_bad=True)
-            kept = examples.places(torch.arange(len(examples)))
-            rows = torch.from_numpy(np.searchsorted(kept, np.arange(len(table))).clip(max=len(kept) - 1))
-            places = places[torch.from_numpy(kept)[rows]]
-        batch = examples.batch(rows)
-        return Batch(batch.x, places, batch.label, None, batch.covariate)
+    def _readable(self, row: Row) -> Row:
+        """The row, or the next one of its block that can be read. UserError: there is none."""
+        reasons = []
+        for one in row.onwards():
+            try:
+                self._batch([one])
+            except UserError as error:
+                reasons.append(error)
+            else:
+                return one
+        raise reasons[0]
+
+    def _batch(self, rows: Sequence[Row]) -> Batch:
+        table = together([row.table for row in rows], self.shards.name)
+        batch = whole(table, reading=self.reading).batch(torch.arange(len(rows)))
+        return Batch(batch.x, torch.tensor([row.place for row in rows]), batch.label, None, batch.covariate)
 
 
 class _Lanes(IterableDataset):

@@ -72,6 +72,38 @@ class Order:
         return shards, np.cumsum(np.array(self.counts)[shards]).tolist()
 
 
+@dataclass(frozen=True)
+class Block:
+    """Rows of a lane that are shuffled among each other: as they lie in their shards, each one's place among all rows,
+    and the order in which they come."""
+
+    table: pa.Table
+    places: np.ndarray
+    order: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """The row of a block that comes as number `at`."""
+
+    block: Block
+    at: int
+
+    @property
+    def table(self) -> pa.Table:
+        return self.block.table.slice(int(self.block.order[self.at]), 1)
+
+    @property
+    def place(self) -> int:
+        """Among all rows."""
+        return int(self.block.places[self.block.order[self.at]])
+
+    def onwards(self) -> Iterator[Row]:
+        """This row, those that come after it in its block, then those before it."""
+        count = len(self.block.order)
+        return (Row(self.block, (self.at + i) % count) for i in range(count))
+
+
 class Lane:
     """A lane of a stream, read from any position on. rows_read: how many were taken from the shards."""
 
@@ -83,25 +115,23 @@ class Lane:
         self._coming: Iterator[pa.Table] = iter(())
         self._left: pa.Table | None = None
 
-    def rows(self, start: int) -> Iterator[tuple[pa.Table, int]]:
-        """(a table of one row, its place among all rows) from position `start` of the lane on, without end."""
+    def rows(self, start: int) -> Iterator[Row]:
+        """The rows from position `start` of the lane on, without end."""
         epoch, place = divmod(start, self.order.length)
         block, skip = divmod(place, self.order.block)
         while True:
-            table, places = self._block(epoch, block)
-            shuffled = self.order.shuffled(self.lane, epoch, block, len(places))
-            for row in shuffled[skip:]:
-                yield table.slice(int(row), 1), int(places[row])
+            read = self._block(epoch, block)
+            yield from (Row(read, at) for at in range(skip, len(read.order)))
             block, skip = block + 1, 0
             if block * self.order.block >= self.order.length:
                 epoch, block = epoch + 1, 0
 
-    def _block(self, epoch: int, block: int) -> tuple[pa.Table, np.ndarray]:
-        """The rows of a block as they lie in their shards, and their places."""
+    def _block(self, epoch: int, block: int) -> Block:
         spans = self.order.spans(self.lane, epoch, block)
         tables = [self._read(shard, first, last) for shard, first, last in spans]
-        places = [self.starts[shard] + np.arange(first, last) for shard, first, last in spans]
-        return together(tables, self.shards[spans[0][0]].url), np.concatenate(places)
+        places = np.concatenate([self.starts[shard] + np.arange(first, last) for shard, first, last in spans])
+        table = together(tables, self.shards[spans[0][0]].url)
+        return Block(table, places, self.order.shuffled(self.lane, epoch, block, len(places)))
 
     def _read(self, shard: int, first: int, last: int) -> pa.Table:
         """Rows of a shard, which stays open for those that follow."""

@@ -125,6 +125,7 @@ def _examples(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]
     """(key, its files) of each example, in the order of the tar."""
     for key, members in groupby((member for member in tar if member.isfile()), key=_key):
         yield key, list(members)
+        vars(tar)["members"].clear()  # which holds every header that was read
 
 
 def _key(member: tarfile.TarInfo) -> str:
