@@ -36,9 +36,13 @@ test-long: setup
 test-fast: setup
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not long"
 
-test-pages: setup
+test-pages: setup build/axe.min.js  # in a real Chromium, with the accessibility check of axe-core
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,browser]'
-	DIFFREP_BROWSER=1 .venv/bin/python -m pytest tests/pages
+	DIFFREP_BROWSER=1 AXE=$(CURDIR)/build/axe.min.js .venv/bin/python -m pytest tests/pages
+
+build/axe.min.js:
+	mkdir -p build
+	cd build && npm pack --silent axe-core && tar -xzf axe-core-*.tgz --strip-components=1 package/axe.min.js && rm axe-core-*.tgz
 
 docs: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -1,22 +1,34 @@
-"""README and documents: every Python block runs, every command can be given, every link leads somewhere."""
+"""README and documents: each block of Python and of commands runs, each command can be given, links lead somewhere."""
 
 import importlib.util
+import os
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 import warnings
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
+from PIL import Image
 
 from diffrep.cli import app
 from diffrep.config import Settings, override, value
 from diffrep.methods.catalog import METHODS, build
 from diffrep.methods.parts import Facts
+from runs_at_hand import SMALL, diffrep
+from samples import png
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ELSEWHERE = {"python file=ownmethod/__init__.py", "python file=use.py", "python file=loop.py", "python consumer"}
 READ = sorted(path for path in PAGES if path.name not in ("alive.md", "methods.md"))
 
 
@@ -27,6 +39,18 @@ def blocks(kind: str) -> list:
         texts = [text for language, text in BLOCK.findall(page.read_text()) if language == kind]
         found += [pytest.param(text, id=f"{page.stem}-{i}") for i, text in enumerate(texts)]
     return found
+
+
+def lines(page: Path) -> list[str]:
+    """The commands of a page's shell blocks, and of `make demo`, in their order."""
+    text = page.read_text().replace("$(DIFFREP)", "diffrep")
+    found = [block for language, block in BLOCK.findall(text) if language in ("", "sh")]
+    if page.name == "Makefile":
+        found = [re.search(r"^demo:.*\n((?:\t.*\n)+)", text, re.MULTILINE)[1].replace("\t", "")]
+    return [line for line in "\n".join(found).splitlines() if line.startswith(("diffrep ", "torchrun "))]
+
+
+OF_COMMANDS = [page for page in (ROOT / "Makefile", *PAGES) if lines(page)]
 
 
 def commands() -> list[str]:
@@ -47,6 +71,53 @@ def test_a_block_of_python_runs(text, tmp_path, monkeypatch):
     """What a reader copies works as it stands."""
     monkeypatch.chdir(tmp_path)
     exec(compile(text, "a block of the documents", "exec"), {"__name__": "block"})
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with what the pages expect of a reader: pictures, cells and shards."""
+    anndata = pytest.importorskip("anndata")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(x) for x in rng.integers(0, 256, (80, 8, 8), dtype=np.uint8)]
+    for i, picture in enumerate(pictures):
+        place = tmp_path / "photos" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        picture.save(place / f"{i}.png")
+    (tmp_path / "shards").mkdir()
+    for split in ("train", "valid", "test"):
+        rows = [{"image": {"bytes": png(picture), "path": None}, "label": i % 2} for i, picture in enumerate(pictures)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "shards" / f"{split}-0.parquet")
+    names = {n: pd.Index([f"{n}{i}" for i in range(80)], dtype=object) for n in ("cell", "gene")}
+    obs = pd.DataFrame({"cell_type": np.arange(80) % 2, "batch": np.arange(80) // 2 % 2}, index=names["cell"])
+    counts = rng.poisson(rng.gamma(0.5, 4.0, (2, 80))[np.arange(80) % 2]).astype(np.float32)
+    anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=names["gene"])).write_h5ad(tmp_path / "cells.h5ad")
+    return tmp_path
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", OF_COMMANDS, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run(page, here):
+    """One after the other, as a reader gives them, with a budget of two steps; but for those that wait for a browser or
+    a host."""
+    for line in lines(page):
+        if re.search(r"explore|s3://|https://", line):
+            continue
+        words = shlex.split(re.sub(r"--budget \S+", " ".join(SMALL), line))
+        if words[0] == "diffrep":
+            assert diffrep(*words[1:]) == 0, line
+        else:
+            known = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+            started = [sys.executable, "-m", "torch.distributed.run", "--standalone", *words[1:]]
+            assert subprocess.run(started, env=known).returncode == 0, line
+
+
+def test_each_block_is_of_a_kind_that_runs():
+    """Blocks of other words are run by tests of their own; TOML is TOML."""
+    kinds = {kind for page in PAGES for kind, _ in BLOCK.findall(page.read_text())}
+    assert kinds - {"", "sh", "python", "toml"} == ELSEWHERE
+    for text in blocks("toml"):
+        assert tomllib.loads(*text.values)
 
 
 @pytest.mark.parametrize("line", commands())

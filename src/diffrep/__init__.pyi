@@ -9,6 +9,7 @@ from .evaluation.bound import bound as bound
 from .measures.evaluate import evaluate as evaluate
 from .methods.catalog import METHODS as METHODS
 from .methods.catalog import Method as Method
+from .methods.catalog import Recipe as Recipe
 from .methods.catalog import build as build
 from .methods.parts import Facts as Facts
 from .methods.parts import Parts as Parts

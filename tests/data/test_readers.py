@@ -53,6 +53,35 @@ def test_hub_data_set(tmp_path, monkeypatch):
     assert hub.train.label_names == ["b", "a"] and hub.train.fingerprint == files.train.fingerprint
 
 
+class Series:
+    """Examples that are made one by one, of known length."""
+
+    def __init__(self, x, y, says=None):
+        self.items, self.says = list(zip(x, y, strict=True)), says or len(x)
+
+    def __len__(self):
+        return self.says
+
+    def __iter__(self):
+        return iter(self.items)
+
+
+class SeriesOfTorch(Series, torch.utils.data.IterableDataset):
+    """The same as a data set of torch, which knows no positions."""
+
+
+@pytest.mark.parametrize("kind", [Series, SeriesOfTorch])
+def test_a_series_of_known_length_is_read_as_its_array(kind):
+    """One after the other, (x, label) each; one that gives another number than it says, and a loader, are refused."""
+    x, y = np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8), np.arange(20) % 2
+    one, two = load(kind(x, y)), load((x, y))
+    assert torch.equal(whole(one), whole(two)) and torch.equal(one.test.labels, two.test.labels)
+    with pytest.raises(UserError, match="says that it holds 30 examples and gave 20"):
+        load(kind(x, y, says=30))
+    with pytest.raises(UserError, match="give its dataset"):
+        load(torch.utils.data.DataLoader(list(zip(x, y, strict=True))))
+
+
 def test_hub_that_cannot_be_reached(monkeypatch):
     """Without the package or the network there is one sentence, whatever the client raised."""
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import urllib.error
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from hostile import no_pictures
-from runs_at_hand import run_of
+from runs_at_hand import SMALL, diffrep, run_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -54,13 +55,92 @@ def test_every_tab_answers_and_nothing_complains(address, context, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 8
 
 
-def test_reports_have_no_fault(context, tmp_path):
-    """In the light, in the dark and on a phone: no error, no request, nothing wider than the window."""
+def bare(folder: Path) -> Path:
+    """A run that nobody measured."""
+    run = shutil.copytree(run_of("vae-vdm"), folder / "run")
+    for file in run.glob("*.json"):
+        if file.name not in ("config.json", "data.json"):
+            file.unlink()
+    return run
+
+
+def measured(folder: Path) -> Path:
+    """A run with everything measured."""
+    run = shutil.copytree(run_of("vae-vdm"), folder / "run")
+    for words in (("evaluate", run, "--levels", 1), ("probe", run), ("profile", run, "--levels", 4, "-n", 40)):
+        assert diffrep(*words) == 0
+    return run
+
+
+def table(folder: Path) -> Path:
+    """A run on a table with words and gaps."""
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(80, 2)).round(2)
+    rows = [f"{a},{b},{'pq'[i % 2]},{'xy'[i // 2 % 2]}" for i, (a, b) in enumerate(numbers)]
+    (folder / "table.csv").write_text("\n".join(["one,two,town,label", ",0.5,p,x", *rows]))
+    assert diffrep("train", "--data", folder / "table.csv", "--method", "vae-vdm", "--out", folder / "run", *SMALL) == 0
+    return folder / "run"
+
+
+def study(folder: Path) -> Path:
+    """The page of a small benchmark, whose table is wide."""
+    words = ("--methods", "ae,vae", "--budget", "64ex", "--seeds", 1, "--levels", 1, "-o", folder / "study")
+    assert diffrep("benchmark", "--data", "digits", *words, *SMALL[2:]) == 0
+    return folder / "study" / "report.html"
+
+
+@pytest.mark.parametrize("made", [bare, measured, table, study], ids=lambda made: made.__name__)
+def test_a_page_has_no_fault(made, context, tmp_path):
+    """In the light, in the dark and on a phone: no error, no request, nothing wider than the window, none for axe."""
     import take_pictures
     from diffrep.pages import report
 
-    page = report(run_of("vae-vdm"), tmp_path / "report.html")
+    (tmp_path / "of").mkdir()
+    page = made(tmp_path / "of")
+    page = page if page.suffix else report(page)
     assert take_pictures.report_pictures(context, {"r": page}, tmp_path, os.environ.get("AXE")) == []
+
+
+def test_the_map_of_codes_is_used_by_keys(context, tmp_path):
+    """The map can be focused; an arrow goes to a dot on that side, whose words are shown; Escape hides them."""
+    from diffrep.pages import report
+
+    page = context.new_page()
+    page.goto(report(run_of("vae-vdm"), tmp_path / "report.html").as_uri())
+    page.focus("svg[data-map]:visible")
+    assert page.inner_text(".tip:visible")
+
+    def place() -> tuple[float, float]:
+        return tuple(page.eval_on_selector(".dot.here", "dot => [dot.cx.baseVal.value, dot.cy.baseVal.value]"))
+
+    for key, across, down in (("Left", -1, 0), ("Right", 1, 0), ("Up", 0, -1), ("Down", 0, 1)) * 2:
+        before = place()
+        page.keyboard.press(f"Arrow{key}")
+        moved = [after - old for after, old in zip(place(), before, strict=True)]
+        assert moved == [0, 0] or moved[0] * across + moved[1] * down > 0
+    assert moved != [0, 0]  # it came from the left end to the right one and back
+    page.keyboard.press("Escape")
+    assert not page.query_selector(".tip:visible")
+    page.close()
+
+
+def test_the_explorer_is_used_by_keys_alone(address, context):
+    """Tab reaches the examples and the tabs; an arrow goes to the next example, and to the next tab."""
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector(".named", timeout=60_000)
+    reached = set()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("(at => at.getAttribute('role') || at.type || at.tagName)(document.activeElement)"))
+    assert {"range", "tab", "submit"} <= reached or {"range", "tab", "button"} <= reached, reached
+    page.focus("input[type=range] >> nth=0")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.name-of-row').innerText.includes('1')", timeout=30_000)
+    page.focus("button[role=tab]:has-text('Noise')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=denoised with the code", timeout=60_000)
+    page.close()
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,10 @@ def code_map(run: RunFiles, images: RunPictures | None) -> Section:
         ).format(k % svg.CLASSES, name)
         for k, name in enumerate(names[:20])
     )
-    lead = f"Each dot is the code of a test example ({len(map_.labels):,} of them). Point at one to see it."
+    lead = (
+        f"Each dot is the code of a test example ({len(map_.labels):,} of them). Point at one to see it, or go from one"
+        " to the next with the arrow keys."
+    )
     if len(names) > svg.CLASSES:
         lead += (
             f" There are {len(names)} classes and {svg.CLASSES} colours, so a colour stands for more than one class."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from diffrep.amounts import amount
 from diffrep.data.albums import of_pictures
@@ -42,8 +42,10 @@ def of_object(source: Any, reading: Reading, skip_bad: bool) -> Raw:
         return of_arrays(arrays, "the dictionary", reading)
     if hasattr(source, "with_format"):
         return of_datasets(source, "the data set", reading, skip_bad)
-    if isinstance(source, Dataset):
-        return _of_dataset(source, reading, skip_bad)
+    if isinstance(source, DataLoader):
+        raise UserError("a DataLoader was given, which cuts examples into batches: give its dataset.")
+    if isinstance(source, Dataset) or _is_series(source):
+        return _of_items(source, reading, skip_bad)
     if isinstance(source, (list, tuple)) and source and all(isinstance(item, (str, Path)) for item in source):
         return _files([str(item) for item in source], reading, skip_bad)
     if isinstance(source, (list, tuple)) and source and all(isinstance(item, bytes) for item in source):
@@ -127,11 +129,13 @@ def _pair(x: object, y: object, reading: Reading, skip_bad: bool) -> Raw:
     return replace(raw, reading=pair_reading, labels=as_labels(labels, "the second of the pair"), label_names=None)
 
 
-def _of_dataset(source: Dataset, reading: Reading, skip_bad: bool) -> Raw:
-    """A data set of PyTorch whose items are x, or x and a label."""
-    if not isinstance(source, Sized):
+def _of_items(source: Any, reading: Reading, skip_bad: bool) -> Raw:
+    """A data set of PyTorch, or another series of known length, whose items are x, or x and a label."""
+    if not hasattr(source, "__len__"):
         raise UserError("the data set has no length, expected one with examples by position: list its items.")
-    items = [source[i] for i in range(len(source))]
+    items = list(source) if isinstance(source, Iterable) else [source[i] for i in range(len(source))]
+    if len(items) != len(source):
+        raise UserError(f"the data set says that it holds {amount(len(source), 'example')} and gave {len(items)}.")
     if items and isinstance(items[0], (tuple, list)):
         x, y = (_stacked([item[k] for item in items]) for k in (0, 1))
         return _pair(x, y, reading, skip_bad)
@@ -191,6 +195,12 @@ def _arrow(frame: Any) -> pa.Table:
 
 def _has_dtype(source: object) -> bool:
     return hasattr(source, "dtype")
+
+
+def _is_series(source: object) -> bool:
+    """Something of known length that can be gone through, and no array."""
+    goes_on = isinstance(source, Iterable) and isinstance(source, Sized)
+    return goes_on and not _is_array(source) and not isinstance(source, (str, bytes, Mapping, Set))
 
 
 def _is_array(source: object) -> bool:

@@ -13,8 +13,27 @@ for (const map of document.querySelectorAll("svg[data-map]")) {
   const picture = document.createElement("i");
   const words = document.createElement("span");
   tip.append(picture, words);
+  const at = dots.map((dot) => [Number(dot.getAttribute("cx")), Number(dot.getAttribute("cy"))]);
+  const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  let here = 0;
+  const beside = ([across, down]) => {  // the nearest dot in this direction, or the same one where there is none
+    let nearest = here, least = Infinity;
+    at.forEach(([x, y], i) => {
+      const dx = x - at[here][0], dy = y - at[here][1], ahead = dx * across + dy * down;
+      const far = Math.hypot(dx, dy);
+      if (ahead > 0 && ahead >= Math.abs(dx * down + dy * across) && far < least) [nearest, least] = [i, far];
+    });
+    return dots[nearest];
+  };
+  const hide = () => {
+    tip.hidden = true;
+    dots[here].classList.remove("here");
+  };
   const show = (dot) => {
     const i = Number(dot.dataset.i);
+    dots[here].classList.remove("here");
+    here = i;
+    dot.classList.add("here");
     if (sprite) {
       const width = Number(sprite.dataset.width), height = Number(sprite.dataset.height);
       const zoom = Math.max(1, Math.round(96 / Math.max(width, height)));
@@ -35,6 +54,16 @@ for (const map of document.querySelectorAll("svg[data-map]")) {
   };
   map.addEventListener("pointerover", (event) => event.target.matches(".dot") && show(event.target));
   map.addEventListener("click", (event) => event.target.matches(".dot") && show(event.target));
-  map.addEventListener("pointerleave", () => (tip.hidden = true));
+  map.addEventListener("pointerleave", hide);
+  map.tabIndex = 0;
+  map.setAttribute("role", "application");  // so that a screen reader leaves the arrow keys to it
+  map.addEventListener("focus", () => show(dots[here]));
+  map.addEventListener("blur", hide);
+  map.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide();
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    show(beside(steps[event.key]));
+  });
 }
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
