@@ -28,13 +28,13 @@ demo: .venv/.installed  # without the extras that tests need
 	$(DIFFREP) report runs/demo
 
 test: setup lint
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not long"
 
 test-long: setup
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m long
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m long
 
 test-fast: setup
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not long"
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not long"
 
 test-pages: setup build/axe.min.js  # in a real Chromium, with the accessibility check of axe-core
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,browser]'
@@ -64,7 +64,7 @@ clean:
 	rm -rf .venv build dist src/*.egg-info
 
 mutants: setup  # about an hour on two cores: single mistakes, and the test that notices each
-	.venv/bin/python tests/mutants/run.py $(if $(wildcard build/mutants/coverage),,--record)
+	.venv/bin/python tests/mutants/run.py
 
 faults: setup  # hours on one core: kills, broken disks, changed bytes, odd inputs; stopped, it goes on where it was
 	OMP_NUM_THREADS=1 .venv/bin/python tests/faults/run.py --out results/faults.json

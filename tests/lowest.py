@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SUITE = ["-n", "2", "--dist", "worksteal", "-m", "not long"]  # as `make test` runs it
 EXTRAS = ("dev", "hub", "priors", "trackers", "export", "cells", "hdf5", "zarr", "nifti", "tiff")
 
 
@@ -26,7 +27,7 @@ def lowest(requirement: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--torch", help="this version of torch")
-    parser.add_argument("pytest", nargs="*", default=["-n", "2", "--dist", "loadfile"], help="after --: its arguments")
+    parser.add_argument("pytest", nargs="*", default=SUITE, help="after --: its arguments")
     asked = parser.parse_args()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(r for e in EXTRAS for r in project["optional-dependencies"].get(e, ()))]

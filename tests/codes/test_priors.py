@@ -123,7 +123,8 @@ TWO = MixtureSameFamily(Truth(torch.tensor([0.5, 0.5])), TrueNormal(torch.tensor
 
 @pytest.mark.parametrize("make", [lambda: Mixture(1, 2), lambda: Flow(1, width=16)])
 def test_a_joint_prior_removes_the_gap_to_the_aggregate(make):
-    """Codes of two kinds of x: trained by the rate, the prior comes to q(z), and the rate to I(x; z) from above."""
+    """Codes of two kinds of x: trained by the rate, the prior comes near q(z), and the rate is I(x; z) + KL(q(z) ||
+    p(z)), both by quadrature."""
     torch.manual_seed(0)
     prior = Joint(make())
     kinds = torch.tensor([-2.0, 2.0]).repeat(128)[:, None]
@@ -139,8 +140,10 @@ def test_a_joint_prior_removes_the_gap_to_the_aggregate(make):
     with torch.no_grad():
         many = Code(kinds.repeat(40, 1), torch.full((256 * 40, 1), 0.5))
         rate = prior.rate(many, many.sample(Draws.of(-1).normal(256 * 40, 1)))
+        gap = float((density.exp() * (density - prior.log_prob(z).double())).sum() * volume)
     error = float(rate.std()) / math.sqrt(len(rate))
-    assert information - 3 * error < float(rate.mean()) < information + 3 * error + 0.03
+    assert abs(float(rate.mean()) - information - gap) < 3 * error < 0.03
+    assert 0 < gap < 0.1  # how near a prior comes in 250 steps differs from one release of zuko to another
     assert float(StandardNormal(1).rate(code, kinds).mean()) > information + 1  # what a fixed prior would cost
     before = {name: value.clone() for name, value in prior.state_dict().items()}
     prior.fit(torch.randn(50, 1))  # nothing is left to fit

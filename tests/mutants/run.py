@@ -33,7 +33,7 @@ from mistakes import MISTAKES  # noqa: E402
 
 BUILD = ROOT / "build" / "mutants"
 FOUND, SECONDS = BUILD / "results.jsonl", BUILD / "seconds.json"
-LIMIT = 240  # seconds of a processor for one mistake
+HANGS = 120  # seconds of a processor beyond the limit: a test that does not end
 QUIET = ("-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-m", "not long")
 Mistake = tuple[str, str, str, str]
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--again", action="store_true", help="forget what was found before")
     parser.add_argument("--survivors", action="store_true", help="try those again that survived")
+    parser.add_argument("--limit", type=int, default=240, help="seconds of a processor for one mistake")
     parser.add_argument("--only", default="", help="mistakes whose file or text holds this")
     asked = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def main() -> None:
     os.chdir(copy)
     sys.path[:0] = [str(copy / "src"), str(copy)]
     os.environ |= {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
-    pytest.main([*QUIET, "tests"], plugins=[Forks(copy, todo)])
+    pytest.main([*QUIET, "tests"], plugins=[Forks(copy, todo, asked.limit)])
     shutil.rmtree(copy.parent)
     found = rows().values()
     print(f"{sum(row['killer'] is not None for row in found)} of {len(found)} mistakes were noticed.")
@@ -75,8 +76,8 @@ def rows() -> dict[str, dict[str, Any]]:
 class Forks:
     """In place of pytest's loop over the tests: for each mistake a child, which runs some of them."""
 
-    def __init__(self, copy: Path, todo: list[Mistake]):
-        self.copy, self.todo, self.failed = copy, todo, ""
+    def __init__(self, copy: Path, todo: list[Mistake], limit: int):
+        self.copy, self.todo, self.limit, self.failed = copy, todo, limit, ""
         self.sound: dict[str, bool] = {}
         self.seconds: dict[str, float] = json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
 
@@ -134,7 +135,7 @@ class Forks:
         inside, outside = os.pipe()
         child = os.fork()
         if child == 0:
-            resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
+            resource.setrlimit(resource.RLIMIT_CPU, (self.limit + HANGS, self.limit + HANGS))
             tests[0].config.pluginmanager.unregister(name="terminalreporter")
             try:
                 for function in known() if exchanged else ():
@@ -143,7 +144,7 @@ class Forks:
                 self.failed = ""
                 for item, following in zip(tests, [*tests[1:], None], strict=True):
                     item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                    if self.failed:
+                    if self.failed or time.process_time() > self.limit:
                         break
                 os.write(outside, json.dumps([self.failed, self.seconds]).encode())
             finally:
@@ -153,7 +154,7 @@ class Forks:
             said = answer.read()
         os.waitpid(child, 0)
         if not said:
-            return f"a process that ended, or did not within {LIMIT} s"
+            return "a process that ended, or a test that did not"
         failed, self.seconds = json.loads(said)
         SECONDS.write_text(json.dumps(self.seconds))
         return failed or None
@@ -164,11 +165,12 @@ class Forks:
             self.seconds[report.nodeid] = round(report.duration, 3)
 
     def alone(self, tests: list[Any]) -> str | None:
-        """The same by a pytest of its own, which reads the changed file."""
+        """The same by a pytest of its own, which reads the changed file: the same tests, not all of their files."""
         files = list(dict.fromkeys(item.nodeid.split("::")[0] for item in tests))
         for some in (files[:1], files[1:4], files[4:]):
-            command = [sys.executable, "-m", "pytest", "-x", "--tb=no", *QUIET, *some]
-            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout if some else ""
+            names = [item.nodeid for item in tests if item.nodeid.split("::")[0] in some]
+            command = [sys.executable, "-m", "pytest", "-x", "--tb=no", *QUIET, *names]
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout if names else ""
             for line in said.splitlines():
                 if line.startswith(("FAILED", "ERROR")):
                     return line.split(" - ")[0].split(" ", 1)[1]
