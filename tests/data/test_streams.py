@@ -197,6 +197,10 @@ def test_counts_beside_tars_are_believed(tmp_path):
     (folder / "sizes.json").write_text(json.dumps({**stated, "train-0.tar": 70}))
     with pytest.raises(UserError, match=r"train-0\.tar ends before its 70 rows"):
         numbers(islice(stream(folder).batches(0), 10))
+    for broken in ("{", "[3]", '{"train-0.tar": null}'):
+        (folder / "sizes.json").write_text(broken)
+        with pytest.raises(UserError, match=r"sizes\.json is broken"):
+            data.load(f"stream:{folder}")
 
 
 def broken(folder: Path, what: str) -> str:

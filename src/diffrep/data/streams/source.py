@@ -141,10 +141,15 @@ def _folder(file: str) -> str:
 
 
 def _sizes(folder: str) -> dict[str, int]:
-    """File -> its number of examples, where a file beside them says so."""
+    """File -> its number of examples, where a file beside them says so. UserError: that file is broken."""
     try:
         with fsspec.open(f"{folder}/{SIZES}", "r") as file:
             stated = json.load(file)
         return {str(name): int(count) for name, count in stated.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except OSError:
         return {}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f'{folder}/{SIZES} is broken, expected JSON like {{"train-0.tar": 1000}}: mend it, or remove it, and the'
+            " examples are counted."
+        ) from error
