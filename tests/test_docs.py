@@ -26,7 +26,12 @@ from runs_at_hand import SMALL, diffrep
 from samples import png
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+WRITTEN = ROOT / "docs" / "methods"  # by docs/write_pages.py, from the code
+PAGES = sorted(
+    path
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    if WRITTEN not in (path.parent, path.with_suffix(""))
+)
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {"python file=ownmethod/__init__.py", "python file=use.py", "python file=loop.py", "python consumer"}
 READ = sorted(path for path in PAGES if path.name not in ("alive.md", "methods.md"))

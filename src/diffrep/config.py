@@ -111,8 +111,9 @@ class DecoderSettings(Frozen):
     code_until: float | None = Field(
         default=None, description="log-SNR above which the decoder does not get the code; none: it always gets it"
     )
-    start: Literal["normal", "gaussian"] = Field(
-        default="normal", description="p(x_1) of vdm and vae-vdm, at noise.gamma_1: N(0, I), or Gaussian given z"
+    start: Literal["matched", "normal", "gaussian"] = Field(
+        default="matched",
+        description="p(x_1) of vdm and vae-vdm: moments of the data by place, N(0, I), or Gaussian given z",
     )
 
 
@@ -222,8 +223,9 @@ class NoiseSettings(Frozen):
     )
     gamma_0: float | None = Field(
         default=None,
-        description="-log SNR at t = 0, for linear, learned and cosine; none: sigma is a sixth of a grey level",
+        description="-log SNR at t = 0, for linear, learned and cosine; none: by sigma_0",
     )
+    sigma_0: PositiveFloat = Field(default=0.125, description="sigma / alpha at t = 0 in grey levels, without gamma_0")
     gamma_1: float = Field(default=5.0, description="-log SNR at t = 1, for linear and learned")
     steps: PositiveInt | None = Field(
         default=None, description="number of steps T of the chain that vdm and vae-vdm train on; none: continuous time"

@@ -1,6 +1,7 @@
 """Where a chain starts: its KL, a bound that does not notice where the chain was cut, and what decodes from it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from diffrep import config
 from diffrep.codes.priors import StandardNormal
+from diffrep.data.places import places
 from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, likelihood
 from diffrep.denoising.noise import VE, LinearGamma
@@ -220,6 +222,38 @@ def test_the_flow_starts_there_too():
     x_1 = short.invert(x, steps=40)
     assert float(x_1.mean(0).abs().max()) < 0.08 and float((x_1.std(0) - 1).abs().max()) < 0.06
     torch.testing.assert_close(short.reconstruct_exactly(x[:9], steps=40), x[:9], rtol=0, atol=0.02)
+
+
+def test_the_matched_start_has_the_moments_of_x_1():
+    """With places that differ: mean and variance of x_1 by place, the KL of the closed form, and less than
+    from the moments of all places together or from N(0, I); what is loaded starts in the same place."""
+    level = torch.tensor([0, 3, 3, 1])  # of each of four places, plus 0 or 1
+    raw = level + torch.randint(2, (4000, 1, 4), generator=torch.Generator().manual_seed(0))
+    examples = examples_of(raw.numpy().astype(np.uint8), bins=5)
+    facts = Facts((1, 4), 5, examples.histogram(), places(examples), moments=examples.moments())
+    small = ["decoder.width=8", "noise.gamma_1=0.0"]
+
+    def built(start, facts=facts):
+        return build(config.override(config.Settings(method="vdm"), [*small, f"decoder.start={start}"]), facts)
+
+    x, (alpha, sigma) = examples.batch(torch.arange(4000)).x, LinearGamma(-9.0, 0.0).scales(torch.ones(1))
+    mean, std = built("matched").start(LinearGamma(-9.0, 0.0))
+    x_1 = alpha * x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(mean[0], x_1.mean(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(std[0], x_1.std(0), atol=0.05, rtol=0)
+
+    def nats(model):
+        return float(model.noise.prior_loss(x, model.start(model.noise)).mean())
+
+    made = built("matched")
+    expected = 0.5 * float(torch.log(1 + (alpha / sigma) ** 2 * x.var(0)).sum())
+    assert nats(made) == pytest.approx(expected, rel=0.05)  # a hundredth of each histogram is of all places
+    by_channel = built("matched", replace(facts, places=None))
+    assert nats(made) < nats(by_channel) < nats(built("normal"))
+    assert made.begin is made.start and built("normal").begin is not built("normal").start
+    loaded = built("matched", Facts((1, 4), 5))
+    loaded.load_state_dict(made.state_dict())
+    assert nats(loaded) == nats(made)
 
 
 @pytest.mark.parametrize("method", ["vdm", "vae-vdm"])

@@ -69,6 +69,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "views.mask": ("mae", (), "0.3"),
     "noise.kind": ("dsm", (), "cosine"),
     "noise.gamma_0": ("vdm", (), "-6.0"),
+    "noise.sigma_0": ("vdm", (), "0.5"),
     "noise.gamma_1": ("vdm", (), "3.0"),
     "noise.steps": ("vdm", (), "10"),
     "noise.sigma_min": ("dsm", (), "0.1"),

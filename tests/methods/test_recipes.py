@@ -1,5 +1,6 @@
 """Every method on an image, a signal and a vector: it trains, and does all that it can; what it cannot, it says."""
 
+import itertools
 import math
 
 import pytest
@@ -230,12 +231,13 @@ def test_a_patch_larger_than_the_picture_is_refused():
 
 
 def test_the_clean_end_follows_the_levels():
-    """Where the settings leave gamma_0 open, sigma_0 / alpha_0 is a sixth of the distance of two grey levels."""
-    for bins in (2, 16, 256, 65536):
-        facts = Facts((1, 6, 5), bins, torch.ones(1, bins))
-        model = build(config.override(config.Settings(method="vdm"), [*SMALL, "predicts=eps"]), facts)
+    """Where the settings leave gamma_0 open, sigma_0 / alpha_0 is an eighth of the distance of two grey levels, or what
+    noise.sigma_0 says."""
+    for bins, share in itertools.product((2, 16, 256, 65536), (1 / 8, 1 / 6)):
+        facts, own = Facts((1, 6, 5), bins, torch.ones(1, bins)), [] if share == 1 / 8 else [f"noise.sigma_0={share}"]
+        model = build(config.override(config.Settings(method="vdm"), [*SMALL, "predicts=eps", *own]), facts)
         alpha, sigma = model.noise.scales(torch.zeros(1))
-        assert float(sigma) == pytest.approx(2 / bins / 6, rel=0.03)  # sigma, of which alpha = 1 nearly
+        assert float(sigma) == pytest.approx(2 / bins * share, rel=0.03)  # sigma, of which alpha = 1 nearly
         assert float(alpha) == pytest.approx(1, abs=0.02)
 
 

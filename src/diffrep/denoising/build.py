@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from diffrep.config import DecoderSettings, NoiseSettings, chosen
@@ -34,7 +35,7 @@ def noise(settings: NoiseSettings, own: str, bins: int | None) -> noises.Noise:
 
     def gamma_0() -> float:
         """Read by the processes that use it, so that the others warn of it."""
-        return clean_end(bins) if s.gamma_0 is None else s.gamma_0
+        return clean_end(s.sigma_0, bins) if s.gamma_0 is None else s.gamma_0
 
     make: dict[str, Callable[[], noises.Noise]] = {
         "ve": lambda: noises.VE(s.sigma_min, s.sigma_max),
@@ -48,10 +49,10 @@ def noise(settings: NoiseSettings, own: str, bins: int | None) -> noises.Noise:
     return make[chosen(s.kind, own)]()
 
 
-def clean_end(bins: int | None) -> float:
-    """gamma_0 with sigma_0 a sixth of a grey level, which for 256 grey levels is VDM's -13.3; continuous data have that
-    value too."""
-    return -13.3 if bins is None else 2 * math.log(2 / bins / 6)
+def clean_end(sigma_0: float, bins: int | None) -> float:
+    """gamma_0 with sigma_0 / alpha_0 in grey levels: a sixth is VDM's -13.3 for 256 of them. Continuous data have that
+    value."""
+    return -13.3 if bins is None else 2 * math.log(sigma_0 * 2 / bins)
 
 
 def parameterisation(
@@ -99,20 +100,41 @@ def observation(
     return None
 
 
-def start(settings: DecoderSettings, shape: Shape, code_dim: int) -> Start:
+def start(settings: DecoderSettings, facts: Facts, code_dim: int) -> Start:
     """p(x_1 | z), from which sampling starts; code_dim: 0 where it does not depend on a code."""
     if settings.start == "normal":
         return StandardStart()
-    return GaussianStart(shape, code_dim, max(4, settings.width // 2))
+    if settings.start == "matched":
+        mean, variance = _moments_by_place(facts)
+        return MatchedStart(mean, variance, kept=True)
+    return GaussianStart(facts.shape, code_dim, max(4, settings.width // 2))
 
 
-def matched(moments: tuple[Tensor, Tensor] | None, shape: Shape) -> MatchedStart | None:
-    """The Gaussian with the moments of the data at t = 1; None where mean and variance of the channels (C,) are not
-    counted."""
-    if moments is None:
-        return None
+def matched(facts: Facts) -> MatchedStart | None:
+    """The Gaussian with the moments of the data's channels at t = 1; None where they are not counted."""
+    return None if facts.moments is None else MatchedStart(*_of_channels(facts.moments, facts.shape))
+
+
+def _moments_by_place(facts: Facts) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each number of x, (*shape): those of its group of places; else of its channel. 0 and 1 where
+    nothing is counted, to be loaded."""
+    if facts.places is not None:
+        group, histograms = facts.places
+        share = histograms / histograms.sum(1, keepdim=True)
+        level = (2 * torch.arange(share.shape[1], dtype=share.dtype) + 1) / share.shape[1] - 1
+        mean = share @ level
+        variance = share @ level**2 - mean**2
+        return mean.float()[group], variance.float()[group]
+    if facts.moments is None:
+        return torch.zeros(facts.shape), torch.ones(facts.shape)
+    mean, variance = _of_channels(facts.moments, facts.shape)
+    return mean.expand(facts.shape).contiguous(), variance.expand(facts.shape).contiguous()
+
+
+def _of_channels(moments: tuple[Tensor, Tensor], shape: Shape) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C,) as (C, 1, ...)."""
     mean, variance = (moment.reshape(shape[0], *[1] * (len(shape) - 1)) for moment in moments)
-    return MatchedStart(mean, variance)
+    return mean, variance
 
 
 def density(name: str, shape: Shape) -> Density:

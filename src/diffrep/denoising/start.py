@@ -37,18 +37,22 @@ class StandardStart(Start):
 
 
 class MatchedStart(Start):
-    """N(alpha_1 m, sigma_1^2 + alpha_1^2 v), m and v the mean and variance of each channel of the data, (C, 1, ...).
+    """N(alpha_1 m, sigma_1^2 + alpha_1^2 v), m and v the mean and variance of the data, (C, 1, ...) or one for each
+    number of x.
 
-    It has the moments of x_1, for a chain whose x_1 still holds something of the example."""
+    It has the moments of x_1, for a chain whose x_1 still holds something of the example. Of all Gaussians that do not
+    depend on x it has the least KL, on average 1/2 log(1 + alpha_1^2 v / sigma_1^2) nats for each number. kept: whether
+    m and v are stored with the weights.
+    """
 
     learned = False
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, mean: Tensor, variance: Tensor):
+    def __init__(self, mean: Tensor, variance: Tensor, kept: bool = False):
         super().__init__()
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("variance", variance, persistent=False)
+        self.register_buffer("mean", mean, persistent=kept)
+        self.register_buffer("variance", variance, persistent=kept)
 
     def forward(self, noise: Noise, z: CodeVector | None = None, drop: Tensor | None = None) -> tuple[Tensor, Tensor]:
         alpha, sigma = noise.scales(torch.ones(1, device=self.mean.device))

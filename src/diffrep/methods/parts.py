@@ -69,11 +69,11 @@ class Parts:
 
     def start(self, code: bool = False) -> Start:
         """p(x_1 | z), from which the chain starts."""
-        return denoising.start(self.settings.decoder, self.facts.shape, self._code_dim(code))
+        return denoising.start(self.settings.decoder, self.facts, self._code_dim(code))
 
     def begin(self) -> Start | None:
         """The distribution of x_1 in sampling: the moments of the data at t = 1, where they are counted."""
-        return denoising.matched(self.facts.moments, self.facts.shape)
+        return denoising.matched(self.facts)
 
     def encoder(self, time: bool = False, **fixed: float) -> Encoder:
         """fixed: what the method sets itself, in place of the settings of the encoder."""

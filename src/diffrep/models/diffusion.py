@@ -74,7 +74,7 @@ class DiffusionModel(Model):
 
     denoiser: network, noise and parameterisation. objective: terms, level of detail and weights. coding: the code;
     None: there is none. start: p(x_1 | z); None: N(0, start_scale^2). begin: the distribution of x_1 in sampling where
-    `start` is not learned; None: `start`. critic: a second player, for adversarial score matching.
+    `start` is N(0, start_scale^2); None: `start`. critic: a second player, for adversarial score matching.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class DiffusionModel(Model):
         self.view, self.gate = (None, None) if coding is None else (coding.view, coding.gate)
         self.split, self.head = (None, None) if coding is None else (coding.split, coding.head)
         self.start = StandardStart() if start is None else start
-        self.begin = self.start if begin is None or self.start.learned else begin
+        self.begin = begin if begin is not None and isinstance(self.start, StandardStart) else self.start
         self.weights, self.target = nn.ModuleDict(objective.weights), rate_target(objective.weights)
         self.changing = (*objective.weights.values(), objective.levels)
         self.networks = denoiser.networks if posterior is None else [*denoiser.networks, posterior.encoder]

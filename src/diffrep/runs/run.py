@@ -40,7 +40,7 @@ from diffrep.training.interface import Source, Training
 from diffrep.training.journal import Line
 from diffrep.training.process import joined, place
 
-PRIOR_EXAMPLES = 10_000  # training examples for the fit of a prior
+PRIOR_EXAMPLES = 30_000  # training examples for the fit of a prior
 
 
 @dataclass(frozen=True, eq=False)
