@@ -230,6 +230,14 @@ def test_a_patch_larger_than_the_picture_is_refused():
         build(override(Settings(), ["method=drl", *SMALL, "decoder.patch=7"]), facts)
 
 
+@pytest.mark.parametrize("method", ["vae-vdm", "vdrl"])
+def test_the_held_rate_grows_with_the_code(method):
+    """12 nats in 32 numbers, 18 in 64, or what the settings say."""
+    for shape, own, nats in (((1, 8, 8), (), 12), ((1, 16, 16), (), 18), ((1, 8, 8), ("code.rate=3",), 3)):
+        changes = ["decoder.width=4", "decoder.multipliers=[1, 2]", "encoder.width=4", *own]
+        assert build(override(Settings(method=method), changes), Facts(shape, 4, torch.ones(1, 4))).target == nats
+
+
 def test_the_clean_end_follows_the_levels():
     """Where the settings leave gamma_0 open, sigma_0 / alpha_0 is an eighth of the distance of two grey levels, or what
     noise.sigma_0 says."""

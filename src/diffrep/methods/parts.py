@@ -28,7 +28,7 @@ from diffrep.nets.encoders import Encoder
 from diffrep.nets.gap import Filled
 from diffrep.shapes import Facts
 
-HELD = 12.0  # nats: the target rate of methods with a Gaussian code, where the settings give no weight
+HELD, WIDE = (12.0, 18.0), 64  # nats of small codes, and of those of `WIDE` numbers or more
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Parts:
     def code_dim(self) -> int:
         """Numbers in a code: those of the settings, or the usual ones for this data."""
         return self.settings.code.size(self.facts.shape)
+
+    @property
+    def held(self) -> float:
+        """The target rate of methods with a Gaussian code, in nats, where the settings give neither rate nor weight."""
+        return HELD[self.code_dim >= WIDE]
 
     def denoiser(self, noise: str, code: bool = False, coarse: bool = False) -> Denoiser:
         """noise: the process of the method's paper, used for "auto". code: whether it gets a code.
@@ -81,7 +86,7 @@ class Parts:
 
     def random(self, time: bool = False) -> Posterior:
         """q(z | x), Gaussian, of a fixed rate, or categorical."""
-        return codes.random(self.settings.code, self.code_dim, self.encoder(time), HELD, time)
+        return codes.random(self.settings.code, self.code_dim, self.encoder(time), self.held, time)
 
     def gaussian(self) -> Posterior:
         return Gaussian(self.encoder(), self.code_dim)

@@ -13,7 +13,7 @@ from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, likelihood, semantic, uniform
 from diffrep.denoising.start import Start
 from diffrep.errors import UserError
-from diffrep.methods.parts import HELD, Parts
+from diffrep.methods.parts import Parts
 from diffrep.models.base import Model
 from diffrep.models.coding import Coding
 from diffrep.models.diffusion import DiffusionModel, Objective, Term
@@ -63,7 +63,7 @@ def tdrl(parts: Parts) -> Model:
 
 
 def vdrl(parts: Parts, time: bool = False) -> Model:
-    rate_weight = parts.rate_weight(HELD)
+    rate_weight = parts.rate_weight(parts.held)
     return _diffusion(
         parts,
         parts.denoiser("ve", code=True, coarse=True),
@@ -90,7 +90,7 @@ def vdm(parts: Parts) -> Model:
 
 def vae_vdm(parts: Parts) -> Model:
     denoiser, start = parts.denoiser(_bound_noise(parts), code=True), parts.start(code=True)
-    rate_weight = parts.rate_weight(HELD)
+    rate_weight = parts.rate_weight(parts.held)
     return _diffusion(
         parts,
         denoiser,
