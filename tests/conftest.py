@@ -1,7 +1,11 @@
 """Shapes and types are checked while tests run: every call of the modules that compute is held to its annotations."""
 
 import gc
+import os
+import sys
 from itertools import count
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is read: more threads only wait
 
 import jaxtyping
 import pytest
@@ -20,13 +24,28 @@ install_import_hook([f"diffrep.{module}" for module in TYPED.split()], "conftest
 
 gc.disable()  # until all tests are collected: what is imported stays
 NUMBERS = count()
-torch.set_num_threads(1)  # tests are small: more threads only wait for each other
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch, tmp_path_factory):
     """Nothing of the user's own cache enters a test, nor of another test's."""
     monkeypatch.setenv("DIFFREP_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{next(NUMBERS)}"))
+
+
+@pytest.fixture(autouse=True)
+def no_disk(monkeypatch):
+    """Files are not forced onto the disk, for which a run of three steps would wait eighteen times."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def imports_stay():
+    """What a test imports first, torch's compiler above all, is not searched for garbage after each run."""
+    before = len(sys.modules)
+    yield
+    if len(sys.modules) > before + 100:
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

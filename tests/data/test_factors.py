@@ -43,6 +43,14 @@ def test_the_corner_is_the_background(splits):
     assert np.abs(corner - of(splits.test, "background")[:, None]).max() < 1 / 255
 
 
+def test_factors_are_spread_over_the_ranges_that_are_stated(splits):
+    """Of 5,000 even draws the ends lie within a thousandth."""
+    ranges = {"stroke": (1.3, 1.9), "hue": (0.0, 2 / 3), "background": (0.0, 0.08)}
+    for name, (low, high) in ranges.items():
+        values, room = splits.train.factors[name], 2e-3 * (high - low)
+        assert low <= values.min() < low + room and high - room < values.max() <= high
+
+
 def test_the_brightest_pixel_has_the_hue(splits):
     """Where the ink covers a pixel its colour's hue, by the standard library's colour model, is the factor."""
     import colorsys

@@ -21,7 +21,7 @@ from diffrep import data, runs
 from diffrep.data.streams import order as orders
 from diffrep.data.streams.loader import ShardStream
 from diffrep.data.streams.order import Lane, Order
-from diffrep.data.streams.shards import Shard
+from diffrep.data.streams.shards import RowGroup, Shard, Shards
 from diffrep.data.streams.shards import _examples as examples_of
 from diffrep.errors import UserError
 from runs_at_hand import diffrep, one_sentence
@@ -110,6 +110,28 @@ def test_each_epoch_holds_each_row_once(shards):
     assert len({tuple(epoch) for epoch in epochs}) == 3
     neighbours = np.mean(np.abs(np.diff(epochs[0])) == 1)
     assert neighbours < 0.1  # of the file's order nothing is left
+
+
+def test_each_number_of_a_place_acts():
+    """The order of a block follows seed, epoch, lane and block, that of the shards seed and epoch: another, another
+    order."""
+    order, other = (Order((40,) * 32, 4, seed) for seed in (0, 1))
+    places = [(order, 0, 0, 0), (other, 0, 0, 0), (order, 1, 0, 0), (order, 0, 1, 0), (order, 0, 0, 1)]
+    assert len({tuple(of.shuffled(*place, 64)) for of, *place in places}) == 5
+    epochs = [(order, 0), (order, 1), (other, 0)]
+    walks = {tuple(span for lane in range(4) for span in of.spans(lane, epoch, 0)) for of, epoch in epochs}
+    assert len(walks) == 3
+
+
+def test_a_stream_is_known_by_the_names_and_sizes_of_its_files():
+    """Not by the folder that they lie in."""
+
+    def fingerprint(url: str, first: int = 0, count: int = 5) -> str:
+        return Shards("s", (RowGroup(url, first, count, 0),)).fingerprint("sample")
+
+    assert fingerprint("here/a.parquet") == fingerprint("there/a.parquet")
+    others = fingerprint("here/b.parquet"), fingerprint("here/a.parquet", 1), fingerprint("here/a.parquet", 0, 6)
+    assert len({fingerprint("here/a.parquet"), *others}) == 4
 
 
 def test_rows_that_do_not_fill_the_lanes_wait_for_another_epoch():

@@ -11,7 +11,9 @@ from diffrep.denoising.denoiser import Prediction
 from diffrep.denoising.noise import VE, VP, Cosine, LearnedGamma, LinearGamma, SubVP
 from diffrep.denoising.probability_flow import dequantised_log_likelihood, flow, flow_log_likelihood, invert
 from diffrep.denoising.samplers import (
+    ENOUGH,
     STEPS,
+    Sampling,
     ancestral,
     cas,
     ddim,
@@ -207,8 +209,22 @@ def test_cas_between_its_ends(gaussian):
             sample(gaussian.denoiser(noise), noise, x_1, step, grid, Draws.of(0)) for step in (cas(eta), other)
         )
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    middle = (1 - gamma + 1 - gamma**2) / 2
+    got, expected = (
+        sample(gaussian.denoiser(noise), noise, x_1, step, grid, Draws.of(0)) for step in (cas(), cas(middle))
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match=r"eta in \[0, 1\]"):
         cas(1.5)
+
+
+def test_what_is_asked_of_a_sampling_is_what_it_does():
+    """Each of the three by itself, and enough steps for a sampler where none are named."""
+    usual = Sampling("dpm", 30, "time")
+    assert sampling_of(True, usual=usual) == Sampling("dpm", ENOUGH["dpm"], "time")
+    assert sampling_of(True, "heun", usual=usual) == Sampling("heun", ENOUGH["heun"], "time")
+    assert sampling_of(True, steps=7, usual=usual) == Sampling("dpm", 7, "time")
+    assert sampling_of(True, spacing="edm", usual=usual) == Sampling("dpm", ENOUGH["dpm"], "edm")
 
 
 @pytest.mark.parametrize("step", [ddim(), heun, dpm_solver_2m])

@@ -1,6 +1,5 @@
 """The estimators keep scikit-learn's contract, and work where its tools put them."""
 
-import gc
 import pickle
 from dataclasses import replace
 
@@ -32,14 +31,6 @@ def encoder(**arguments) -> DiffusionEncoder:
     return DiffusionEncoder(
         **{"budget": "64ex", "batch": 16, "verbose": 0, "random_state": 0, "settings": SMALL} | arguments
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """What is there before the tests is not searched for garbage after each of a hundred fits."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

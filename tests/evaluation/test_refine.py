@@ -77,7 +77,7 @@ def test_the_gap_is_the_divergence_from_the_exact_posterior():
 
 def test_nothing_is_gained_from_the_exact_posterior():
     """Steps that start at the best code there is come back to it but for their noise, and cannot gain."""
-    gap, error = refined(vae_vdm(Off(0, 1)), examples_of(TRUTH.data.draw(200).numpy()), steps=60).gap()
+    gap, error = refined(vae_vdm(Off(0, 1)), examples_of(TRUTH.data.draw(120).numpy()), steps=30).gap()
     assert -0.15 - 3 * error < gap < 3 * error
 
 
@@ -117,8 +117,8 @@ def test_an_example_is_refined_for_itself():
     """A code does not depend on which other examples are refined beside it, but for the noise that it meets."""
     model, data = vae_vdm(Off(0.8, 1)).eval(), batch(50)
     alone = Batch(data.x[:25], data.index[:25], draws=Draws.of(3))
-    together = refine(model, Batch(data.x, data.index, draws=Draws.of(4)), steps=60, levels=8).mean[:25]
-    difference = refine(model, alone, steps=60, levels=8).mean - together
+    together = refine(model, Batch(data.x, data.index, draws=Draws.of(4)), steps=40, levels=8).mean[:25]
+    difference = refine(model, alone, steps=40, levels=8).mean - together
     assert float(difference.abs().mean()) < 0.25 * float(TRUTH.posterior[1].mean())
 
 

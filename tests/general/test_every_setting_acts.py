@@ -118,13 +118,13 @@ def made(method: str, changes: tuple[str, ...], table: bool = False):
     return model, examples, " ".join(str(w.message) for w in told)
 
 
-def shown(method: str, changes: tuple[str, ...], table: bool = False) -> tuple[list, str]:
-    """All that a setting of a model can change: weights, turns and prices of two steps, and what was warned."""
+def shown(method: str, changes: tuple[str, ...], table: bool = False, steps: int = 2) -> tuple[list, str]:
+    """All that a setting of a model can change: weights, turns and prices of its steps, and what was warned."""
     model, examples, told = made(method, changes, table)
     found: list = [{name: tuple(value.shape) for name, value in model.state_dict().items()}, model.target]
     found += [value.sum().item() for value in model.state_dict().values()]
     model.train()
-    for step in range(2):
+    for step in range(steps):
         batch = examples.batch(torch.arange(16))
         torch.manual_seed(step)
         terms = model.loss(Batch(batch.x, batch.index, batch.label, Draws.of(step)))
@@ -135,7 +135,7 @@ def shown(method: str, changes: tuple[str, ...], table: bool = False) -> tuple[l
             total.backward()
             found += [p.grad.abs().sum().item() for p in model.parameters() if p.grad is not None]
         model.advance()
-    return found + [model.order(step) for step in range(2, 8)], told
+    return found + [model.order(step) for step in range(steps, 8)], told
 
 
 @pytest.mark.slow
@@ -153,12 +153,12 @@ def test_a_setting_of_the_model_acts(leaf):
 @pytest.mark.parametrize("method", ["ae", "byol", "ddpm", "random-encoder"])
 def test_a_setting_is_of_use_or_warned_of(method):
     """For each leaf a method either changes, or says that it has no use for it and changes nothing."""
-    plain, wrong = shown(method, ())[0], []
+    plain, wrong = shown(method, (), steps=1)[0], []
     for leaf, (_, beside, value) in ROWS.items():
         if beside or leaf in TABLES:
             continue
         try:
-            found, told = shown(method, (f"{leaf}={value}",))
+            found, told = shown(method, (f"{leaf}={value}",), steps=1)
         except UserError:
             continue  # said, in a sentence
         wrong += [(leaf, told)] if (found == plain) != (f"{leaf}=" in told) else []

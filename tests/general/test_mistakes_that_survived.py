@@ -1,6 +1,7 @@
 """Mistakes that `make mutants` had put in and no test had noticed: each has an oracle of its own, by hand or closed."""
 
 import math
+import warnings
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -20,12 +21,15 @@ from diffrep.data.places import places
 from diffrep.data.splits import cut
 from diffrep.denoising.samplers import SMOOTH
 from diffrep.estimators.codes import bounds, decoded
+from diffrep.estimators.forms import Table, _step
 from diffrep.evaluation.pilot import STEEPEST, _plan, pilot
 from diffrep.evaluation.times import combined, combined_linear
+from diffrep.measures.semi import _over
 from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.nets.embeddings import NoiseLevel
 from diffrep.probes.mlp import mlp
+from diffrep.runs.inputs import batch_of
 from diffrep.shapes import Draws
 from oracles import examples_of
 
@@ -130,6 +134,34 @@ def test_training_the_encoder_too_is_chosen_on_labels_that_were_held_out(learns,
     made.encoder_ = SimpleNamespace(run_=run, _examples=examples_of)
     assert (made._tuned(x, np.arange(100), y) is not None) == (learns == "the rule")
     assert made._tuned(x, np.arange(99), y[:99]) is None
+
+
+def test_numbers_that_were_not_standardised_are_warned_of():
+    """Six of ten values twenty deviations from the mean are raw numbers, four may be a heavy tail."""
+    card = SimpleNamespace(shape=(2,), scaling=([0.0, 0.0], [1.0, 1.0]))
+    run, x = SimpleNamespace(card=card, device=torch.device("cpu")), torch.zeros(10, 2)
+    x[:6, 1] = 20.0
+    with pytest.warns(UserWarning, match="most values of a column"):
+        batch_of(run, x)
+    x[4:, 1] = 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batch_of(run, x)
+
+
+def test_the_error_of_few_labels_is_of_the_draws_and_of_the_test_examples():
+    """0.7 and 0.9 have an error of 0.1; one draw alone has that of the test examples."""
+    among = math.sqrt(0.8 * 0.2 / 100 + 0.25 / 100**2) / 1.01
+    assert _over([0.8], 100)["se"] == pytest.approx(among)
+    assert _over([0.7, 0.9], 100)["se"] == pytest.approx(math.hypot(0.1, among))
+
+
+def test_a_column_that_does_not_vary_is_not_divided_by_its_rounding():
+    """The standard deviation of 60 times 0.1 is 1e-17 by NumPy; a step of dates is a day where all are whole days."""
+    x = np.full((60, 3), [0.1, 0.7, 1.7e9 + 0.1])
+    assert (x.std(0) > 0).any() and (Table(x).std == 1).all()
+    days = 86_400.0 * np.array([18_000.0, 18_003.0, np.nan])
+    assert (_step(days), _step(days + np.array([0.0, 3600.0, 0.0]))) == (86_400.0, 1.0)
 
 
 def test_rows_are_decoded_from_the_noise_of_their_seed():

@@ -290,6 +290,16 @@ def test_wide_resnet_28_2_has_28_layers_and_its_width():
     assert net.features == 128
 
 
+def test_wide_resnet_halves_at_two_of_its_stages_and_ends_with_a_mean():
+    """Zagoruyko and Komodakis, Table 1: with two blocks a stage, 16, 8 and 4 positions a side."""
+    net, maps = WideResNet((1, 16, 16), depth=16, widen=1), []
+    for block in (*net.blocks, net.norm):
+        block.register_forward_hook(lambda module, given, made: maps.append(made))
+    features = net(torch.randn(3, 1, 16, 16))
+    assert [h.shape[-1] for h in maps[:-1]] == [16, 16, 8, 8, 4, 4]
+    torch.testing.assert_close(features, F.silu(maps[-1]).mean((2, 3)))
+
+
 def test_fourier_features_are_the_harmonics():
     """sin and cos of 2^n pi x; at x = k / 2^n the sine vanishes and the cosine is (-1)^k."""
     x = torch.arange(-8, 9).reshape(1, 1, -1) / 8

@@ -16,6 +16,7 @@ def test_a_page_of_runs_has_the_mean_over_seeds(tmp_path):
     assert page.titles == ["The numbers", "The bound on -log p(x)", "What simple models read", "Make it again"]
     text = (tmp_path / "page.html").read_text()
     assert "&lt;a&gt;, bits/dim: 2.0000 ± 1.0000" in text and "<b>1.500 ± 0.100</b>" in text
+    assert "b, bits/dim: 1.5000 ± 0.1000" in text  # of one seed, the error over its test examples
 
 
 def test_compare_writes_a_page(tmp_path):

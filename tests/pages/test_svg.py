@@ -24,6 +24,7 @@ def test_parts_of_a_bar_have_their_shares():
     drawn = svg.stacked({"a": 3.0, "b": 1.0}, "bits", "a bar")
     widths = [float(w) for w in re.findall(r'width="([\d.]+)" height="34"', drawn)]
     assert widths == pytest.approx([0.75 * svg.WIDTH, 0.25 * svg.WIDTH], abs=0.1)
+    assert "a 3.0000 bits (75%)" in drawn and "b 1.0000 bits (25%)" in drawn
 
 
 def test_an_interval_is_two_errors_to_each_side():
@@ -33,6 +34,21 @@ def test_an_interval_is_two_errors_to_each_side():
     points = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawn)]
     (a, b), (c, d) = spans[-2:]
     assert (b - a) == pytest.approx(2 * (d - c), rel=0.01) and points == pytest.approx([(a + b) / 2] * 2, abs=0.2)
+
+
+def test_the_band_of_a_profile_is_two_errors_to_each_side(monkeypatch):
+    """Of 5 +- 1 and 7 +- 2 nats it reaches from 3 to 7 and from 3 to 11."""
+    bands = []
+    monkeypatch.setattr(svg.Axes, "band", lambda axes, low, high, style: bands.append((low, high)))
+    svg.profile_curve([-1.0, 1.0], [5.0, 7.0], [1.0, 2.0], "a profile")
+    assert bands == [([(-1.0, 3.0), (1.0, 3.0)], [(-1.0, 7.0), (1.0, 11.0)])]
+
+
+@pytest.mark.parametrize(
+    "count, said", [(7, "7"), (999, "999"), (20_000, "20k"), (1_500_000, "1.5M"), (-2000, "-2k"), (0.25, "0.25")]
+)
+def test_a_count_in_few_letters(count, said):
+    assert svg.short(count) == said
 
 
 def test_tiles_keep_the_pixels():

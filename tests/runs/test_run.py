@@ -157,14 +157,14 @@ def test_a_run_killed_before_its_settings_stood_can_be_begun(tmp_path):
     assert runs.load(tmp_path / "run").card.shape == (1, 8, 8)
 
 
-TWENTY = ("--data", "digits", "--method", "vae-vdm", *SMALL, "--budget", "640ex", "--set", "train.checkpoint_every=3")
+EIGHT = ("--data", "digits", "--method", "vae-vdm", *SMALL, "--budget", "256ex", "--set", "train.checkpoint_every=2")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """Twenty steps without a stop."""
+    """Eight steps without a stop."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert diffrep("train", "--out", out, *TWENTY) == 0
+    assert diffrep("train", "--out", out, *EIGHT) == 0
     return out
 
 
@@ -172,7 +172,7 @@ def whole(tmp_path_factory) -> Path:
 def test_stopped_and_continued_ends_the_same(number, code, whole, tmp_path):
     """Killed at any moment, or stopped by Ctrl-C: weights and log end bit for bit as those of an unbroken run."""
     out = tmp_path / "stopped"
-    command = [sys.executable, "-m", "diffrep", "train", "--out", str(out), *TWENTY]
+    command = [sys.executable, "-m", "diffrep", "train", "--out", str(out), *EIGHT]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
     )

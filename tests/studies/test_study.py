@@ -31,17 +31,17 @@ RUNS = [{"name": "A code", "method": "vae-vdm", "twin": True}]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """120 digits with their labels, and a factor, in a file."""
+    """120 digits of three grey levels with their labels, and a factor, in a file."""
     x, y = load_digits(return_X_y=True)
     path = tmp_path_factory.mktemp("data") / "few.npz"
-    images = 15 * x[:120].reshape(-1, 8, 8).astype(np.uint8)
+    images = (x[:120].reshape(-1, 8, 8) // 6).astype(np.uint8)
     np.savez(path, x=images, y=y[:120], ink=images.astype(np.float64).sum((1, 2)))
     return path
 
 
 def written(data: Path, **changes):
-    about = {"name": "small", "data": str(data), "budget": "64ex", "seeds": [0, 1], "set": [*THIN], "levels": 1}
-    return plan({**about, "measure": ["bound"], "runs": RUNS, **changes})
+    about = {"name": "small", "data": str(data), "budget": "64ex", "seeds": [0, 1], "levels": 1}
+    return plan({**about, "set": [*THIN, "data.levels=3"], "measure": ["bound"], "runs": RUNS, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_a_stop_loses_the_run_at_hand_alone(data, tmp_path, monkeypatch):
 def test_other_settings_in_the_same_folder_are_refused(done, data, tmp_path):
     """A run of another budget or another rate is not the one that was asked for; it is not removed either."""
     shutil.copytree(done[0], tmp_path / "s")
-    for changes in ({"budget": "96ex"}, {"set": [*THIN, "code.rate=3.0"]}):
+    for changes in ({"budget": "96ex"}, {"set": [*THIN, "data.levels=3", "code.rate=3.0"]}):
         with pytest.raises(UserError, match="and the study now asks for"):
             study(written(data, **changes), tmp_path / "s")
 

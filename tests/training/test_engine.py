@@ -6,8 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
+import socket
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -29,6 +28,8 @@ from diffrep.training.engine import TrainingDiverged, train
 from diffrep.training.interface import Training
 from diffrep.training.optimizer import clip_groups, load_state_tensors, optimizer, rate_factor, state_tensors
 from diffrep.training.process import place
+
+pytestmark = pytest.mark.slow
 
 BATCH = 8
 LAG = Lag(2, 4, None)  # two turns of the encoder alone at each of the first four steps
@@ -289,17 +290,17 @@ def test_extra_turns_move_the_encoder_alone(tmp_path):
     assert "encoder/fit" in lines(tmp_path / "c")[0]["terms"]
 
 
-def test_two_processes_equal_one(tmp_path):
-    """torchrun needs no change of code: with a critic, accumulation and a cut last batch, weights agree; and what two
+def test_two_processes_equal_one(tmp_path, processes):
+    """With the variables that torchrun sets, a critic, accumulation and a cut last batch, weights agree; and what two
     processes began, one continues."""
-    code = "import test_engine as t; t.in_processes()"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--no-python"]
-    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", sys.executable, "-c", code]
-    environment = {**os.environ, "TOY_RUN": str(tmp_path / "b"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    both = [processes.Process(target=in_processes, args=(str(tmp_path / "b"), rank, port)) for rank in (0, 1)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(120)
+    assert [one.exitcode for one in both] == [0, 0]
     run(tmp_path / "a", Toy(0.0, critic=True), Stream(BATCH // 2), accumulate=2, examples=60)
     assert_close_runs(tmp_path / "a", tmp_path / "b")
     for directory in (tmp_path / "a", tmp_path / "b"):
@@ -315,11 +316,13 @@ def test_sharded_weights_are_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
-def in_processes() -> None:
+def in_processes(directory: str, rank: int, port: int) -> None:
     """What each of two processes does."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "localhost"} | {name: str(value) for name, value in told.items()}
     here = place("cpu")
     stream = Stream(BATCH // 2, here.rank, here.processes)
-    run(os.environ["TOY_RUN"], Toy(0.0, critic=True), stream, accumulate=2, examples=60)
+    run(directory, Toy(0.0, critic=True), stream, accumulate=2, examples=60)
 
 
 @pytest.mark.parametrize("poison, named", [("term", "size"), ("gradient", "gradient of decoder")])

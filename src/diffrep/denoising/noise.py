@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from diffrep.shapes import Data, PerExample, Time, expand, sum_features
 
+HALVINGS = 30  # of [0, 1], until float32 knows no number between
+
 
 class Noise(nn.Module, ABC):
     """Gaussian forward process q(x_t | x) = N(alpha x, sigma^2 I), for t in [0, 1] (0 is data, 1 is noise).
@@ -56,7 +58,7 @@ class Noise(nn.Module, ABC):
         """The t in [0, 1] at which the process has this log-SNR, by bisection (log_snr falls in t); no gradient."""
         with torch.no_grad():
             low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
-            for _ in range(30):
+            for _ in range(HALVINGS):
                 middle = (low + high) / 2
                 noisier = self.log_snr(middle) > log_snr
                 low, high = torch.where(noisier, middle, low), torch.where(noisier, high, middle)
