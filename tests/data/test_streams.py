@@ -21,7 +21,7 @@ from diffrep import data, runs
 from diffrep.data.streams import order as orders
 from diffrep.data.streams.loader import ShardStream
 from diffrep.data.streams.order import Lane, Order
-from diffrep.data.streams.shards import RowGroup, Shard, Shards
+from diffrep.data.streams.shards import RowGroup, Shard, Shards, row_groups
 from diffrep.data.streams.shards import _examples as examples_of
 from diffrep.errors import UserError
 from runs_at_hand import diffrep, one_sentence
@@ -121,6 +121,14 @@ def test_each_number_of_a_place_acts():
     epochs = [(order, 0), (order, 1), (other, 0)]
     walks = {tuple(span for lane in range(4) for span in of.spans(lane, epoch, 0)) for of, epoch in epochs}
     assert len(walks) == 3
+
+
+@pytest.mark.parametrize("start", [0, 1, 63, 64, 65, 130, 199])
+def test_a_row_group_is_read_from_any_row_on(start, tmp_path):
+    """Its 200 rows come 64 at a time; what lies before the start does not come, what lies behind comes once."""
+    pq.write_table(pa.table({"n": [*range(500)]}), tmp_path / "a.parquet", row_group_size=200)
+    second = row_groups(str(tmp_path / "a.parquet"))[1]
+    assert [n for table in second.tables(start) for n in table["n"].to_pylist()] == [*range(200 + start, 400)]
 
 
 def test_a_stream_is_known_by_the_names_and_sizes_of_its_files():
