@@ -24,3 +24,11 @@ def test_compare_writes_a_page(tmp_path):
     a, b = run_of("vae-vdm"), run_of("vdm")
     assert diffrep("compare", a, b, "--html", tmp_path / "c.html") == 0
     assert "The numbers" in read(tmp_path / "c.html").titles
+
+
+def test_few_runs_of_many_numbers_stand_side_by_side(tmp_path):
+    """One run with three numbers is a column with three rows: a page is higher than wide."""
+    table = Table(("run", "seeds", "bits/dim", "rate"), (("a", "3", Number(2.0, 1.0), "-"),))
+    text = comparison(tmp_path / "page.html", "one", "about", table, {"a": [Numbers(bits_per_dim=2.0)]}).read_text()
+    assert '<th scope="col">run</th><th scope="col" class="n">a</th>' in text
+    assert '<th scope="row">bits/dim</th><td class="n">2.00' in text and '<th scope="row">rate</th>' in text

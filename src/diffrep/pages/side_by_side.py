@@ -53,11 +53,15 @@ def of_rows(rows: Sequence[Row]) -> Groups:
 
 
 def _numbers(shown: Table) -> Section:
-    numeric = [any(isinstance(row[i], Number) for row in shown.rows) for i in range(len(shown.columns))]
-    lines = [[_cell(cell) for cell in row] for row in shown.rows]
+    head: Sequence[str] = shown.columns
+    numeric = [any(isinstance(row[i], Number) for row in shown.rows) for i in range(len(head))]
+    lines: Sequence[Sequence[object]] = [[_cell(cell) for cell in row] for row in shown.rows]
+    if len(lines) < len(head) - 1:  # a page is higher than wide: runs side by side, numbers under each other
+        names, *lines = zip(head, *lines, strict=True)
+        head, numeric = [str(name) for name in names], [False, *[True] * (len(names) - 1)]
     notes = [Markup("<p>{}</p>").format(note) for note in shown.notes]
     lead = "A number is in bold where its interval of two standard errors meets no other."
-    return Section("The numbers", lead, joined(table(shown.columns, lines, "Runs side by side", numeric), *notes))
+    return Section("The numbers", lead, joined(table(head, lines, "Runs side by side", numeric), *notes))
 
 
 def _cell(cell: str | Number) -> object:
