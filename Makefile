@@ -8,9 +8,9 @@ setup: .venv/.ready
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("diffrep needs Python 3.11 or newer; name one with make PYTHON=...") if sys.version_info < (3, 11) else None'
-	@echo "installing packages: about two minutes, once"
+	@echo "installing packages: a minute or two, once"
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e .
 	touch $@
 
 .venv/.ready: .venv/.installed
