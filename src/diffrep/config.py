@@ -261,6 +261,7 @@ class TrainSettings(Frozen):
     precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="mixed precision; no: float32")
     compile: bool = Field(default=False, description="compile the model at the first step")
     channels_last: bool = Field(default=True, description="memory layout of images that is faster for convolutions")
+    shard: bool = Field(default=False, description="each process of several holds a part of the weights (FSDP)")
     workers: int = Field(default=0, ge=0, description="processes that read data too large for memory")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one")
     log_every: PositiveInt = Field(default=20, description="steps between two lines of metrics.jsonl")

@@ -87,7 +87,7 @@ TRAINED = {  # changes the weights after three steps
 }  # fmt: skip
 TOLD = {  # reaches the engine, which other tests hold to its meaning
     "budget", "accumulate", "compile", "channels_last", "workers", "device", "log_every", "checkpoint_every",
-    "trackers", "patience",
+    "trackers", "patience", "shard",
 }  # fmt: skip
 
 

@@ -118,7 +118,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("training/muon.py", "max(1.0, step.shape[0] / step.shape[1]) ** 0.5", "max(1.0, step.shape[1] / step.shape[0]) ** 0.5", "wide kernels take long steps"),
     ("training/engine.py", "about[\"seconds\"], about[\"skipped\"])", "0.0, about[\"skipped\"])", "a continued run has new seconds"),
     ("training/engine.py", "at.skipped + bool(blame))", "at.skipped)", "skipped steps are not counted"),
-    ("training/engine.py", "save_tensors(self.directory / \"model.safetensors\", self.ema.weights, about)", "save_tensors(self.directory / \"model.safetensors\", self.bare.state_dict(), about)", "the last weights are called average"),
+    ("training/engine.py", "average = first_process_gets(self.ema.weights, self.here)", "average = first_process_gets(self.bare.state_dict(), self.here)", "the last weights are called average"),
     ("training/engine.py", "self.ema.update(self.bare, at.step - at.skipped)", "self.ema.update(self.bare, 0)", "the average has no memory"),
     ("training/engine.py", "(self.training.seed, at.step, number), count)", "(self.training.seed, 0, number), count)", "all steps have one noise"),
     ("training/engine.py", "(self.training.seed, at.step, number), count)", "(0, at.step, number), count)", "the seed of the noise"),

@@ -13,6 +13,7 @@ from torch import nn
 from diffrep.errors import UserError
 from diffrep.training.checkpoints import BrokenFile, Checkpoints, load_tensors, load_weights, save_tensors
 from diffrep.training.ema import EMA
+from diffrep.training.optimizer import load_state_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -141,6 +142,19 @@ def test_weights_of_another_model_are_refused_whole(tmp_path):
         load_weights(other, tmp_path / "a.safetensors")
     assert torch.equal(other.weight, before)
     assert load_weights(nn.Linear(2, 3), tmp_path / "a.safetensors") == {"weights": "ema"}
+
+
+def test_a_single_number_without_an_axis_is_read(tmp_path):
+    """Earlier versions stored the slope of a learned noise process without one: weights, average and optimiser."""
+    slope = nn.ParameterDict({"l1": nn.Parameter(torch.zeros(1))})
+    save_tensors(tmp_path / "a.safetensors", {"l1": torch.tensor(3.0)}, {})
+    load_weights(slope, tmp_path / "a.safetensors")
+    average = EMA(slope, 0.9)
+    average.load({"l1": torch.tensor(2.0)})
+    steps = torch.optim.AdamW(slope.parameters())
+    load_state_tensors(steps, {"0/step": torch.tensor(1.0), "0/exp_avg": torch.tensor(4.0)})
+    read = slope["l1"].detach(), average.weights["l1"], steps.state[slope["l1"]]["exp_avg"]
+    assert [value.tolist() for value in read] == [[3.0], [2.0], [4.0]]
 
 
 def test_average_of_a_ramp():

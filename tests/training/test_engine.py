@@ -22,7 +22,7 @@ from diffrep.budget import Budget
 from diffrep.errors import UserError
 from diffrep.models.loss_weights import Lag, TargetRate
 from diffrep.shapes import Batch, Terms, mix
-from diffrep.training import engine
+from diffrep.training import engine, sharding
 from diffrep.training.checkpoints import load_tensors, load_weights
 from diffrep.training.engine import TrainingDiverged, train
 from diffrep.training.interface import Training
@@ -55,6 +55,7 @@ class Toy(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
         self.hold, self.lag = TargetRate(0.2, start=0.1), lag
         self.poison, self.poisoned, self.calls = poison, poisoned, 0
+        self.networks = [nn.Sequential(self.decoder)]
 
     def players(self) -> dict[str, dict[str, list[nn.Parameter]]]:
         players = {"model": {g: list(getattr(self, g).parameters()) for g in ("encoder", "decoder")}}
@@ -118,7 +119,7 @@ def run(directory, model: nn.Module | None = None, stream=None, *, examples: int
     """Train with settings for a test."""
     settings = dict(
         seed=3, batch=BATCH, accumulate=1, optimizer="muon", lr=1e-2, beta1=0.9, beta2=0.99, weight_decay=0.01,
-        warmup=0.1, schedule="cosine", clip=1.0, ema=0.99, precision="no", compile=False, device="cpu",
+        warmup=0.1, schedule="cosine", clip=1.0, ema=0.99, precision="no", compile=False, device="cpu", shard=False,
         channels_last=True, log_every=3, checkpoint_every=4, budget=Budget(examples, "examples"),
     )  # fmt: skip
     return train(model or Toy(), stream or Stream(), Training(**(settings | changes)), directory)
@@ -290,12 +291,16 @@ def test_extra_turns_move_the_encoder_alone(tmp_path):
     assert "encoder/fit" in lines(tmp_path / "c")[0]["terms"]
 
 
-def test_two_processes_equal_one(tmp_path, processes):
-    """With the variables that torchrun sets, a critic, accumulation and a cut last batch, weights agree; and what two
-    processes began, one continues."""
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_equal_one(tmp_path, processes, shard):
+    """With the variables that torchrun sets, a critic, accumulation and a cut last batch, weights agree; what one
+    process began, two continue, and then one again. So it is where each process holds a part of the weights."""
+    directories = tmp_path / "a", tmp_path / "b"
+    for directory in directories:
+        run(directory, Toy(0.0, critic=True), Stream(BATCH // 2), accumulate=2, examples=32)
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    both = [processes.Process(target=in_processes, args=(str(tmp_path / "b"), rank, port)) for rank in (0, 1)]
+    both = [processes.Process(target=in_processes, args=(str(tmp_path / "b"), rank, port, shard)) for rank in (0, 1)]
     for one in both:
         one.start()
     for one in both:
@@ -303,26 +308,27 @@ def test_two_processes_equal_one(tmp_path, processes):
     assert [one.exitcode for one in both] == [0, 0]
     run(tmp_path / "a", Toy(0.0, critic=True), Stream(BATCH // 2), accumulate=2, examples=60)
     assert_close_runs(tmp_path / "a", tmp_path / "b")
-    for directory in (tmp_path / "a", tmp_path / "b"):
+    for directory in directories:
         run(directory, Toy(0.0, critic=True), Stream(BATCH // 2), accumulate=2, examples=120)
     assert_close_runs(tmp_path / "a", tmp_path / "b")
 
 
-def test_sharded_weights_are_refused(tmp_path, monkeypatch):
-    """An accelerate config of FSDP says so in one sentence, in place of a run whose average is of nothing."""
+def test_a_config_of_fsdp_is_refused(tmp_path, monkeypatch):
+    """One sentence names the setting that shards, in place of a run whose average is of nothing."""
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match="FSDP"):
+    with pytest.raises(UserError, match=r"train\.shard=true"):
         run(tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
-def in_processes(directory: str, rank: int, port: int) -> None:
+def in_processes(directory: str, rank: int, port: int, shard: bool) -> None:
     """What each of two processes does."""
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {"MASTER_ADDR": "localhost"} | {name: str(value) for name, value in told.items()}
     here = place("cpu")
     stream = Stream(BATCH // 2, here.rank, here.processes)
-    run(directory, Toy(0.0, critic=True), stream, accumulate=2, examples=60)
+    sharding.LEAST = 100  # so that the decoder is gathered by itself
+    run(directory, Toy(0.0, critic=True), stream, accumulate=2, examples=60, shard=shard)
 
 
 @pytest.mark.parametrize("poison, named", [("term", "size"), ("gradient", "gradient of decoder")])

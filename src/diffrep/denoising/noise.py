@@ -188,7 +188,7 @@ class LearnedGamma(Noise):
         super().__init__()
         _rising("gamma_0, gamma_1", gamma_0, gamma_1)
         self.register_buffer("ends", torch.tensor([float(gamma_0), float(gamma_1)]), persistent=False)
-        self.l1 = nn.Parameter(torch.tensor(gamma_1 - gamma_0))
+        self.l1 = nn.Parameter(torch.tensor([gamma_1 - gamma_0]))  # with an axis, along which FSDP cuts
         self.l2_weight, self.l2_bias = nn.Parameter(torch.randn(hidden)), nn.Parameter(torch.randn(hidden))
         self.l3 = nn.Parameter(torch.randn(hidden))
 

@@ -43,7 +43,9 @@ def dsm(parts: Parts) -> Model:
 
 
 def ssm(parts: Parts) -> Model:
-    return _diffusion(parts, parts.denoiser("ve"), {"sliced": slice_score}, parts.levels(uniform))
+    model = _diffusion(parts, parts.denoiser("ve"), {"sliced": slice_score}, parts.levels(uniform))
+    model.networks = []  # what is differentiated twice can neither be compiled nor gathered by modules
+    return model
 
 
 def drl(parts: Parts, time: bool = False) -> Model:

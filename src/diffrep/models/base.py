@@ -27,7 +27,7 @@ class Model(nn.Module, ABC):
     noise, else None. prior: p(z), None where no code can be drawn.
     """
 
-    networks: list[nn.Module]  # the modules to compile
+    networks: list[nn.Module]  # the modules to compile, and whose parts FSDP gathers one by one
     target: float | None = None  # nats at which training holds the rate
     parts: dict[str, dict[str, list[nn.Module]]]  # player -> group of parameters -> the modules that own them
     changing: tuple[Changing, ...] = ()  # weights and densities that change from step to step

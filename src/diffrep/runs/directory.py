@@ -28,6 +28,7 @@ FREE = (
     "log_every",
     "checkpoint_every",
     "workers",
+    "shard",
     "device",
     "compile",
     "trackers",

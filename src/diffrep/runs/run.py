@@ -159,6 +159,8 @@ def train(
     directory = Path(directory)
     catalog.method(settings.method)
     place(settings.train.device)  # first the error for a missing device
+    if (t := settings.train).shard and (t.compile or t.patience or t.precision == "fp16"):
+        raise UserError("expected train.shard without train.compile and train.patience, and a precision of no or bf16.")
     former = existing(directory, None if restart else settings)
     splits = splits or splits_of(settings, former)
     card = DataCard.of(splits)
@@ -170,7 +172,6 @@ def train(
     model = build(settings, card.facts(splits.train))
     if model.target is not None and former is None:
         _warn_of_repeats(splits.train, model.target)
-    t = settings.train
     patience = [Patience(model, splits.valid, t.patience)] if t.patience else []
     listeners = Listeners([*patience, *callbacks])
     training = Training(

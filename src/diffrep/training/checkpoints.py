@@ -15,6 +15,7 @@ from torch import Tensor
 from diffrep.errors import UserError
 from diffrep.files import write_bytes
 from diffrep.training.interface import Weights
+from diffrep.training.sharding import part_of
 
 FORMAT = 1  # of the layout of our files
 _KEY = "diffrep"  # of our metadata in the header
@@ -70,13 +71,13 @@ def fill(model: Weights, tensors: Tensors, origin: str | Path) -> None:
     for name in sorted(state.keys() | tensors.keys()):
         came = tuple(tensors[name].shape) if name in tensors else "nothing"
         expected = tuple(state[name].shape) if name in state else "nothing"
-        if came != expected:
+        if came != expected and (came, expected) != ((), (1,)):  # earlier versions stored a single number without axis
             raise UserError(
                 f"{origin} holds weights of another model: expected {name} to be {expected}, got {came}; use the"
                 " settings it was trained with, or train a new run."
             )
     for name, value in state.items():
-        value.copy_(tensors[name])
+        value.copy_(part_of(tensors[name], value))
 
 
 class Checkpoints:

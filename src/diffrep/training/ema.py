@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffrep.training.interface import Weights
+from diffrep.training.sharding import part_of
 
 
 class EMA:
@@ -38,4 +39,4 @@ class EMA:
     def load(self, weights: dict[str, Tensor]) -> None:
         """Continue from a saved average."""
         for name, value in self.weights.items():
-            value.copy_(weights[name])
+            value.copy_(part_of(weights[name], value))

@@ -23,6 +23,7 @@ from diffrep.training.journal import Bar, Journal, Line, Turn, log_line, short_w
 from diffrep.training.muon import kernels
 from diffrep.training.optimizer import clip_groups, load_state_tensors, optimizer, rate_factor, state_tensors
 from diffrep.training.process import Place, joined
+from diffrep.training.sharding import cut, first_process_gets, gathered
 from diffrep.training.signals import Signals
 
 PATIENCE = 10  # non-finite steps in a row that end a run
@@ -130,7 +131,8 @@ def _trained(
             speed = count / max(spent, 1e-9)
             line = log_line(at.step, at.examples, turns, rate, blame)
             if blame or at.step % training.log_every == 0 or progress >= 1:
-                line["watch"] = dict(engine.bare.watch())
+                with gathered(engine.bare):
+                    line["watch"] = dict(engine.bare.watch())
                 try:
                     advice = advise(line)
                 except Stop as stop:
@@ -175,11 +177,11 @@ class _Engine:
                 raise UserError(f"the tracker {name!r} is not installed: `pip install {name}`, or leave it out.")
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true", "yes"):
             raise UserError(
-                "the accelerate config asks for FSDP, and the average of the weights and the checkpoints need each"
-                " weight whole: take a config without it; train.accumulate, train.precision=bf16 and a smaller decoder"
-                " save memory."
+                "the accelerate config asks for FSDP, which diffrep does itself: take a config without it, and"
+                " train.shard=true."
             )
-        self.bare, self.here, self.directory, self.training = model, here, directory, training
+        self.given, self.here, self.directory, self.training = model, here, directory, training
+        self.bare = cut(model, here) if training.shard and here.processes > 1 else model
         self.checkpoints, self.steps = Checkpoints(directory / "checkpoints"), 0
         self.accelerator = Accelerator(
             cpu=here.device.type == "cpu",
@@ -199,18 +201,28 @@ class _Engine:
         """Move the model to its device and memory layout, and build optimisers and average."""
         t = self.training
         self.bare.to(self.here.device)
-        if t.channels_last:
+        cuts = self.bare is not self.given
+        if t.channels_last and not cuts:  # FSDP knows one layout
             for weight in self.bare.parameters():
                 if weight.ndim == 4:  # kernels of pictures; those of volumes, which have five axes, stay as they are
                     weight.data = weight.data.to(memory_format=torch.channels_last)
         self.bare.train()
-        self.players = {name: groups for name, groups in self.bare.players().items() if groups}
+        names, own = {p: name for name, p in self.given.named_parameters()}, dict(self.bare.named_parameters())
+        self.players = {
+            player: {group: [own[names[p]] for p in parameters] for group, parameters in groups.items()}
+            for player, groups in self.given.players().items()
+            if groups
+        }
         matrices = kernels(self.bare.modules()) if t.optimizer == "muon" else frozenset()
         plain = [
             optimizer(groups, matrices, lr=t.lr, beta1=t.beta1, beta2=t.beta2, weight_decay=t.weight_decay)
             for groups in self.players.values()
         ]
-        ready: list = [self.bare] if not plain else self.accelerator.prepare(self.bare, *plain)
+        if cuts:  # accelerate adds mixed precision alone
+            half = self.accelerator.prepare_model(self.bare, device_placement=False, evaluation_mode=True)
+            ready: list = [half, *map(self.accelerator.prepare, plain)]
+        else:
+            ready = [self.bare] if not plain else list(self.accelerator.prepare(self.bare, *plain))
         self.model, *prepared = ready
         if self.here.processes > 1 and plain:
             self.model.broadcast_buffers = False  # `_share_buffers` averages them
@@ -281,10 +293,11 @@ class _Engine:
 
     def save(self, at: Position) -> None:
         """Write a checkpoint: weights, their average, and the optimisers' state."""
+        tensors = _under("model", self.bare.state_dict()) | _under("ema", self.ema.weights)
+        for player, prepared in self.optimizers.items():
+            tensors |= _under(f"optimizer/{player}", state_tensors(prepared.optimizer))
+        tensors = first_process_gets(tensors, self.here)
         if self.here.main:
-            tensors = _under("model", self.bare.state_dict()) | _under("ema", self.ema.weights)
-            for player, prepared in self.optimizers.items():
-                tensors |= _under(f"optimizer/{player}", state_tensors(prepared.optimizer))
             scaler = self.accelerator.scaler
             self.checkpoints.save(at.step, tensors, {**asdict(at), "scaler": scaler.state_dict() if scaler else None})
         self.accelerator.wait_for_everyone()
@@ -305,13 +318,15 @@ class _Engine:
 
     def finish(self, at: Position) -> None:
         """Write the averaged weights, close the trackers, and unwrap the model."""
+        average = first_process_gets(self.ema.weights, self.here)
         if self.here.main:
             about = {"weights": "ema", "step": at.step, "examples": at.examples}
-            save_tensors(self.directory / "model.safetensors", self.ema.weights, about)
+            save_tensors(self.directory / "model.safetensors", average, about)
         self.accelerator.wait_for_everyone()
         for tracker in self.accelerator.trackers:
             tracker.finish()
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.given.to(self.here.device)
         self.accelerator.free_memory()
 
     def track(self, line: Line) -> None:

@@ -39,6 +39,7 @@ class Training:
     compile: bool
     channels_last: bool
     device: str
+    shard: bool
     log_every: int
     checkpoint_every: int
     trackers: Sequence[str] = ()

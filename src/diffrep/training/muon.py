@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffrep.training.sharding import part_of, whole
+
 FACTOR = 7.0  # spectral norm of a step of a kernel, in learning rates of AdamW
 MOMENTUM = 0.95
 ITERATIONS, COEFFICIENTS = 3, (3.4445, -4.7750, 2.0315)
@@ -91,6 +93,6 @@ class Muon(torch.optim.AdamW):
             state["step"] += 1
             momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
             steps.append(gradient.lerp(momentum, MOMENTUM).flatten(1))
-        for kernel, step in zip(gradients, orthogonalised(steps), strict=True):
+        for kernel, step in zip(gradients, orthogonalised([whole(step) for step in steps]), strict=True):
             scale = FACTOR * max(1.0, step.shape[0] / step.shape[1]) ** 0.5
-            kernel.mul_(1 - lr * weight_decay).add_(step.view(kernel.shape), alpha=-lr * scale)
+            kernel.mul_(1 - lr * weight_decay).add_(part_of(step.view(kernel.shape), kernel), alpha=-lr * scale)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffrep.training.muon import Muon
+from diffrep.training.sharding import part_of, whole
 
 Groups = dict[str, list[nn.Parameter]]  # the parameters of a player by group, such as encoder and decoder
 
@@ -36,9 +37,10 @@ def clip_groups(groups: Groups, limit: float | None) -> dict[str, Tensor]:
     norms = {}
     for name, parameters in groups.items():
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norms[name] = nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+        total = nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
         if limit is not None and gradients:
-            nn.utils.clip_grads_with_norm_([p for p in parameters if p.grad is not None], limit, norms[name])
+            nn.utils.clip_grads_with_norm_([p for p in parameters if p.grad is not None], limit, total)
+        norms[name] = whole(total)
     return norms
 
 
@@ -63,6 +65,6 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
     for key, value in tensors.items():
         number, name = key.split("/")
         like = parameters[int(number)]
-        whole = torch.empty_like(like).copy_(value) if value.shape == like.shape and name != "step" else value
-        state.setdefault(int(number), {})[name] = whole
+        own = value if name == "step" else torch.empty_like(like).copy_(part_of(value, like))
+        state.setdefault(int(number), {})[name] = own
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
