@@ -1,6 +1,7 @@
 """A benchmark under several budgets: each is a benchmark of its own, and the picture has a point for each."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,19 @@ def test_a_point_is_the_mean_over_seeds_of_one_budget(monkeypatch):
     np.testing.assert_allclose([bar[:, 1].tolist() for bar in bars], [[0.3, 0.7], [0.8, 0.8]])
     (line,) = [line for line in axes.lines if line.get_label() == "pixels"]
     assert set(line.get_ydata()) == {0.7}
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["20", "100"] and not len(
+        axes.get_xticks(minor=True)
+    )
+
+
+def test_one_seed_has_the_error_of_its_test_examples(monkeypatch):
+    """There is no error over seeds, and an error of nothing would look exact."""
+    drawn = []
+    monkeypatch.setattr(figures, "_png", lambda figure, axes: drawn.append(figure) or b"")
+    one = row("a", 0, 0.4, 10.0)
+    figures.curves([[replace(one, numbers=replace(one.numbers, probe_linear_se=0.05))]])
+    (bar,) = drawn[0].axes[0].containers[0][2][0].get_segments()
+    np.testing.assert_allclose(bar[:, 1], [0.3, 0.5])
 
 
 def test_without_a_probe_there_is_no_picture():

@@ -93,7 +93,8 @@ def curves(budgets: Sequence[Sequence[Row]]) -> bytes | None:
     """A PNG: accuracy against seconds of training, a line for each method and a panel for each probe.
 
     budgets: the rows of the benchmark under each budget. A point is the mean over the seeds of one, with two standard
-    errors. Features that need no training are a dashed line. None where no row has a probe.
+    errors: over seeds, and of the test examples where there is one seed. Features that need no training are a dashed
+    line. None where no row has a probe.
     """
     panels = {"linear probe": "probe_linear", "kNN": "probe_knn", "10 labels a class": "probe_few10"}
     rows = [row for budget in budgets for row in budget]
@@ -115,7 +116,7 @@ def curves(budgets: Sequence[Sequence[Row]]) -> bytes | None:
                 axes.errorbar(x, y, yerr=doubled, marker=marker, markersize=4, capsize=2, label=name, **style)
             elif untrained:
                 axes.axhline(untrained[-1], linestyle="--", label=name, **style)
-        axes.set_xscale("log")
+        _seconds(axes, [_point([row for row in budget if row.numbers.seconds], key)[0] for budget in budgets])
         axes.set(title=title, xlabel="seconds of training")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("accuracy (\N{PLUS-MINUS SIGN} 2 standard errors)")
@@ -125,7 +126,19 @@ def curves(budgets: Sequence[Sequence[Row]]) -> bytes | None:
 def _point(rows: Sequence[Row], key: str) -> tuple[float | None, float | None, float]:
     """Mean seconds of training (None: not trained), mean and standard error of a number, over seeds."""
     mean, error = mean_and_error(row.numbers.value(key) for row in rows)
+    if len(rows) == 1:
+        error = rows[0].numbers.value(f"{key}_se")
     return mean_and_error(row.numbers.seconds for row in rows)[0], mean, error or 0.0
+
+
+def _seconds(axes: Axes, budgets: Sequence[float | None]) -> None:
+    """A logarithmic axis of seconds with a tick at each budget."""
+    ticks = sorted({float(f"{seconds:.2g}") for seconds in budgets if seconds})
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    if ticks:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
 
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:
