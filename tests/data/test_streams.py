@@ -2,8 +2,9 @@
 
 import io
 import json
-import os
 import signal
+import subprocess
+import sys
 import tarfile
 from itertools import islice
 from pathlib import Path
@@ -334,9 +335,31 @@ def test_what_an_address_answers_is_one_sentence(shards, monkeypatch):
         data.load(f"stream:{shards}")
 
 
+KILLED = """
+import os, signal, sys
+from diffrep.cli import app
+from diffrep.training import engine
+
+save, seen = engine._Engine.save, []
+
+def killed(self, at):
+    save(self, at)
+    seen.append(at)
+    if len(seen) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+engine._Engine.save = killed
+app(sys.argv[1:])
+"""  # the command line, whose process dies after its fourth checkpoint
+
+
+def words(source: str, out: Path, budget: str, *more: str) -> list[str]:
+    changes = [word for change in (*tiny.SMALL, *more) for word in ("--set", change)]
+    return ["train", "--data", source, "--method", "vae-vdm", "--out", str(out), "--budget", budget, *changes]
+
+
 def train(source: str, out: Path, budget: str, *more: str) -> int:
-    words = [word for change in (*tiny.SMALL, *more) for word in ("--set", change)]
-    return diffrep("train", "--data", source, "--method", "vae-vdm", "--out", out, "--budget", budget, *words)
+    return diffrep(*words(source, out, budget, *more))
 
 
 def test_a_run_on_a_stream_is_continued_bit_by_bit(shards, tmp_path):
@@ -345,22 +368,9 @@ def test_a_run_on_a_stream_is_continued_bit_by_bit(shards, tmp_path):
     source = f"stream:{shards}"
     assert train(source, tmp_path / "one", "160ex") == 0
     assert train(source, tmp_path / "two", "160ex", "train.workers=2") == 0
-    child = os.fork()
-    if not child:
-        from diffrep.training import engine
-
-        save, seen = engine._Engine.save, []
-
-        def killed(self, at):
-            save(self, at)
-            seen.append(at)
-            if len(seen) == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        engine._Engine.save = killed
-        train(source, tmp_path / "three", "160ex")
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL and not (tmp_path / "three" / "model.safetensors").exists()
+    killed = [sys.executable, "-c", KILLED, *words(source, tmp_path / "three", "160ex")]
+    assert subprocess.run(killed).returncode == -signal.SIGKILL
+    assert not (tmp_path / "three" / "model.safetensors").exists()
     assert train(source, tmp_path / "three", "160ex") == 0
     weights = [tiny.weights(runs.load(tmp_path / name, "cpu")) for name in ("one", "two", "three")]
     assert tiny.same(weights[0], weights[1]) == tiny.same(weights[0], weights[2]) == []
