@@ -140,6 +140,11 @@ def test_a_run_of_the_first_version_means_what_it_meant(tmp_path):
     del between["decoder"]["patch"]
     path.write_text(json.dumps(between))
     assert load(path) == override(Settings(), ["decoder.patch=1"])
+    wide = json.loads(Settings(method="vae-vdm").model_dump_json())  # that version held 12 nats in codes of any size
+    del wide["noise"]["sigma_0"]
+    for dim, changes, rate in ((64, {}, 12.0), (32, {}, None), (64, {"beta": 1.0}, None), (64, {"rate": 5.0}, 5.0)):
+        path.write_text(json.dumps({**wide, "code": {**wide["code"], "dim": dim, **changes}}))
+        assert load(path).code.rate == rate
     path.write_text(json.dumps({"decoder": {"draw_code": False}}))
     assert load(path).decoder == Settings().decoder.model_copy(update={"draw_code": False})
     few = {"decoder": {"draw_code": False}, "train": {"ema": 0.9}}  # a user's own, with none of the other sections

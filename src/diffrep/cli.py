@@ -65,7 +65,7 @@ def everywhere(
 ) -> None:
     """Learn representations by denoising: train, measure, encode, sample."""
     hush(quiet)
-    processes = os.environ.get("WORLD_SIZE", "1")
+    processes = os.environ.get("WORLD_SIZE") or "1"
     if processes != "1" and context.invoked_subcommand not in SHARED:
         raise UserError(
             f"diffrep {context.invoked_subcommand} works in one process, and WORLD_SIZE says {processes}: start it"

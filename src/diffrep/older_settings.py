@@ -52,7 +52,9 @@ def migrated(raw: dict, origin: object = "the settings") -> dict:
     old = {section: dict(values) if isinstance(values, dict) else values for section, values in raw.items()}
     for name, value in NEWER.items():
         section, last = name.split(".")
-        old[section].setdefault(last, value)
+        old.setdefault(section, {}).setdefault(last, value)
+    if "noise.sigma_0" not in stated:
+        _hold_12_nats(old)
     if stated & set(SINCE_0_1):
         return old
     own = OWN_IN_0_1.get(str(raw.get("method", "")), {})
@@ -61,3 +63,12 @@ def migrated(raw: dict, origin: object = "the settings") -> dict:
     if old["prior"]["kind"] == "auto" and old["code"].get("kind") != "categorical":
         old["prior"]["kind"] = own.get("prior", "auto")
     return old
+
+
+def _hold_12_nats(old: dict) -> None:
+    """State the rate that was held where the settings gave neither rate nor weight: 12 nats, in codes of any size."""
+    code = old["code"]
+    weighed = code.get("beta") is not None or code.get("warmup") or code.get("cycle") or code.get("free_bits")
+    holds = code.get("kind") == "fixed-rate" or (old.get("method") in ("vae-vdm", "vdrl", "tvdrl") and not weighed)
+    if holds and (code.get("dim") or 0) >= 64 and code.get("rate") is None:
+        code["rate"] = 12.0

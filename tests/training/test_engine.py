@@ -24,6 +24,7 @@ from diffrep.models.loss_weights import Lag, TargetRate
 from diffrep.shapes import Batch, Terms, mix
 from diffrep.training import engine, sharding
 from diffrep.training.checkpoints import load_tensors, load_weights
+from diffrep.training.ema import EMA
 from diffrep.training.engine import TrainingDiverged, train
 from diffrep.training.interface import Training
 from diffrep.training.optimizer import clip_groups, load_state_tensors, optimizer, rate_factor, state_tensors
@@ -487,3 +488,15 @@ def test_gradients_are_clipped_after_unscaling(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "clip_groups", lambda *a: (order.append("clip"), clip(*a))[1])
     run(tmp_path, examples=2 * BATCH)
     assert order == ["unscale", "clip"] * 2
+
+
+def test_a_weight_of_two_names_is_averaged_under_both():
+    """The start of a chain is also where sampling begins: what is written last would take the average's place."""
+    model = nn.Module()
+    model.first = model.second = nn.Linear(2, 2)
+    before = model.first.weight.detach().clone()
+    average = EMA(model, 0.9)
+    nn.init.ones_(model.first.weight)
+    average.update(model, 1000)
+    for name in ("first.weight", "second.weight"):
+        torch.testing.assert_close(average.weights[name], 0.9 * before + 0.1)

@@ -18,6 +18,8 @@ from diffrep.denoising.start import GaussianStart, MatchedStart, StandardStart, 
 from diffrep.errors import UserError, unknown
 from diffrep.shapes import Facts, Shape
 
+CLEAN = -13.3  # gamma_0 of continuous data, as VDM has it
+
 DETAILS: dict[str, Callable[[int], Density]] = {  # name -> (numbers in an example -> density)
     "coarse": coarse,
     "balanced": balanced,
@@ -35,7 +37,9 @@ def noise(settings: NoiseSettings, own: str, bins: int | None) -> noises.Noise:
 
     def gamma_0() -> float:
         """Read by the processes that use it, so that the others warn of it."""
-        return clean_end(s.sigma_0, bins) if s.gamma_0 is None else s.gamma_0
+        if s.gamma_0 is not None:
+            return s.gamma_0
+        return CLEAN if bins is None else clean_end(s.sigma_0, bins)
 
     make: dict[str, Callable[[], noises.Noise]] = {
         "ve": lambda: noises.VE(s.sigma_min, s.sigma_max),
@@ -49,10 +53,9 @@ def noise(settings: NoiseSettings, own: str, bins: int | None) -> noises.Noise:
     return make[chosen(s.kind, own)]()
 
 
-def clean_end(sigma_0: float, bins: int | None) -> float:
-    """gamma_0 with sigma_0 / alpha_0 in grey levels: a sixth is VDM's -13.3 for 256 of them. Continuous data have that
-    value."""
-    return -13.3 if bins is None else 2 * math.log(sigma_0 * 2 / bins)
+def clean_end(sigma_0: float, bins: int) -> float:
+    """gamma_0 with sigma_0 / alpha_0 in grey levels: a sixth of one is VDM's -13.3 for 256 of them."""
+    return 2 * math.log(sigma_0 * 2 / bins)
 
 
 def parameterisation(

@@ -40,9 +40,9 @@ class MatchedStart(Start):
     """N(alpha_1 m, sigma_1^2 + alpha_1^2 v), m and v the mean and variance of the data, (C, 1, ...) or one for each
     number of x.
 
-    It has the moments of x_1, for a chain whose x_1 still holds something of the example. Of all Gaussians that do not
-    depend on x it has the least KL, on average 1/2 log(1 + alpha_1^2 v / sigma_1^2) nats for each number. kept: whether
-    m and v are stored with the weights.
+    It has the moments of x_1, for a chain whose x_1 still holds something of the example. Of all Gaussians of
+    independent numbers that do not depend on x it has the least KL on the training data, on average 1/2 log(1 +
+    alpha_1^2 v / sigma_1^2) nats for each number. kept: whether m and v are stored with the weights.
     """
 
     learned = False

@@ -28,7 +28,7 @@ from diffrep.nets.encoders import Encoder
 from diffrep.nets.gap import Filled
 from diffrep.shapes import Facts
 
-HELD, WIDE = (12.0, 18.0), 64  # nats of small codes, and of those of `WIDE` numbers or more
+HELD, HELD_WIDE, WIDE = 12.0, 18.0, 64  # nats of small codes, and of those of `WIDE` numbers or more
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Parts:
     @property
     def held(self) -> float:
         """The target rate of methods with a Gaussian code, in nats, where the settings give neither rate nor weight."""
-        return HELD[self.code_dim >= WIDE]
+        return HELD_WIDE if self.code_dim >= WIDE else HELD
 
     def denoiser(self, noise: str, code: bool = False, coarse: bool = False) -> Denoiser:
         """noise: the process of the method's paper, used for "auto". code: whether it gets a code.

@@ -14,13 +14,15 @@ class EMA:
     copied.
 
     After update n = 0, 1, ...: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)).
-    `weights` holds the names of `model.state_dict()`.
+    `weights` holds the names of `model.state_dict()`; a weight of several names is averaged under each.
     """
 
     def __init__(self, model: Weights, decay: float):
         self.decay = decay
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self._averaged = {name for name, value in model.named_parameters() if value.is_floating_point()}
+        self._averaged = {
+            name for name, value in model.named_parameters(remove_duplicate=False) if value.is_floating_point()
+        }
 
     def rate(self, n: int) -> float:
         """The decay d of update n."""

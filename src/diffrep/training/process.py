@@ -40,7 +40,7 @@ def place(device: str = "auto") -> Place:
         raise unknown("device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("the device 'cuda' is set and this machine has none: use device 'cpu' or 'auto'.")
-    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, processes = int(os.environ.get("RANK") or 0), int(os.environ.get("WORLD_SIZE") or 1)
     accelerator = None if device == "cpu" else torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         return Place(rank, processes, torch.device("cpu"))
