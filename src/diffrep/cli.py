@@ -248,7 +248,10 @@ def encode(
         raise UserError(f"{output} takes one code for each cell of a .h5ad file: give such data, and no --t-grid.")
     if obsm is not None and not into_cells:
         raise UserError("--obsm names codes in a .h5ad file: give one with -o, or leave it out.")
-    loaded, here = runs.load(run, device), place(device)
+    here = place(device)
+    if into_cells and here.processes > 1:
+        raise UserError(f"{output} is one file, and {here.processes} processes would each write it: start one process.")
+    loaded = runs.load(run, device)
     examples = examples_of(loaded, data, skip_bad)
     times: tuple[float, ...] = () if t is None else (t,)
     if t_grid is not None:

@@ -297,5 +297,7 @@ def test_one_process_alone_runs_a_study(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert diffrep("study", tmp_path / "a.toml", "-o", tmp_path / "a") == 2
     assert "study works in one process" in one_sentence(capsys)
+    assert diffrep("encode", tmp_path / "run", tmp_path / "a.h5ad", "-o", tmp_path / "b.h5ad") == 2
+    assert "2 processes would each write it" in one_sentence(capsys)
     assert diffrep("train", "--data", "none", "--method", "ae", "--out", tmp_path / "a", "--budget", "8ex") == 2
     assert "one process" not in one_sentence(capsys)
