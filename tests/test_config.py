@@ -142,7 +142,13 @@ def test_a_run_of_the_first_version_means_what_it_meant(tmp_path):
     assert load(path) == override(Settings(), ["decoder.patch=1"])
     wide = json.loads(Settings(method="vae-vdm").model_dump_json())  # that version held 12 nats in codes of any size
     del wide["noise"]["sigma_0"]
-    for dim, changes, rate in ((64, {}, 12.0), (32, {}, None), (64, {"beta": 1.0}, None), (64, {"rate": 5.0}, 5.0)):
+    for dim, changes, rate in (
+        (64, {}, 12.0),
+        (None, {}, 12.0),
+        (32, {}, None),
+        (64, {"beta": 1.0}, None),
+        (64, {"rate": 5.0}, 5.0),
+    ):
         path.write_text(json.dumps({**wide, "code": {**wide["code"], "dim": dim, **changes}}))
         assert load(path).code.rate == rate
     path.write_text(json.dumps({"decoder": {"draw_code": False}}))

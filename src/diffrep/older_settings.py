@@ -70,5 +70,5 @@ def _hold_12_nats(old: dict) -> None:
     code = old["code"]
     weighed = code.get("beta") is not None or code.get("warmup") or code.get("cycle") or code.get("free_bits")
     holds = code.get("kind") == "fixed-rate" or (old.get("method") in ("vae-vdm", "vdrl", "tvdrl") and not weighed)
-    if holds and (code.get("dim") or 0) >= 64 and code.get("rate") is None:
+    if holds and code.get("kind") != "categorical" and (code.get("dim") or 64) >= 64 and code.get("rate") is None:
         code["rate"] = 12.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from itertools import cycle
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +79,10 @@ def test_a_series_of_known_length_is_read_as_its_array(kind):
     assert torch.equal(whole(one), whole(two)) and torch.equal(one.test.labels, two.test.labels)
     with pytest.raises(UserError, match="says that it holds 30 examples and gave 20"):
         load(kind(x, y, says=30))
+    endless = kind(x, y)
+    endless.__class__ = type("Endless", (kind,), {"__iter__": lambda self: cycle(self.items)})
+    with pytest.raises(UserError, match="says that it holds 20 examples and gave more"):
+        load(endless)
     with pytest.raises(UserError, match="give its dataset"):
         load(torch.utils.data.DataLoader(list(zip(x, y, strict=True))))
 

@@ -216,14 +216,16 @@ class Afterwards(Prior):
         train, valid = (some.double().cpu().numpy() for some in (codes[:-held], codes[-held:]))
         most, dim = self.means.shape
         best = mixture_of(train, 1)
+        highest = best.score(valid)
         for number in (*(n for n in (3, 10, 30, 100) if n < most), most):
             if number == 1 or number * dim > len(train):
                 break
             mixture = mixture_of(train, number, max_iter=20)
-            nearest = max((shrunk(mixture, share) for share in SHARES), key=lambda one: one.score(valid))
-            if nearest.score(valid) <= best.score(valid):
+            tried = [(near.score(valid), near) for near in (shrunk(mixture, share) for share in SHARES)]
+            score, near = max(tried, key=lambda pair: pair[0])
+            if score <= highest:
                 break
-            best = nearest
+            highest, best = score, near
         count = len(best.weights_)
         self.scores.fill_(-torch.inf)
         self.scores[:count] = torch.from_numpy(best.weights_).log()

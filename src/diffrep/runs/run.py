@@ -169,7 +169,7 @@ def train(
         card = card.guessed_as(former)
     mean, variance = splits.train.moments()
     card = replace(card, moments=(mean.tolist(), variance.tolist()))
-    model = build(settings, card.facts(splits.train))
+    model = build(settings, card.facts(splits.train), warn=former is None)  # what a former run has was named then
     if model.target is not None and former is None:
         _warn_of_repeats(splits.train, model.target)
     patience = [Patience(model, splits.valid, t.patience)] if t.patience else []

@@ -69,6 +69,10 @@ class Trainable(Weights, Protocol):
     def __call__(self, batch: Batch, player: str) -> Terms:
         """Named terms (B,), nats for each example; the player minimises the mean of their sum."""
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """What is compiled, and cut into parts where processes share the weights."""
+
     def modules(self) -> Iterator[nn.Module]: ...
 
     def players(self) -> Mapping[str, Groups]:

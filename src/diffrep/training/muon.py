@@ -95,4 +95,4 @@ class Muon(torch.optim.AdamW):
             steps.append(gradient.lerp(momentum, MOMENTUM).flatten(1))
         for kernel, step in zip(gradients, orthogonalised([whole(step) for step in steps]), strict=True):
             scale = FACTOR * max(1.0, step.shape[0] / step.shape[1]) ** 0.5
-            kernel.mul_(1 - lr * weight_decay).add_(part_of(step.view(kernel.shape), kernel), alpha=-lr * scale)
+            kernel.mul_(1 - lr * weight_decay).add_(part_of(step, kernel), alpha=-lr * scale)

@@ -46,13 +46,13 @@ def place(device: str = "auto") -> Place:
         return Place(rank, processes, torch.device("cpu"))
     if processes == 1:
         return Place(rank, processes, torch.device(accelerator.type))
-    local = int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count()
+    local = int(os.environ.get("LOCAL_RANK") or 0) % torch.accelerator.device_count()
     return Place(rank, processes, torch.device(accelerator.type, local))
 
 
 def main_process() -> bool:
     """Is this the process that prints: the first, or the only one?"""
-    return int(os.environ.get("RANK", "0")) == 0
+    return int(os.environ.get("RANK") or 0) == 0
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,11 @@ def _of_items(source: Any, reading: Reading, skip_bad: bool) -> Raw:
     """A data set of PyTorch, or another series of known length, whose items are x, or x and a label."""
     if not hasattr(source, "__len__"):
         raise UserError("the data set has no length, expected one with examples by position: list its items.")
-    items = list(source) if isinstance(source, Iterable) else [source[i] for i in range(len(source))]
-    if len(items) != len(source):
-        raise UserError(f"the data set says that it holds {amount(len(source), 'example')} and gave {len(items)}.")
+    count = len(source)
+    items = [*islice(source, count + 1)] if isinstance(source, Iterable) else [source[i] for i in range(count)]
+    if len(items) != count:
+        gave = len(items) if len(items) < count else "more"
+        raise UserError(f"the data set says that it holds {amount(count, 'example')} and gave {gave}.")
     if items and isinstance(items[0], (tuple, list)):
         x, y = (_stacked([item[k] for item in items]) for k in (0, 1))
         return _pair(x, y, reading, skip_bad)

@@ -27,7 +27,7 @@ for (const map of document.querySelectorAll("svg[data-map]")) {
   };
   const hide = () => {
     tip.hidden = true;
-    dots[here].classList.remove("here");
+    dots[here]?.classList.remove("here");
   };
   const show = (dot) => {
     const i = Number(dot.dataset.i);
@@ -57,11 +57,11 @@ for (const map of document.querySelectorAll("svg[data-map]")) {
   map.addEventListener("pointerleave", hide);
   map.tabIndex = 0;
   map.setAttribute("role", "application");  // so that a screen reader leaves the arrow keys to it
-  map.addEventListener("focus", () => show(dots[here]));
+  map.addEventListener("focus", () => dots.length && show(dots[here]));
   map.addEventListener("blur", hide);
   map.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
-    if (!(event.key in steps)) return;
+    if (!(event.key in steps) || !dots.length) return;
     event.preventDefault();
     show(beside(steps[event.key]));
   });
