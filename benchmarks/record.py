@@ -25,10 +25,12 @@ def about(seed: int | None = None, **settings: object) -> dict:
 
 
 def write(path: Path | None, facts: dict) -> None:
-    """As JSON, where a path is given."""
+    """As JSON, where a path is given: the whole file or none of it."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(facts, indent=1) + "\n")
+        beside = path.with_name(f".{path.name}.tmp")
+        beside.write_text(json.dumps(facts, indent=1) + "\n")
+        os.replace(beside, path)
 
 
 def _processor() -> str:

@@ -18,7 +18,9 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+from record import about, write  # noqa: E402
+
 from faults import children  # noqa: E402
 
 LONG = {
@@ -50,7 +52,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         warmed()
-    state = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    file = json.loads(asked.out.read_text()) if asked.out.exists() else {**about(), "faults": {}}
+    state = file["faults"]
     for kind, long in LONG.items():
         if asked.only and kind not in asked.only.split(","):
             continue
@@ -68,18 +71,11 @@ def main() -> None:
                 else:
                     counts[what] += count
             entry["counts"], entry["next"] = dict(counts), entry["next"] + 1
-            _write(asked.out, state)
+            write(asked.out, file)
         print(kind, entry["counts"], flush=True)
-    _write(asked.out, state)
+    write(asked.out, file)
     worst = {f"{kind}: {bad}": entry["counts"].get(bad, 0) for kind, entry in state.items() for bad in BAD}
     sys.exit(any(worst.values()))
-
-
-def _write(out: Path, state: dict) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_text(json.dumps(state, indent=1) + "\n")
-    os.replace(temporary, out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,6 @@ def test_nothing_is_lost_and_nothing_is_silent(tmp_path):
     out = tmp_path / "faults.json"
     words = [sys.executable, Path(__file__).with_name("run.py"), "--short", "--out", out]
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    kinds = json.loads(out.read_text()) if out.exists() else {}
+    kinds = json.loads(out.read_text())["faults"] if out.exists() else {}
     worst = {kind: entry["findings"] for kind, entry in kinds.items() if any(entry["counts"].get(n) for n in NEVER)}
     assert done.returncode == 0 and not worst, (worst, done.stderr[-2000:])
