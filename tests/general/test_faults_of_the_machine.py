@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+import tiny
 from diffrep import cli
 from diffrep.data import load
 from diffrep.data.feature_files import read_codes
-from diffrep.data.loader import of_workers
 from diffrep.errors import UserError, lacks_memory
 from diffrep.files import sealed, unsealed
 from diffrep.runs.lock import locked
+from diffrep.training.checkpoints import Checkpoints
 
 FACTS = {"bits": 1.25, "names": ["a", "b"], "none": None, "more": {"seed": 3}, "weights": "0f" * 8}
 
@@ -86,17 +87,20 @@ def test_mistakes_of_ours_are_not_hidden(monkeypatch):
             cli.main()
 
 
-def test_a_reader_that_was_killed_is_one_sentence():
-    """torch says that its worker exited; everything else that it raises is passed on."""
+def test_a_reader_that_was_killed_is_one_sentence(tmp_path, monkeypatch):
+    """torch says that its worker ended, wherever the training is just then: here while it writes a checkpoint. Every
+    other error of training is passed on."""
+    for text, kind, said in (
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", UserError, "the same command continues"),
+        ("other", RuntimeError, "other"),
+    ):
 
-    def batches(text):
-        yield 1
-        raise RuntimeError(text)
+        def killed(*_, text=text):
+            raise RuntimeError(text)
 
-    with pytest.raises(UserError, match="the same command continues"):
-        list(of_workers(batches("DataLoader worker (pid 7) is killed by signal: Killed.")))
-    with pytest.raises(RuntimeError, match="other"):
-        list(of_workers(batches("other")))
+        monkeypatch.setattr(Checkpoints, "save", killed)
+        with pytest.raises(kind, match=said):
+            tiny.train("ae", out=tmp_path / text[:4])
 
 
 def test_what_is_being_written_is_named(tmp_path):

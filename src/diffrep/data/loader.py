@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -13,8 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 from diffrep.data.examples import Examples
 from diffrep.errors import UserError
 from diffrep.shapes import Batch
-
-T = TypeVar("T")
 
 
 class Stream:
@@ -57,7 +55,7 @@ class Stream:
             num_workers=self.workers,
             generator=torch.Generator(),  # its own, or each start would draw from the global one
         )
-        for read in of_workers(loader):
+        for read in loader:
             if isinstance(read, UserError):
                 raise read
             yield read
@@ -85,10 +83,12 @@ class Stream:
         return self._kept[1]
 
 
-def of_workers(loader: Iterable[T]) -> Iterator[T]:
-    """What worker processes read; UserError where one of them ended."""
+@contextmanager
+def reading_ahead() -> Iterator[None]:
+    """UserError where a process that reads ahead ended. torch raises that wherever the program stands just then, in the
+    writing of a checkpoint too, so this surrounds all that happens while such processes live."""
     try:
-        yield from loader
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from diffrep.data.loader import of_workers
 from diffrep.data.readers.tables import together
 from diffrep.data.reading import Reading
 from diffrep.data.splits import whole
@@ -56,8 +55,9 @@ class ShardStream:
         first = -(-start // self.order.lanes)
         if not self.workers:
             yield from self._of(self.mine, first)
-        parts = DataLoader(_Lanes(self, first), batch_size=None, num_workers=self.workers, generator=torch.Generator())
-        read = of_workers(parts)
+        read = iter(
+            DataLoader(_Lanes(self, first), batch_size=None, num_workers=self.workers, generator=torch.Generator())
+        )
         while True:
             yield _joined([_checked(next(read)) for _ in range(self.workers)])
 
