@@ -23,6 +23,8 @@ encode.ROWS = 20  # so that 96 examples make five parts
 SET = [word for change in tiny.SMALL for word in ("--set", change)]
 METHODS = ("vae-vdm", "ae", "adversarial-drl", "byol")
 TIMES = {"timings.jsonl"}  # depend on the machine
+SECONDS = ("seconds", "images_per_second", "checksum")  # of a study, what its own training took
+SHOWS = {"report.html", "table.csv", "table.md", "table.tex"}  # show them; made again from study.json as a whole
 PLAN = """
 name = "small"
 data = "{data}"
@@ -83,7 +85,11 @@ def _whole(path: Path) -> float:
 
 
 def _timeless(path: Path) -> bytes:
-    """The content of a file; of a checkpoint without the seconds that training took."""
+    """The content of a file; of a checkpoint and of a study without the seconds that training took."""
+    if path.name in SHOWS:
+        return b"shown" if path.stat().st_size else b"empty"
+    if path.name == "study.json":
+        return json.dumps(_without(json.loads(path.read_text())), sort_keys=True).encode()
     if path.suffix != ".safetensors":
         return path.read_bytes()
     tensors, about = load_tensors(path)
@@ -92,6 +98,13 @@ def _timeless(path: Path) -> bytes:
     for name in sorted(tensors):
         parts += [name.encode(), tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()]
     return b"\0".join(parts)
+
+
+def _without(content: object) -> object:
+    """Content of JSON without the seconds and what follows from them."""
+    if isinstance(content, dict):
+        return {name: _without(value) for name, value in content.items() if name not in SECONDS}
+    return [_without(value) for value in content] if isinstance(content, list) else content
 
 
 def training(method: str, folder: Path, budget: str = "96ex") -> Work:
