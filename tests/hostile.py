@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -9,6 +10,7 @@ from PIL import Image
 from diffrep.pages.explorer import MOST_BYTES
 
 
+@cache
 def no_pictures() -> dict[str, bytes]:
     """Files that are no pictures, or pictures that would fill the memory."""
     archive, png = io.BytesIO(), io.BytesIO()

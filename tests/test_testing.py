@@ -41,26 +41,28 @@ def outside(tmp_path_factory) -> Path:
     return folder
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    paths = os.pathsep.join(map(str, (folder, ROOT / "src", ROOT / "tests")))
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}
-    )
+@pytest.fixture(scope="module")
+def lived(outside) -> subprocess.CompletedProcess:
+    """One process runs the page, and then LIFE with the package installed."""
+    info = outside / "site" / "ownmethod-0.3.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ownmethod\nVersion: 0.3\n")
+    (info / "entry_points.txt").write_text("[diffrep.methods]\nmine = ownmethod:my_recipe\n")
+    (outside / "life.py").write_text(LIFE)
+    paths = os.pathsep.join(map(str, (outside, outside / "site", ROOT / "src", ROOT / "tests")))
+    every = "import runpy; [runpy.run_path(f'{name}.py', run_name='__main__') for name in ('use', 'loop', 'life')]"
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.run([sys.executable, "-c", every], cwd=outside, capture_output=True, text=True, env=environment)
 
 
-def test_the_page_runs(outside):
+def test_the_page_runs(outside, lived):
     """What the page says can be pasted: the method trains and is loaded, the loop runs."""
-    both = "import runpy; [runpy.run_path(name, run_name='__main__') for name in ('use.py', 'loop.py')]"
-    used = run(outside, "-c", both)
-    assert used.returncode == 0, used.stderr
-    assert "torch.Size([1, 32])" in used.stdout
+    assert "torch.Size([1, 32])" in lived.stdout, lived.stderr
     assert '"method": "ownmethod:my_recipe"' in (outside / "run" / "config.json").read_text()
 
 
-def test_a_run_of_a_stranger_imports_nothing(outside, monkeypatch):
+def test_a_run_of_a_stranger_imports_nothing(outside, lived, monkeypatch):
     """Not installed and not handed over: one sentence, and the package that lies beside is not imported."""
-    if not (outside / "run").exists():
-        run(outside, "use.py")
     monkeypatch.chdir(outside)
     monkeypatch.syspath_prepend(outside)
     with pytest.raises(diffrep.UserError, match="install the package 'ownmethod'"):
@@ -68,14 +70,8 @@ def test_a_run_of_a_stranger_imports_nothing(outside, monkeypatch):
     assert "ownmethod" not in sys.modules
 
 
-def test_an_installed_method_lives_as_ours_do(outside):
+def test_an_installed_method_lives_as_ours_do(outside, lived):
     """Offered as an entry point: trained, stopped and continued to the same weights, evaluated, encoded."""
-    info = outside / "ownmethod-0.3.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ownmethod\nVersion: 0.3\n")
-    (info / "entry_points.txt").write_text("[diffrep.methods]\nmine = ownmethod:my_recipe\n")
-    (outside / "life.py").write_text(LIFE)
-    lived = run(outside, "life.py")
     assert lived.returncode == 0, lived.stderr
     assert (outside / "whole" / "method.json").read_text() == '{"method": "ownmethod:my_recipe", "version": "0.3"}\n'
 

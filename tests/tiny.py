@@ -17,7 +17,7 @@ from diffrep.training.checkpoints import load_tensors
 
 SMALL = (
     "decoder.width=4", "decoder.multipliers=[1,1]", "encoder.width=4", "code.dim=4", "train.batch=16",
-    "train.schedule=constant", "train.warmup=0.0", "train.checkpoint_every=1", "train.log_every=1",
+    "train.schedule=constant", "train.warmup=0.0", "train.checkpoint_every=2", "train.log_every=1",
 )  # fmt: skip
 QUICK = {"diffae": ("prior.kind=normal",)}  # its own prior takes longer to fit than all else
 EVERY = [*METHODS]

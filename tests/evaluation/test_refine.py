@@ -117,8 +117,8 @@ def test_an_example_is_refined_for_itself():
     """A code does not depend on which other examples are refined beside it, but for the noise that it meets."""
     model, data = vae_vdm(Off(0.8, 1)).eval(), batch(50)
     alone = Batch(data.x[:25], data.index[:25], draws=Draws.of(3))
-    together = refine(model, Batch(data.x, data.index, draws=Draws.of(4)), steps=40, levels=8).mean[:25]
-    difference = refine(model, alone, steps=40, levels=8).mean - together
+    together = refine(model, Batch(data.x, data.index, draws=Draws.of(4)), steps=15, levels=8).mean[:25]
+    difference = refine(model, alone, steps=15, levels=8).mean - together
     assert float(difference.abs().mean()) < 0.25 * float(TRUTH.posterior[1].mean())
 
 

@@ -2,26 +2,29 @@
 
 import math
 import warnings
+from dataclasses import asdict, replace
 from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.distributions import MultivariateNormal
 
-from diffrep import DiffusionClassifier, data
+from diffrep import DiffusionClassifier, DiffusionEncoder, data, estimators
 from diffrep.codes.priors import Afterwards
 from diffrep.config import Settings, override
 from diffrep.data.places import places
 from diffrep.data.splits import cut
 from diffrep.denoising.samplers import SMOOTH
 from diffrep.estimators.codes import bounds, decoded
-from diffrep.estimators.forms import Table, _step
+from diffrep.estimators.forms import Table, _step, seconds
 from diffrep.evaluation.pilot import STEEPEST, _plan, pilot
 from diffrep.evaluation.times import combined, combined_linear
 from diffrep.measures.semi import _over
@@ -29,8 +32,10 @@ from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.nets.embeddings import NoiseLevel
 from diffrep.probes.mlp import mlp
+from diffrep.probes.result import balanced
 from diffrep.runs.inputs import batch_of
 from diffrep.shapes import Draws
+from diffrep.studies.row import Question, Row
 from oracles import examples_of
 
 
@@ -265,3 +270,51 @@ def test_a_budget_lowers_the_steps_and_never_raises_them(budget, steps, monkeypa
     x = torch.zeros(4, 2)
     few = x, torch.tensor([0, 1, 0, 1])
     assert place._steps_within(budget, 300, 1, torch.nn.Identity(), few, x) == steps
+
+
+def test_a_gap_in_a_column_of_dates_stays_a_gap():
+    """Seconds since 1970 of three days, the middle one missing; in the pair of numbers and flags too."""
+    dates = pd.DataFrame({"day": pd.to_datetime(["1970-01-02", None, "1970-01-04"])})
+    np.testing.assert_array_equal(seconds(dates)[:, 0], [86_400.0, np.nan, 3 * 86_400.0])
+
+
+def test_a_row_answers_its_own_question_alone():
+    """Not that of another measure, level or setting, whichever field differs; and a row that failed answers none."""
+    question = Question(["bound"], levels=2, features="f", refine=1, settings=["train.lr=1"], dim=3)
+    row = Row("a-seed0", "a", "ae", True, 0, {}, question=question)
+    assert row.answers(question) and not replace(row, error="burst").answers(question)
+    for field, other in {"measure": [], "levels": 3, "features": "g", "refine": 2, "settings": [], "dim": 4}.items():
+        assert not row.answers(replace(question, **{field: other})), field
+    assert {*asdict(question)} == {"measure", "levels", "features", "refine", "settings", "dim"}
+
+
+@pytest.mark.parametrize("depth, classes", [(1, ("a", "b")), (2, ("x", "y", "z"))])
+def test_labels_of_folders_are_those_of_their_depth(depth, classes, tmp_path):
+    """a/x, a/y and b/z: folder:1 is the outer one, folder:2 the one inside of it."""
+    for place in ("a/x", "a/y", "b/z"):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(np.full((4, 4), 60 * i, np.uint8)).save(tmp_path / place / f"{i}.png")
+    assert tuple(data.load(str(tmp_path), label_column=f"folder:{depth}").train.label_names) == classes
+
+
+def test_balanced_accuracy_counts_classes_that_are_never_predicted():
+    """Two of class 0 right and the one of class 1 wrong are a half; a predicted class that none has counts nothing."""
+    right = np.array([0, 0, 1])
+    assert balanced(np.array([0, 0, 0]), right) == 0.5 and balanced(np.array([0, 0, 2]), right) == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [getattr(estimators, name) for name in estimators.__all__])
+def test_an_estimator_is_that_of_its_random_state(kind):
+    """The same number: the same weights and codes. Another: other ones."""
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    y = (x[:, 0] > 0).astype(int)
+    quick = {"budget": "16ex", "batch": 8, "verbose": 0, "settings": {"decoder.width": 4, "encoder.width": 4}}
+    found = []
+    for state in (0, 0, 1):
+        own = {"encoder": DiffusionEncoder(**quick)} if kind is DiffusionClassifier else quick
+        fitted = kind(random_state=state, **own).fit(x, y)
+        model = (fitted.encoder_ if kind is DiffusionClassifier else fitted).run_.model
+        found.append(torch.cat([value.flatten().double() for value in model.state_dict().values()]))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])

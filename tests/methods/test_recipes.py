@@ -73,8 +73,17 @@ def made(name: str, kind: str, *changes: str):
     return build(settings, Facts(shape, bins, histogram, classes=3))
 
 
+SIGNALS = {"vae-vdm", "tdrl", "adversarial", "pdae", "soda-simclr", "mae", "vae", "byol"}  # one of each kind of model
+
+
 def every(names=METHODS):
-    return [pytest.param(name, kind, id=f"{name}-{kind}") for name in names for kind in KINDS]
+    """Methods on each kind of data; signals, whose networks are those of images, by all methods in the long form."""
+    marks = {name: [] if name in SIGNALS else [pytest.mark.long] for name in names}
+    return [
+        pytest.param(name, kind, id=f"{name}-{kind}", marks=marks[name] if kind == "signal" else [])
+        for name in names
+        for kind in KINDS
+    ]
 
 
 @pytest.mark.parametrize("name, kind", every(sorted(set(METHODS) - {"random-encoder"})))

@@ -1,4 +1,4 @@
-"""Every method trains on data of one, two and three spatial axes, through `train` itself."""
+"""Methods train on data of one, two and three spatial axes, through `train` itself: one of each kind, or all (long)."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,11 @@ import diffrep
 from diffrep.methods.catalog import METHODS
 
 SIDES = {1: (16,), 2: (8, 8), 3: (5, 5, 5)}
-CASES = [(method, 3) for method in METHODS] + [(method, axes) for method in ("vae-vdm", "mae") for axes in (1, 2)]
+KINDS = ("vae-vdm", "adversarial-drl", "diffae", "pdae", "soda", "vae", "mae", "simclr", "byol", "classifier")
+CASES = [
+    *(pytest.param(method, 3, marks=[] if method in KINDS else pytest.mark.long) for method in METHODS),
+    *((method, axes) for method in ("vae-vdm", "mae") for axes in (1, 2)),
+]
 SMALL = ("train.batch=8", "decoder.width=4", "decoder.multipliers=[1, 2]", "encoder.width=4")
 
 

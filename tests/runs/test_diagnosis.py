@@ -146,7 +146,7 @@ def test_a_warning_comes_once():
 def test_a_weight_of_ten_thousand_is_called_within_500_steps(tmp_path, capsys):
     """The study that did not see its own objective forbid a code: now it is one sentence, at the time and after."""
     words = ("--data", "digits", "--method", "vae-vdm", *SMALL, "--set", "train.batch=8", "--budget", "1200ex")
-    plain = ("--set", "decoder.multipliers=[1]", "--set", "encoder.kind=mlp", "--set", "train.log_every=10")
+    plain = ("--set", "decoder.kind=mlp", "--set", "encoder.kind=mlp", "--set", "train.log_every=10")
     assert diffrep("train", *words, *plain, "--set", "code.beta=1e4", "--out", tmp_path / "run") == 0
     told = one_sentence(capsys)
     assert "the code is dead" in told and "code.beta=10000" in told and "code.rate=12" in told

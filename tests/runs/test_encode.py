@@ -1,9 +1,11 @@
 """Codes on disk: every example once, the model's own numbers, whole or absent."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +23,11 @@ from diffrep.data.stores import Encoded, Grid, Store
 from diffrep.errors import UserError
 from diffrep.models.base import Model
 from diffrep.runs import encode as embed
+from processes import PROCESSES
 from runs_at_hand import SMALL, diffrep, one_sentence, run_of
 from samples import COLOUR, write_folder
+
+SAID_ONCE = ("is read as", "64 examples in 2 steps", "diffrep evaluate")
 
 
 class EchoModel(Model):
@@ -245,14 +250,39 @@ def test_codes_written_can_be_decoded(tmp_path):
     assert (tmp_path / "x.png").exists()
 
 
-def test_processes_of_torchrun_find_each_other(tmp_path, monkeypatch):
-    """Two processes train one run and speak once; together they write every code once, equal to one process's."""
+@pytest.mark.long
+def test_processes_of_torchrun_find_each_other(tmp_path):
+    """Started by torchrun itself, two processes train one run and speak once."""
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "diffrep"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     run, words = tmp_path / "run", ("--data", "digits", "--method", "drl", *SMALL)
     train = subprocess.run([*start, "train", "--out", str(run), *words], capture_output=True, text=True, env=env)
     assert train.returncode == 0, train.stderr
-    assert all(train.stdout.count(said) == 1 for said in ("is read as", "64 examples in 2 steps", "diffrep evaluate"))
+    assert all(train.stdout.count(said) == 1 for said in SAID_ONCE)
+
+
+def in_process(run: str, rank: int, port: int) -> None:
+    """What each of two processes does, with the variables that torchrun sets."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "localhost"} | {name: str(value) for name, value in told.items()}
+    with open(f"{run}-said-{rank}", "w") as said, redirect_stdout(said):
+        code = diffrep("train", "--out", run, "--data", "digits", "--method", "drl", *SMALL)
+    sys.exit(code)
+
+
+def test_two_processes_are_one_run(tmp_path, monkeypatch):
+    """They train one run and speak once; together they write every code once, equal to one process's."""
+    run = tmp_path / "run"
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    both = [PROCESSES.Process(target=in_process, args=(str(run), rank, port)) for rank in (0, 1)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(120)
+    assert [one.exitcode for one in both] == [0, 0]
+    said = "".join((tmp_path / f"run-said-{rank}").read_text() for rank in (0, 1))
+    assert all(said.count(words) == 1 for words in SAID_ONCE)
     assert diffrep("encode", run, "digits", "-o", tmp_path / "one.parquet") == 0
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("0", "1"):  # as torchrun sets it; they need not hear of each other

@@ -17,6 +17,7 @@ import torch
 
 from diffrep import api, files, runs
 from diffrep.errors import UserError
+from diffrep.models.diffusion import DiffusionModel
 from diffrep.training.checkpoints import Checkpoints
 from runs_at_hand import SMALL, content, diffrep, one_sentence, run_of
 
@@ -168,9 +169,29 @@ def whole(tmp_path_factory) -> Path:
     return out
 
 
+def test_stopped_and_continued_ends_the_same(whole, tmp_path, monkeypatch, capsys):
+    """Stopped by Ctrl-C within a step: one sentence; weights and log end bit for bit as those of an unbroken run."""
+    out, loss = tmp_path / "stopped", DiffusionModel.loss
+
+    def interrupted(*words, **more):
+        if list(out.glob("checkpoints/step-*")):
+            signal.raise_signal(signal.SIGINT)
+        return loss(*words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffusionModel, "loss", interrupted)
+        assert diffrep("train", "--out", out, *EIGHT) == 130
+    said = capsys.readouterr().err
+    assert "saved" in said and "continues" in said and said.count("\n") == 1
+    assert diffrep("train", "--out", out) == 0
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("number, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_stopped_and_continued_ends_the_same(number, code, whole, tmp_path):
-    """Killed at any moment, or stopped by Ctrl-C: weights and log end bit for bit as those of an unbroken run."""
+def test_a_process_that_ends_at_any_moment_continues_the_same(number, code, whole, tmp_path):
+    """Killed, or stopped from outside: weights and log end bit for bit as those of an unbroken run."""
     out = tmp_path / "stopped"
     command = [sys.executable, "-m", "diffrep", "train", "--out", str(out), *EIGHT]
     process = subprocess.Popen(

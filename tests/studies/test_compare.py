@@ -91,7 +91,7 @@ def test_what_is_missing_is_a_dash(tmp_path, capsys):
 def test_measuring_fills_in_what_is_missing(tmp_path):
     """Asked for, what a run lacks is measured, what it has is kept, and the numbers are those of its files."""
     x, y = load_digits(return_X_y=True)
-    np.savez(tmp_path / "few.npz", x=x[:100].reshape(-1, 8, 8).astype(np.uint8), y=y[:100])
+    np.savez(tmp_path / "few.npz", x=x[:60].reshape(-1, 8, 8).astype(np.uint8), y=y[:60])
     for method in ("ae", "vdm"):
         words = ("--data", tmp_path / "few.npz", "--method", method, "--out", tmp_path / method, *SMALL)
         assert diffrep("train", *words, "--set", "data.levels=17") == 0

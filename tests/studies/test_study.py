@@ -25,6 +25,7 @@ from small import THIN
 
 pytestmark = pytest.mark.slow
 
+SET = [*THIN, "data.levels=3", "noise.kind=linear"]
 MEASURED = ["bound", "probes", "information", "factors", "appearance"]
 RUNS = [{"name": "A code", "method": "vae-vdm", "twin": True}]
 
@@ -41,7 +42,7 @@ def data(tmp_path_factory) -> Path:
 
 def written(data: Path, **changes):
     about = {"name": "small", "data": str(data), "budget": "64ex", "seeds": [0, 1], "levels": 1}
-    return plan({**about, "set": [*THIN, "data.levels=3"], "measure": ["bound"], "runs": RUNS, **changes})
+    return plan({**about, "set": SET, "measure": ["bound"], "runs": RUNS, **changes})
 
 
 @pytest.fixture(scope="module")

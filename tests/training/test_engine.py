@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -29,6 +28,7 @@ from diffrep.training.engine import TrainingDiverged, train
 from diffrep.training.interface import Training
 from diffrep.training.optimizer import clip_groups, load_state_tensors, optimizer, rate_factor, state_tensors
 from diffrep.training.process import place
+from processes import PROCESSES
 
 pytestmark = pytest.mark.slow
 
@@ -182,47 +182,39 @@ def _announced(directory: str, examples: int, begun) -> None:
     run(directory, Toy(critic=True, lag=LAG), Stream(begun=begun), examples=examples)
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Child processes that have the imports behind them when they start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["diffrep.training.engine", "torch._dynamo"])
-    return context
-
-
-def spawn(context, target, *args) -> int:
-    child = context.Process(target=target, args=args)
+def spawn(target, *args) -> int:
+    child = PROCESSES.Process(target=target, args=args)
     child.start()
     child.join(60)
     return child.exitcode
 
 
-def test_killed_and_continued_is_as_if_never_killed(tmp_path, processes):
+def test_killed_and_continued_is_as_if_never_killed(tmp_path):
     """SIGKILL between checkpoints, in the middle of one, before the first: all states and the log end the same."""
     a, b = tmp_path / "a", tmp_path / "b"
-    assert spawn(processes, _unhindered, str(a), 200) == 0
+    assert spawn(_unhindered, str(a), 200) == 0
     for target, n in [(_killed_at_micro_batch, 2), (_killed_while_saving, 1), (_killed_at_micro_batch, 11)]:
-        assert spawn(processes, target, str(b), n) == -signal.SIGKILL
-    assert spawn(processes, _unhindered, str(b), 200) == 0
+        assert spawn(target, str(b), n) == -signal.SIGKILL
+    assert spawn(_unhindered, str(b), 200) == 0
     assert_same_run(a, b)
 
 
 @pytest.mark.long
-def test_killed_at_random_moments(tmp_path, processes):
+def test_killed_at_random_moments(tmp_path):
     """Whatever the child is doing when the kill comes, the next one goes on to the same end."""
     a, b = tmp_path / "a", tmp_path / "b"
-    assert spawn(processes, _unhindered, str(a), 1600) == 0
+    assert spawn(_unhindered, str(a), 1600) == 0
     draw = random.Random(0)
     for _ in range(4):
-        begun = processes.Event()
-        child = processes.Process(target=_announced, args=(str(b), 1600, begun))
+        begun = PROCESSES.Event()
+        child = PROCESSES.Process(target=_announced, args=(str(b), 1600, begun))
         child.start()
         assert begun.wait(60)
         time.sleep(draw.uniform(0.0, 0.3))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         assert child.exitcode in (-signal.SIGKILL, 0)
-    assert spawn(processes, _unhindered, str(b), 1600) == 0
+    assert spawn(_unhindered, str(b), 1600) == 0
     assert_same_run(a, b)
 
 
@@ -293,7 +285,7 @@ def test_extra_turns_move_the_encoder_alone(tmp_path):
 
 
 @pytest.mark.parametrize("shard", [False, True])
-def test_two_processes_equal_one(tmp_path, processes, shard):
+def test_two_processes_equal_one(tmp_path, shard):
     """With the variables that torchrun sets, a critic, accumulation and a cut last batch, weights agree; what one
     process began, two continue, and then one again. So it is where each process holds a part of the weights."""
     directories = tmp_path / "a", tmp_path / "b"
@@ -301,7 +293,7 @@ def test_two_processes_equal_one(tmp_path, processes, shard):
         run(directory, Toy(0.0, critic=True), Stream(BATCH // 2), accumulate=2, examples=32)
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    both = [processes.Process(target=in_processes, args=(str(tmp_path / "b"), rank, port, shard)) for rank in (0, 1)]
+    both = [PROCESSES.Process(target=in_processes, args=(str(tmp_path / "b"), rank, port, shard)) for rank in (0, 1)]
     for one in both:
         one.start()
     for one in both:

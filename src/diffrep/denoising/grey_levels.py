@@ -56,14 +56,10 @@ class Grid:
         column = ((y / (1 + 5 * s) + 1) / 2).clamp(0, 1) * (self.columns - 1)
         r0, c0 = row.detach().floor().clamp(max=self.rows - 2), column.detach().floor().clamp(max=self.columns - 2)
         dr, dc = (row - r0)[..., None], (column - c0)[..., None]
-        at = ((group * self.rows + r0.long()) * self.columns + c0.long()).flatten()
+        at = (group * self.rows + r0.long()) * self.columns + c0.long()
         flat = table.reshape(-1, 2)
-
-        def read(offset: int) -> Tensor:
-            return flat[at + offset].reshape(*y.shape, 2)
-
-        near = torch.lerp(read(0), read(1), dc)
-        far = torch.lerp(read(self.columns), read(self.columns + 1), dc)
+        near = torch.lerp(flat[at], flat[at + 1], dc)
+        far = torch.lerp(flat[at + self.columns], flat[at + self.columns + 1], dc)
         mean, std = torch.lerp(near, far, dr).unbind(-1)
         if self.ranges == self.bins:
             return mean, std
