@@ -5,6 +5,7 @@ two.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import machine
 import torch
@@ -16,8 +17,8 @@ from diffrep.training.muon import kernels
 
 FLOAT = 4  # bytes
 SHAPE, WIDTH, MULTIPLIERS, BLOCKS, DIM = (3, 64, 64), 384, (1, 2, 3, 4), 3, 256
-RATE = 2e14  # FLOP/s of a process, an assumption: a fifth of what an H100 is sold for in bf16
-STORED = 12_288  # bytes of an example: 3 x 64 x 64 grey levels
+SPEED = 2e14  # FLOP/s of a process, an assumption: a fifth of what an H100 is sold for in bf16
+STORED = prod(SHAPE)  # bytes of an example: grey levels
 SETS = {"ImageNet, 100 epochs": (1_281_167, 100), "a billion pictures, one epoch": (1_000_000_000, 1)}
 
 
@@ -38,6 +39,11 @@ def optimiser(net: Net) -> int:
 def training(net: Net, processes: int = 1) -> float:
     """Bytes of weights, gradient, average and optimiser; of a process, where each of several holds a part."""
     return (3 * FLOAT * net.weights + optimiser(net)) / processes
+
+
+def muon(net: Net) -> int:
+    """Bytes that a step of Muon takes for a moment: of each kernel its momentum and the step that is made of it."""
+    return 2 * FLOAT * net.kernels
 
 
 def checkpoint(net: Net) -> int:
@@ -63,7 +69,7 @@ def traffic(net: Net, processes: int, parts: bool) -> float:
 
 def seconds(net: Net, examples: int, processes: int = 1) -> float:
     """Of training: a step takes three forward passes, one forward and two backward."""
-    return 3 * net.forward * examples / (RATE * processes)
+    return 3 * net.forward * examples / (SPEED * processes)
 
 
 def decoder() -> Net:
@@ -73,13 +79,18 @@ def decoder() -> Net:
         x, log_snr, z = torch.zeros(1, *SHAPE), torch.zeros(1), torch.zeros(1, DIM)
         with torch.no_grad():
             forward = machine.flops(lambda: net(x, log_snr, z))
-    counts = (sum(p.numel() for p in some) for some in (net.parameters(), kernels(net.modules())))
-    return Net(*counts, forward)
+    return net_of(net, forward)
+
+
+def net_of(model: torch.nn.Module, forward: float = 0.0) -> Net:
+    """Weights and kernels of a model."""
+    return Net(*(sum(p.numel() for p in some) for some in (model.parameters(), kernels(model.modules()))), forward)
 
 
 def main() -> None:
     net = decoder()
-    print(f"{net.weights / 1e6:.0f} million weights, {net.forward / 1e9:.0f} GFLOP a forward pass\n")
+    print(f"{net.weights / 1e6:.0f} million weights, {net.forward / 1e9:.0f} GFLOP a forward pass.")
+    print(f"Muon: {muon(net) / 1e9:.1f} GB more during a step.\n")
     print("| processes | training, whole | training, in parts | sent in a step, whole | in parts | buffer |")
     print("|---|---|---|---|---|---|")
     for n in (1, 2, 8, 64):

@@ -50,11 +50,6 @@ def small():
     return build(tiny.settings("drl"), Facts((1, 4, 4), 2))
 
 
-def net_of(sums, model):
-    counts = (sum(p.numel() for p in some) for some in (model.parameters(), kernels(model.modules())))
-    return sums.Net(*counts, 0.0)
-
-
 def held(model) -> int:
     """Bytes of weights, gradient, average and optimiser that this process holds after a step."""
     for p in model.parameters():
@@ -70,13 +65,13 @@ def held(model) -> int:
 
 def test_memory_of_training(sums):
     model = small()
-    assert held(model) == sums.training(net_of(sums, model))
+    assert held(model) == sums.training(sums.net_of(model))
 
 
 def test_memory_of_training_in_two_parts(sums, two_processes):
     """A weight is cut along its first axis; one of odd length gives the first process a row more."""
     model = small()
-    assert held(cut(model, two_processes)) == pytest.approx(sums.training(net_of(sums, model), 2), rel=0.05)
+    assert held(cut(model, two_processes)) == pytest.approx(sums.training(sums.net_of(model), 2), rel=0.05)
 
 
 @pytest.mark.slow
@@ -87,7 +82,7 @@ def test_a_checkpoint_on_disk(sums):
     buffers = 2 * sum(buffer.nbytes for buffer in run.model.buffers())
     tensors = len(file) - 8 - int.from_bytes(file[:8], "little") - buffers
     steps = 4 * len([*run.model.parameters()])
-    assert tensors - steps == pytest.approx(sums.checkpoint(net_of(sums, run.model)), rel=0.01)
+    assert tensors - steps == pytest.approx(sums.checkpoint(sums.net_of(run.model)), rel=0.01)
 
 
 @pytest.mark.slow
@@ -116,7 +111,7 @@ def test_a_step_is_three_forward_passes(sums):
         forward = machine.flops(lambda: model(*arguments))
     step = machine.flops(lambda: model(*arguments).sum().backward())
     net = sums.Net(0, 0, forward)
-    assert step / sums.RATE == pytest.approx(sums.seconds(net, 1), rel=0.1)
+    assert step / sums.SPEED == pytest.approx(sums.seconds(net, 1), rel=0.1)
 
 
 def test_the_page_says_what_the_script_prints(sums):

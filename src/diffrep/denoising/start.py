@@ -14,9 +14,11 @@ from diffrep.shapes import CodeVector, Shape
 
 
 class Start(nn.Module, ABC):
-    """p(x_1 | z) = N(mean, std^2), diagonal. `learned`: whether its KL is a term of the loss."""
+    """p(x_1 | z) = N(mean, std^2), diagonal. `learned`: whether its KL is a term of the loss. `centred`: whether it is
+    N(0, start_scale^2 I), whatever the data."""
 
     learned: bool
+    centred: bool = False
 
     @abstractmethod
     def forward(self, noise: Noise, z: CodeVector | None = None, drop: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -29,7 +31,7 @@ class Start(nn.Module, ABC):
 class StandardStart(Start):
     """N(0, start_scale^2 I) for every code: for a chain whose x_1 holds nothing of the example."""
 
-    learned = False
+    learned, centred = False, True
 
     def forward(self, noise: Noise, z: CodeVector | None = None, drop: Tensor | None = None) -> tuple[Tensor, Tensor]:
         scale = noise.start_scale()

@@ -28,7 +28,8 @@ from diffrep.nets.encoders import Encoder
 from diffrep.nets.gap import Filled
 from diffrep.shapes import Facts
 
-HELD, HELD_WIDE, WIDE = 12.0, 18.0, 64  # nats of small codes, and of those of `WIDE` numbers or more
+HELD = 12.0  # nats
+WIDE, HELD_WIDE = 64, 18.0  # numbers of a wide code, and the nats of one
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,10 @@ class Model(nn.Module, ABC):
         return [*(player for player in self.parts if player != "encoder"), *["encoder"] * extra]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the networks only: the slope of a noise process calls autograd, which cannot be compiled."""
+        """Compile the networks only: the slope of a noise process calls autograd, which cannot be compiled. UserError:
+        no network of the model can be."""
+        if not self.networks:
+            raise UserError("expected train.compile=false: this method differentiates twice, which cannot be compiled.")
         for network in self.networks:
             network.compile(*args, **kwargs)
 

@@ -95,7 +95,7 @@ class DiffusionModel(Model):
         self.view, self.gate = (None, None) if coding is None else (coding.view, coding.gate)
         self.split, self.head = (None, None) if coding is None else (coding.split, coding.head)
         self.start = StandardStart() if start is None else start
-        self.begin = begin if begin is not None and isinstance(self.start, StandardStart) else self.start
+        self.begin = begin if begin is not None and self.start.centred else self.start
         self.weights, self.target = nn.ModuleDict(objective.weights), rate_target(objective.weights)
         self.changing = (*objective.weights.values(), objective.levels)
         self.networks = denoiser.networks if posterior is None else [*denoiser.networks, posterior.encoder]

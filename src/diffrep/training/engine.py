@@ -201,8 +201,8 @@ class _Engine:
         """Move the model to its device and memory layout, and build optimisers and average."""
         t = self.training
         self.bare.to(self.here.device)
-        cuts = self.bare is not self.given
-        if t.channels_last and not cuts:  # FSDP knows one layout
+        in_parts = self.bare is not self.given
+        if t.channels_last and not in_parts:  # FSDP knows one layout
             for weight in self.bare.parameters():
                 if weight.ndim == 4:  # kernels of pictures; those of volumes, which have five axes, stay as they are
                     weight.data = weight.data.to(memory_format=torch.channels_last)
@@ -218,9 +218,9 @@ class _Engine:
             optimizer(groups, matrices, lr=t.lr, beta1=t.beta1, beta2=t.beta2, weight_decay=t.weight_decay)
             for groups in self.players.values()
         ]
-        if cuts:  # accelerate adds mixed precision alone
-            half = self.accelerator.prepare_model(self.bare, device_placement=False, evaluation_mode=True)
-            ready: list = [half, *map(self.accelerator.prepare, plain)]
+        if in_parts:  # accelerate adds mixed precision alone
+            mixed = self.accelerator.prepare_model(self.bare, device_placement=False, evaluation_mode=True)
+            ready: list = [mixed, *map(self.accelerator.prepare, plain)]
         else:
             ready = [self.bare] if not plain else list(self.accelerator.prepare(self.bare, *plain))
         self.model, *prepared = ready

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from diffrep.training.process import Place
 
-LEAST = 100_000  # parameters of a module that is gathered by itself
+GATHERED = 100_000  # parameters of a module that is gathered by itself
 
 
 def cut(model: Any, here: Place) -> Any:
     """A copy of a model on this device, of whose weights each process holds a part; see `fully_shard` of PyTorch.
 
-    Its forward gathers them. Inside its networks the weights of a module with at least `LEAST` of them are whole only
-    while the module computes; all others are whole during a step.
+    Its forward gathers them. Inside its networks the weights of a module with at least `GATHERED` of them are whole
+    only while the module computes; all others are whole during a step.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -32,7 +32,7 @@ def cut(model: Any, here: Place) -> Any:
     for network in model.networks:
         for module in reversed([*network.modules()][1:]):  # the inner ones first
             own = set(module.parameters()) - held
-            if sum(p.numel() for p in own) >= LEAST and type(module).forward is not nn.Module.forward:
+            if sum(p.numel() for p in own) >= GATHERED and type(module).forward is not nn.Module.forward:
                 fully_shard(module, mesh=mesh, ignored_params=kept)
                 held |= set(module.parameters())
     model = fully_shard(model, mesh=mesh, ignored_params=kept)
@@ -53,13 +53,13 @@ def _no_sync(model: Any) -> Iterator[None]:
 @contextmanager
 def gathered(model: Any) -> Iterator[None]:
     """The weights of a model that was cut are whole inside, but for those that their modules gather."""
-    cuts = hasattr(model, "unshard")
-    if cuts:
+    in_parts = hasattr(model, "unshard")
+    if in_parts:
         model.unshard()
     try:
         yield
     finally:
-        if cuts:
+        if in_parts:
             model.reshard()
 
 
@@ -70,8 +70,12 @@ def whole(tensor: Tensor) -> Tensor:
 
 def first_process_gets(tensors: dict[str, Tensor], here: Place) -> dict[str, Tensor]:
     """Whole tensors for the first process to write, none for others; one after the other, so that memory holds one."""
-    pairs = ((name, value, whole(value)) for name, value in tensors.items())
-    return {name: all_ if all_ is value else all_.cpu() for name, value, all_ in pairs if here.main}
+    mine = {}
+    for name, value in tensors.items():
+        full = whole(value)
+        if here.main:
+            mine[name] = value if full is value else full.cpu()
+    return mine
 
 
 def part_of(tensor: Tensor, like: Any) -> Tensor:
