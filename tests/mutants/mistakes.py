@@ -196,7 +196,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("studies/aggregate.py", "own - other for own, other in pairs", "other - own for own, other in pairs", "what a code costs, its sign"),
     ("studies/twin.py", "abs(size(width, own) / target - 1)", "0.0", "twins of any size"),
     ("studies/benchmark.py", "whole.amount * (1 - RESERVE)", "whole.amount * RESERVE", "budget of a benchmark"),
-    ("methods/parts.py", "HELD_WIDE, WIDE = 12.0", "HELD_WIDE, WIDE = 1.2", "the rate that is held"),
+    ("methods/parts.py", "HELD = 12.0", "HELD = 1.2", "the rate that is held"),
     ("evaluation/pilot.py", "1 / (len(ends) * share)", "1 / share", "importance weights are sixteen times too large"),
     ("evaluation/pilot.py", "at = (position * len(self.slopes)).long()", "at = (u * len(self.slopes)).long()", "another stretch's slope is taken off than is added"),
     ("evaluation/pilot.py", "return weight * nats", "return nats", "the estimate forgets where it looked"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import tiny
 from diffrep.errors import UserError
 from diffrep.training.checkpoints import BrokenFile, Checkpoints, load_tensors, load_weights, save_tensors
 from diffrep.training.ema import EMA
@@ -23,6 +24,14 @@ TENSORS = {
     "half": torch.randn(5).bfloat16(),
     "empty": torch.zeros(0, 3),
 }
+
+
+def names(run) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+def raised(error):
+    raise error
 
 
 @contextlib.contextmanager
@@ -131,6 +140,38 @@ def test_what_a_killed_write_left_is_swept(tmp_path):
     assert checkpoints.newest(print) is None
     checkpoints.save(2, {"w": torch.ones(2)}, {})
     assert os.listdir(tmp_path) == ["step-00000002.safetensors"]
+
+
+@pytest.mark.parametrize("method", ["ae", "byol"])
+def test_a_kill_before_old_checkpoints_are_removed_leaves_no_more_of_them(method, tmp_path, monkeypatch):
+    """The last checkpoint is written, and the run ends before the oldest is removed: continued, the run holds as many
+    as an unbroken one."""
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    changes = ("train.checkpoint_every=1",)
+    steps = tiny.train(method, *changes, out=tmp_path / "unbroken").result.step
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        saves = [Checkpoints.prune] * (steps - 1) + [killed]
+        patch.setattr(Checkpoints, "prune", lambda self: saves.pop(0)(self))
+        tiny.train(method, *changes, out=tmp_path / "killed")
+    left = names(tmp_path / "killed")
+    tiny.train(method, *changes, out=tmp_path / "killed")
+    assert names(tmp_path / "killed") == names(tmp_path / "unbroken") != left
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RuntimeError("unable to open file: (5)")])
+def test_a_disk_that_fails_is_one_sentence(error, tmp_path, monkeypatch):
+    """safetensors opens a file through torch, whose error is none of the operating system; memory is another matter."""
+    path = tmp_path / "a"
+    save_tensors(path, TENSORS, {})
+    monkeypatch.setattr("safetensors.safe_open", lambda *_, **__: raised(error))
+    with pytest.raises(BrokenFile, match=r"cannot be read \((Input|unable)"):
+        load_tensors(path)
+    monkeypatch.setattr("safetensors.safe_open", lambda *_, **__: raised(RuntimeError("not enough memory")))
+    with pytest.raises(RuntimeError, match="memory"):
+        load_tensors(path)
 
 
 def test_weights_of_another_model_are_refused_whole(tmp_path):

@@ -29,7 +29,7 @@ def recorded(section: Section, read: set[str], prefix: str = "") -> Section:
 
 @cache
 def _telling(kind: type[BaseModel]) -> type[BaseModel]:
-    """A class of the same values that tells which of them is read; made once, since making a class takes milliseconds."""
+    """A class of the same values that tells which of them is read; made once, since that takes milliseconds."""
 
     def ask(self: Any, name: str) -> Any:
         if name in kind.model_fields:

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from diffrep.errors import UserError
+from diffrep.errors import UserError, lacks_memory, reason_of
 from diffrep.files import write_bytes
 from diffrep.training.interface import Weights
 from diffrep.training.sharding import part_of
@@ -43,8 +43,10 @@ def load_tensors(path: Path) -> tuple[Tensors, dict]:
                 raise BrokenFile(f"{path} holds tensors of another library: its header does not name diffrep.")
             sealed = json.loads(stated)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise BrokenFile(f"{path} cannot be read ({error}).") from error
+    except (OSError, RuntimeError) as error:  # torch raises the latter where a file cannot be opened
+        if lacks_memory(error):
+            raise
+        raise BrokenFile(f"{path} cannot be read ({reason_of(error)}).") from error
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise BrokenFile(f"{path} is not a whole file of diffrep ({error}).") from error
     if (version := sealed.pop("format", None)) != FORMAT:
@@ -94,11 +96,13 @@ class Checkpoints:
         """Write the state at a step, then remove what is older than the newest `keep`."""
         path = self.directory / f"step-{step:08d}.safetensors"
         save_tensors(path, tensors, {**about, "step": step})
-        for old in self.paths()[: -self.keep]:
-            old.unlink()
-        for leftover in self.directory.glob(".step-*.tmp"):
-            leftover.unlink()
+        self.prune()
         return path
+
+    def prune(self) -> None:
+        """Remove what is older than the newest `keep`, and what a kill left half written."""
+        for old in [*self.paths()[: -self.keep], *self.directory.glob(".step-*.tmp")]:
+            old.unlink()
 
     def newest(self, warn: Callable[[str], None]) -> tuple[Tensors, dict] | None:
         """The newest checkpoint that is whole, None where there is none; broken ones are reported and skipped."""

@@ -322,6 +322,7 @@ class _Engine:
         if self.here.main:
             about = {"weights": "ema", "step": at.step, "examples": at.examples}
             save_tensors(self.directory / "model.safetensors", average, about)
+            self.checkpoints.prune()  # a kill between writing and removing leaves one more
         self.accelerator.wait_for_everyone()
         for tracker in self.accelerator.trackers:
             tracker.finish()
