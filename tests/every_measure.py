@@ -78,13 +78,11 @@ def _with_factors(part: Examples) -> Examples:
     return replace(part, factors={"white": (x.mean(1) > 0.5).astype(np.int64), "row": x[:, :4].mean(1)})
 
 
-def opposite(parts: Splits) -> Splits:
-    """The same splits with the other one of two classes for every test example, and of the two values of a factor."""
-    test = parts.test
-    return replace(
-        parts,
-        test=replace(test, labels=1 - test.labels, factors={**test.factors, "white": 1 - test.factors["white"]}),
-    )
+def opposite(parts: Splits, name: str = "test") -> Splits:
+    """The same splits with the other one of two classes for every example of one, and of the two values of a factor."""
+    part: Examples = getattr(parts, name)
+    factors = {**part.factors, "white": 1 - part.factors["white"]}
+    return replace(parts, **{name: replace(part, labels=1 - part.labels, factors=factors)})
 
 
 def leaves(facts: Any, path: str = "") -> Iterator[tuple[str, Any]]:

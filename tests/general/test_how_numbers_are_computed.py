@@ -45,11 +45,11 @@ def alike(draws: Draws, draw, shape: tuple[int, ...]) -> torch.Tensor:
 def test_a_measure_is_the_same_however_it_is_computed(name, tmp_path, monkeypatch):
     """Where each example has the same noise, a result depends on the set of examples alone: batches of five (the last
     of them is smaller) and the test split backwards give the same to rounding."""
+    row, parts = ROWS[name], splits()
+    run = base(row.method)  # which other tests share, so it is trained with its own noise
     monkeypatch.setattr(Draws, "_slice", alike)
     monkeypatch.setattr(Draws, "stratified", lambda draws, count: torch.full((count,), 0.37))
     monkeypatch.setattr("diffrep.evaluation.pilot.EXAMPLES", 24)  # of the 24 that there are
-    row, parts = ROWS[name], splits()
-    run = base(row.method)
     first, second = (copy_of(run, tmp_path / place) for place in ("one", "two"))
     one = dict(leaves(row.call(first, parts)))
 

@@ -58,7 +58,14 @@ def test_a_part_that_is_made_is_not_made_again(scripts, tmp_path, monkeypatch):
         gpu.made(scene, ["d"], out)
 
 
-@pytest.mark.slow
+def test_every_part_for_a_gpu_has_a_name(scripts, tmp_path):
+    """Smoke, throughput, five trainings and nine cells of the capacity study."""
+    import gpu
+
+    assert len(dict(gpu.parts(gpu.Scene("cpu", tmp_path, "digits", "digits", tiny=True)))) == 2 + 5 + 9
+
+
+@pytest.mark.long
 def test_the_parts_for_a_gpu_run_in_small(scripts, tmp_path):
     """A training with few labels, a cell of the capacity study, and the throughput; `smoke` is what other tests do."""
     import gpu

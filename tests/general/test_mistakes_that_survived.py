@@ -21,6 +21,7 @@ from diffrep import DiffusionClassifier, DiffusionEncoder, data, estimators
 from diffrep.codes.priors import Afterwards
 from diffrep.config import Settings, override
 from diffrep.data.places import places
+from diffrep.data.readers.recordings import log_mel
 from diffrep.data.splits import cut
 from diffrep.denoising.samplers import SMOOTH
 from diffrep.estimators.codes import bounds, decoded
@@ -318,3 +319,17 @@ def test_an_estimator_is_that_of_its_random_state(kind):
         model = (fitted.encoder_ if kind is DiffusionClassifier else fitted).run_.model
         found.append(torch.cat([value.flatten().double() for value in model.state_dict().values()]))
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_the_entropy_of_examples_weighs_those_that_repeat():
+    """Three of one kind and one of another: 3/4 ln 4/3 + 1/4 ln 4 nats, of two different examples."""
+    digests = np.repeat(np.array([[1], [2]], np.uint8), (3, 1), 0).repeat(32, 1)
+    nats, different = replace(examples_of(np.zeros((4, 1), np.float32)), digests=digests).entropy()
+    assert nats == pytest.approx(0.75 * math.log(4 / 3) + 0.25 * math.log(4)) and different == 2
+
+
+def test_a_log_mel_picture_hears_both_channels():
+    """A sine in the right channel alone is half as high in their mean: 20 log10 2 = 6 dB below that of both."""
+    sine = np.sin(2 * np.pi * 440 * np.arange(8000) / 8000).astype(np.float32)
+    both, right = log_mel(np.stack([sine, sine]), 8000), log_mel(np.stack([0 * sine, sine]), 8000)
+    assert both.max() - right.max() == pytest.approx(20 * math.log10(2), abs=1e-3)

@@ -135,6 +135,16 @@ def test_a_measure_chooses_without_the_labels_of_test(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if "valid" in row.reads])
+def test_what_is_said_of_validation_is_said_of_it(name):
+    """With the other one of two classes for every validation example each accuracy on it is another."""
+    one = {place: value for place, value in measured(name).items() if called(place) == "valid_accuracy"}
+    if one:
+        two = dict(leaves(ROWS[name].call(base(ROWS[name].method), opposite(splits(), "valid"))))
+        assert [place for place, value in one.items() if value == two[place] != 0.5] == []
+
+
+@pytest.mark.slow
 def test_ways_of_combining_times_differ_on_test():
     """So that the best of them on test is another one where the labels of test are the opposite."""
     found = {value for place, value in measured("read_times").items() if re.fullmatch(r"/combined/\d+/accuracy", place)}

@@ -1,9 +1,11 @@
 """Puts mistakes into a copy of the tree, one at a time, and names the test that notices each: `make mutants`.
 
 All tests are read once, by one pytest, which then forks for each mistake: in the child the code of the changed
-functions is exchanged, and the tests that name the module, stand beside it or belong to tests/general run, the
-quickest first, until one fails. A mistake outside of functions (a constant, a default) is tried in a process of its
-own. Results go to a file of lines, so that a stopped call goes on. `--survivors` tries again what no test noticed.
+functions is exchanged, and tests run until one fails: those that call the function, as `--record` has written down
+once, the quickest first; then those that name the module, stand beside it or belong to tests/general, since a run that
+tests share is recorded with the first of them. A mistake outside of functions (a constant, a default) is tried in a
+process of its own. Results go to a file of lines, so that a stopped call goes on. `--survivors` tries again what no
+test noticed.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
+import callers  # noqa: E402
 from mistakes import MISTAKES  # noqa: E402
 
 BUILD = ROOT / "build" / "mutants"
@@ -43,9 +46,13 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="forget what was found before")
     parser.add_argument("--survivors", action="store_true", help="try those again that survived")
     parser.add_argument("--limit", type=int, default=240, help="seconds of a processor for one mistake")
+    parser.add_argument("--record", action="store_true", help="run all tests once, and write down what each calls")
     parser.add_argument("--only", default="", help="mistakes whose file or text holds this")
     asked = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
+    if asked.record:
+        callers.CALLERS.unlink(missing_ok=True)
+        sys.exit(pytest.main([*QUIET, str(ROOT / "tests")], plugins=[callers]))
     if asked.again:
         FOUND.unlink(missing_ok=True)
     copy = Path(mkdtemp(prefix="diffrep-mutants-")) / "tree"
@@ -79,6 +86,7 @@ class Forks:
     def __init__(self, copy: Path, todo: list[Mistake], limit: int):
         self.copy, self.todo, self.limit, self.failed = copy, todo, limit, ""
         self.sound: dict[str, bool] = {}
+        self.callers = callers.read()
         self.seconds: dict[str, float] = json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
 
     def pytest_runtestloop(self, session: Any) -> bool:
@@ -90,7 +98,9 @@ class Forks:
         gc.freeze()
         for mistake in self.todo:
             begun = time.monotonic()
-            tests = [item for group in likely(mistake[0], texts) for item in self.in_order(group, by_file)]
+            named = [item for group in likely(mistake[0], texts) for item in self.in_order(group, by_file)]
+            calling = sorted(self.calling(mistake, session.items), key=self.guess)
+            tests = [*calling, *(item for item in named if item not in calling)]
             tests = [item for item in tests if self.sound.get(item.nodeid, True)]
             while (killer := self.noticed(mistake, tests)) and self.fails_anyway(killer, tests):
                 print(f"fails without a mistake too: {killer}", flush=True)
@@ -101,6 +111,16 @@ class Forks:
             spent = round(time.monotonic() - begun)
             print(f"{killer or 'SURVIVED'}  {row['mistake']}  ({mistake[3]}, {spent} s)", flush=True)
         return True
+
+    def calling(self, mistake: Mistake, items: list[Any]) -> list[Any]:
+        """The tests that call a function that the mistake changes; of one outside of functions, any of its file."""
+        file, right, wrong, _ = mistake
+        path = self.copy / "src" / "diffrep" / file
+        text = path.read_text()
+        changed = pairs(text, text.replace(right, wrong), str(path)) or {}
+        places = {f"{file}: {name}" for name in changed} or {p for p in self.callers if p.startswith(f"{file}: ")}
+        names = set().union(*(self.callers.get(place, set()) for place in places))
+        return [item for item in items if item.nodeid in names]
 
     def in_order(self, files: list[str], by_file: dict[str, list[Any]]) -> list[Any]:
         """The quickest file first, and of each file the quickest test: a run that its tests share is made once."""

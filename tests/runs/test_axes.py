@@ -5,9 +5,9 @@ import pytest
 
 import diffrep
 from diffrep.methods.catalog import METHODS
+from small import KINDS
 
 SIDES = {1: (16,), 2: (8, 8), 3: (5, 5, 5)}
-KINDS = ("vae-vdm", "adversarial-drl", "diffae", "pdae", "soda", "vae", "mae", "simclr", "byol", "classifier")
 CASES = [
     *(pytest.param(method, 3, marks=[] if method in KINDS else pytest.mark.long) for method in METHODS),
     *((method, axes) for method in ("vae-vdm", "mae") for axes in (1, 2)),
