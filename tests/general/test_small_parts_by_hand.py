@@ -1,0 +1,204 @@
+"""Small parts, each with an answer that is worked out by hand: mistakes in them had passed all other tests."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from scipy.io import wavfile
+from torch import nn
+
+from diffrep import data
+from diffrep.codes.build import random
+from diffrep.config import CodeSettings
+from diffrep.data.readers.recordings import _signal
+from diffrep.data.readers.tables import Pictures, Piece
+from diffrep.data.reading import Reading
+from diffrep.data.values import Extent, scaled
+from diffrep.errors import UserError
+from diffrep.estimators import DiffusionEncoder
+from diffrep.estimators.forms import _as_it_was
+from diffrep.estimators.sizes import sizes
+from diffrep.models.generative import AT_ONCE, in_batches
+from diffrep.models.latent_diffusion import LatentDiffusion
+from diffrep.nets.blocks import SpatialAttention
+from diffrep.nets.encoders import MLPEncoder
+from diffrep.nets.plain import PlainDecoder
+from diffrep.pages.tiles import tiles
+from diffrep.probes.few_labels import few_labels
+from diffrep.runs.summary import Numbers, _seconds, accuracies
+from diffrep.studies.aggregate import _number
+from diffrep.studies.figures import frontier
+from diffrep.studies.row import Row
+from diffrep.studies.table import Number, Table
+
+
+def row(seed: int = 0, **numbers) -> Row:
+    return Row(f"a-seed{seed}", "a", "vae-vdm", True, seed, {}, numbers=Numbers(**numbers))
+
+
+def test_silence_of_a_sound_of_8_bits_is_128(tmp_path):
+    """0, 128 and 255 of unsigned bytes are -1, 0 and 127/128."""
+    wavfile.write(tmp_path / "a.wav", 8000, np.array([0, 128, 255], np.uint8))
+    signal, reading = _signal(tmp_path / "a.wav", Reading())
+    assert signal.tolist() == [[-1.0, 0.0, 127 / 128]] and reading.rate == 8000
+
+
+def test_a_picture_is_named_by_the_row_of_its_file():
+    """Files of three and two rows: the fourth is row 0 of the second."""
+    pieces = [Piece(pa.table({"x": [b""] * n}), name) for name, n in (("one", 3), ("two", 2))]
+    pictures = Pictures(pa.chunked_array([[b""] * 5]), [None] * 5, pieces)
+    assert [pictures.origin(i) for i in (0, 2, 3, 4)] == [("one", 0), ("one", 2), ("two", 0), ("two", 1)]
+
+
+def test_values_outside_of_their_range_are_refused_but_for_rounding():
+    """From 0 to 1: a millionth outside is rounding, a tenth is not."""
+    asked = Reading(range=(0.0, 1.0), levels=0)
+    assert scaled(Extent(-1e-6, 1 + 1e-6, False, "float32"), "x", asked) == asked
+    for low, high in ((-0.1, 1.0), (0.0, 1.1)):
+        with pytest.raises(UserError, match="expected 0 to 1"):
+            scaled(Extent(low, high, False, "float32"), "x", asked)
+
+
+def test_a_gap_is_filled_by_the_mean_of_its_column_in_training(tmp_path):
+    """0, 0 and 9 of the training rows: 3; the median would be 0, and the mean of all rows another."""
+    numbers = {"train": ("0", "0", "9", ""), "valid": ("70", "80"), "test": ("90", "95")}
+    rows = [f"{split},{number},{i}" for split, those in numbers.items() for i, number in enumerate(those)]
+    (tmp_path / "a.csv").write_text("\n".join(["split,a,b", *rows]))
+    assert data.load(str(tmp_path / "a.csv")).train.reading.fills == {"a": 3.0}
+
+
+def test_sizes_of_an_estimator_follow_its_rows():
+    """80 rows of 20 numbers: a code of a tenth of the rows, a tenth of the width, batches of a quarter."""
+    found = sizes(80, (20,), {"train.lr": "auto", "decoder.width": 5})
+    assert (found["code.dim"], found["encoder.width"], found["decoder.width"], found["train.batch"]) == (8, 4, 5, 20)
+    assert found["train.budget"] == "16000ex" and "train.lr" not in found
+    assert sizes(10, (20,), {})["train.budget"] == "4000ex" and sizes(10**6, (20,), {})["train.budget"] == "100000ex"
+
+
+def test_whole_numbers_come_back_as_the_nearest():
+    """2.6 of a column of int64 is 3, and not cut to 2."""
+    assert _as_it_was(np.array([2.6, -1.7]), np.dtype("int64")).tolist() == [3, -2]
+
+
+def test_samples_of_an_estimator_are_those_of_their_random_state(monkeypatch):
+    """The seed that reaches the model is drawn from the number that was given."""
+    seeds: list[int] = []
+    monkeypatch.setattr("diffrep.estimators.encoder.check_is_fitted", lambda *_: None)
+    said = "diffrep.estimators.codes.sampled"
+    monkeypatch.setattr(said, lambda model, n, seed: seeds.append(seed) or np.zeros((n, 2)))
+    fitted = DiffusionEncoder()
+    fitted.run_, fitted._form = SimpleNamespace(model=None, scaling=lambda: None), None
+    for state in (0, 0, 1):
+        fitted.sample(3, random_state=state)
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_attention_adds_to_what_it_reads():
+    """With an output of zero nothing is changed."""
+    block = SpatialAttention(8)
+    nn.init.zeros_(block.attention.out.weight)
+    nn.init.zeros_(block.attention.out.bias)
+    h = torch.randn(2, 8, 3, 3)
+    torch.testing.assert_close(block(h), h)
+
+
+def test_a_dropped_code_is_the_null_code_in_your_own_decoder():
+    """A network that gives its code back: of two examples the second is dropped; without codes both are."""
+
+    class Echo(nn.Module):
+        def forward(self, x_t, log_snr, z):
+            return z
+
+    decoder = PlainDecoder(Echo(), (2,), code_dim=2)
+    nn.init.constant_(decoder.null, 7.0)
+    x, t, z = torch.zeros(2, 2), torch.zeros(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert decoder(x, t, z, drop=torch.tensor([False, True])).tolist() == [[1, 2], [7, 7]]
+    assert decoder(x, t, z).tolist() == z.tolist() and decoder(x, t).tolist() == [[7, 7], [7, 7]]
+
+
+@pytest.mark.parametrize("asked, nats", [(None, 5.0), (2.0, 2.0)])
+def test_a_fixed_rate_is_the_one_that_is_asked_for(asked, nats):
+    """KL to N(0, I) by hand: 1/2 (|mean|^2 + d s^2 - d) - d log s; that of the method where none is named."""
+    posterior = random(CodeSettings(kind="fixed-rate", rate=asked), 3, MLPEncoder((4,), 8, 1), rate=5.0)
+    code = posterior(torch.randn(6, 4))
+    kl = (code.mean**2 + code.spread**2 - 1).sum(1) / 2 - code.spread.log().sum(1)
+    torch.testing.assert_close(kl, torch.full((6,), nats))
+
+
+def test_a_prior_of_diffusion_is_measured_at_eight_times_as_many_noise_levels(monkeypatch):
+    """4 for each code in training, 32 in evaluation."""
+    prior, sizes_ = LatentDiffusion(2, width=8, blocks=1), []
+    loss = prior.model.loss
+    monkeypatch.setattr(prior.model, "loss", lambda batch: sizes_.append(len(batch)) or loss(batch))
+    for mode in (True, False):
+        prior.train(mode).log_prob(torch.randn(3, 2))
+    assert sizes_ == [3 * 4, 3 * 32]
+
+
+def test_each_example_that_is_made_has_noise_of_its_own():
+    """Over the end of a batch too, and the same whatever their number."""
+    made = in_batches(AT_ONCE + 5, 3, torch.device("cpu"), lambda rows, draws: draws.normal(rows.stop - rows.start, 2))
+    assert len(made.unique(dim=0)) == AT_ONCE + 5
+    few = in_batches(7, 3, torch.device("cpu"), lambda rows, draws: draws.normal(rows.stop - rows.start, 2))
+    assert torch.equal(made[:7], few)
+
+
+def test_few_labels_measure_test_by_the_scale_of_training():
+    """Features that are a hundred times as large say the same."""
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = rng.normal(size=(90, 4)) + 1.2 * np.eye(4)[y]
+    one, two = (few_labels((by * x[:60], y[:60]), (by * x[60:], y[60:]), 2, repeats=4) for by in (1.0, 100.0))
+    assert one["accuracy"] == two["accuracy"] < 1
+
+
+def test_a_volume_is_shown_by_its_middle_slice():
+    """Black but for the slice in the middle of five."""
+    x = -torch.ones(1, 1, 5, 3, 3)
+    x[:, :, 2] = 1
+    assert (tiles(x)[..., :3] == 255).all()
+
+
+def test_the_interval_of_few_labels_is_two_errors_to_each_side():
+    """Over draws, 0.8 with an error of 0.03; of other probes it is the one that they state."""
+    found = accuracies({"few-1": {"accuracy": 0.8, "se": 0.03, "test_se": 0.02, "examples": 50}}, ("few-1",))
+    error = found["probe_few1_se"]
+    assert (found["probe_few1_low"], found["probe_few1_high"]) == pytest.approx((0.8 - 2 * error, 0.8 + 2 * error))
+    found = accuracies({"knn": {"accuracy": 0.8, "se": 0.03, "low": 0.7, "high": 0.9, "examples": 50}}, ("knn",))
+    assert (found["probe_knn_low"], found["probe_knn_high"]) == (0.7, 0.9)
+
+
+def test_seconds_of_a_run_are_those_of_its_last_whole_line(tmp_path):
+    """A kill may have cut the line behind it."""
+    lines = [json.dumps({"step": k, "seconds": float(k)}) for k in (1, 2)]
+    (tmp_path / "timings.jsonl").write_text("\n".join([*lines, '{"step": 3, "sec']))
+    assert _seconds(tmp_path) == 2.0
+
+
+def test_accuracies_over_seeds_share_their_test_examples():
+    """Of two seeds that agree to 0.01, the interval is that of the test examples, which is wider; and the other way."""
+    for apart, ends in ((0.01, (0.7, 0.9)), (0.2, (0.4, 1.2))):
+        values = (0.8 - apart, 0.8 + apart)
+        rows = [row(s, probe_knn=v, probe_knn_low=0.7, probe_knn_high=0.9) for s, v in enumerate(values)]
+        assert _number(rows, "probe_knn", 4).interval() == pytest.approx(ends)
+
+
+def test_a_column_stays_where_one_run_lacks_it():
+    """It goes where all do."""
+    rows = (("a", Number(1.0), Number(None)), ("b", Number(None), Number(None)))
+    assert Table(("run", "here", "nowhere"), rows).without_empty().columns == ("run", "here")
+
+
+def test_a_point_of_the_frontier_has_two_errors_to_each_side(monkeypatch):
+    """2.0 bits with an error of 0.1: the bar goes from 1.8 to 2.2."""
+    from matplotlib.axes import Axes
+
+    drawn: list[dict] = []
+    plain = Axes.errorbar
+    monkeypatch.setattr(Axes, "errorbar", lambda axes, *a, **k: drawn.append(k) or plain(axes, *a, **k))
+    frontier([row(rate_nats=3.0, bits_per_dim=2.0, bits_per_dim_se=0.1)])
+    assert drawn[0]["yerr"] == pytest.approx([0.2]) and math.isclose(sum(drawn[0]["yerr"]), 0.2)
