@@ -60,7 +60,7 @@ def test_the_flow_from_a_gaussian_guess_gives_gaussian_data(truth, noise, t):
     values, basis = truth.spectrum
     rows = (values.sqrt()[:, None] * basis.T).view(-1, *truth.shape)  # exact, so that only the walk can err
     guess = Gaussian(truth.mean.view(truth.shape), rows)
-    x = sample_from(guess, Model(truth, noise), t, 20_000, 1, Sampling("heun", 60))
+    x = sample_from(guess, Model(truth, noise), t, 5000, 1, Sampling("heun", 60))
     assert covariance_error(x, truth) < 5
 
 
@@ -85,7 +85,7 @@ def test_without_a_guess_only_high_noise_will_do(truth):
     noise = VE(0.01, 50.0).double()
     guess = Nothing(truth.mean.view(truth.shape))
     near, far = (
-        sample_from(guess, Model(truth, noise), t, 4000, 1, Sampling("heun", 60)).flatten(1).mean(0) for t in (1.0, 0.4)
+        sample_from(guess, Model(truth, noise), t, 1000, 1, Sampling("heun", 60)).flatten(1).mean(0) for t in (1.0, 0.4)
     )
     gap = truth.mean.norm()
     assert (near - truth.mean).norm() < 0.1 * gap < 0.3 * gap < (far - truth.mean).norm()
