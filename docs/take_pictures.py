@@ -94,21 +94,27 @@ def report_pictures(context, pages: dict[str, Path], folder: Path, axe: str | No
 
 
 def explorer_pictures(context, address: str, name: str, folder: Path, axe: str | None) -> list[str]:
-    """Each tab of the explorer; the first one also in the dark and narrow."""
-    faults = []
+    """Each tab of the explorer in the light, in the dark and narrow; of the last two the first tab alone is kept."""
+    faults, tabs = [], []
     for kind, size, dark in (("", PLAIN, False), ("-dark", PLAIN, True), ("-narrow", NARROW, False)):
         seen = Watched(context, size, dark)
         seen.page.goto(address)
         seen.page.wait_for_selector("button[role=tab]")
         seen.page.wait_for_selector(".named", timeout=60_000)
-        tabs = [tab.inner_text() for tab in seen.page.query_selector_all("button[role=tab]") if tab.inner_text()]
-        for tab in tabs if kind == "" else tabs[:1]:
-            seen.page.click(f"button[role=tab]:has-text('{tab}')")
+        tabs = tabs or [one.inner_text() for one in seen.page.query_selector_all("button[role=tab]:visible")]
+        for tab in tabs:
+            if not (shown := seen.page.locator(f"button[role=tab]:visible:has-text('{tab}')")).count():
+                seen.page.click(".overflow-menu > button")  # a narrow page has the last tabs in a menu
+                shown = seen.page.locator(f".overflow-dropdown button:has-text('{tab}')")
+            shown.click()
             seen.page.wait_for_timeout(1000)
             seen.page.wait_for_function("!document.body.innerText.includes('processing')", timeout=60_000)
             slug = tab.lower().replace(" ", "-")
-            seen.page.screenshot(path=folder / f"{name}-{slug}{kind}.png", full_page=True)
+            if kind == "" or tab == tabs[0]:
+                seen.page.screenshot(path=folder / f"{name}-{slug}{kind}.png", full_page=True)
             faults += [f"{name} {tab}{kind}: {fault}" for fault in seen.axe(axe)]
+            wide = seen.page.evaluate("document.documentElement.scrollWidth")
+            faults += [f"{name} {tab}{kind} is {wide} pixels wide"] if wide > size["width"] else []
         faults += [f"{name}{kind}: {fault}" for fault in seen.faults]
         seen.page.close()
     return faults

@@ -31,7 +31,7 @@ from diffrep.commands.console import (
     show_rows,
     usage,
 )
-from diffrep.commands.options import DataSource, Device, Json, Moved, Output, RunPath, SharedRun, SkipBad
+from diffrep.commands.options import CodeTime, DataSource, Device, Json, Moved, Output, RunPath, SharedRun, SkipBad
 from diffrep.errors import UserError, lacks_memory, reason_of
 from diffrep.training.memory import keep_memory
 
@@ -224,16 +224,16 @@ def encode(
     data: DataSource,
     output: Output,
     obsm: Annotated[str | None, typer.Option(help="name of the codes in a .h5ad file (X_diffrep)")] = None,
-    t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
+    t: CodeTime = None,
     t_grid: Annotated[
-        int | None, typer.Option("--t-grid", min=1, help="number of noise levels, even in (0, 1)")
+        int | None, typer.Option("--t-grid", min=1, help="number of values of t, evenly spaced between 0 and 1")
     ] = None,
     skip_bad: SkipBad = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write the code of every example of a data set to Parquet, one row each; processes write a shard each. Of cells
-    also to .h5ad, beside all that the file holds."""
+    """Write the code of every example of a data set to Parquet, one row each. The codes of cells may go into a copy of
+    their .h5ad file, too. Each process writes a shard."""
     from diffrep import runs
     from diffrep.commands.gallery import check_place
     from diffrep.runs.encode import embed, embed_cells

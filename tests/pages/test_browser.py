@@ -102,23 +102,26 @@ def test_a_page_has_no_fault(made, context, tmp_path):
 
 
 def test_the_map_of_codes_is_used_by_keys(context, tmp_path):
-    """The map can be focused; an arrow goes to a dot on that side, whose words are shown; Escape hides them."""
+    """The map can be focused; an arrow goes to the nearest dot on that side and shows its words; Escape hides them."""
     from diffrep.pages import report
 
     page = context.new_page()
     page.goto(report(run_of("vae-vdm"), tmp_path / "report.html").as_uri())
     page.focus("svg[data-map]:visible")
     assert page.inner_text(".tip:visible")
-
-    def place() -> tuple[float, float]:
-        return tuple(page.eval_on_selector(".dot.here", "dot => [dot.cx.baseVal.value, dot.cy.baseVal.value]"))
-
-    for key, across, down in (("Left", -1, 0), ("Right", 1, 0), ("Up", 0, -1), ("Down", 0, 1)) * 2:
-        before = place()
+    place = "dots => dots.map(dot => [dot.cx.baseVal.value, dot.cy.baseVal.value])"
+    dots = np.array(page.eval_on_selector_all("svg[data-map]:visible .dot", place))
+    for key, way in (("Left", (-1, 0)), ("Right", (1, 0)), ("Up", (0, -1)), ("Down", (0, 1))) * 2:
+        (before,) = page.eval_on_selector_all(".dot.here", place)
         page.keyboard.press(f"Arrow{key}")
-        moved = [after - old for after, old in zip(place(), before, strict=True)]
-        assert moved == [0, 0] or moved[0] * across + moved[1] * down > 0
-    assert moved != [0, 0]  # it came from the left end to the right one and back
+        (after,) = page.eval_on_selector_all(".dot.here", place)
+        off = dots - before
+        ahead, aside = off @ way, abs(off @ way[::-1])
+        on_side = off[(ahead > 0) & (ahead >= aside)]
+        nearest = min(np.hypot(*on_side.T), default=0.0)  # it stays where there is none on that side
+        assert np.hypot(*np.subtract(after, before)) == pytest.approx(nearest)
+        assert nearest == 0 or np.subtract(after, before) @ way > 0
+        assert page.inner_text(".tip:visible")
     page.keyboard.press("Escape")
     assert not page.query_selector(".tip:visible")
     page.close()

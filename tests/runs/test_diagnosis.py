@@ -55,7 +55,7 @@ def test_a_healthy_code_is_said_to_be_alive():
     for word in ("12.0 nats (12 are asked for)", "20 active units", "20.0 nats, most at the middle"):
         assert word in found.sentence
     lines = [line | {"watch": line["watch"] | {"gap_nats_start": 99.0}} for line in log()]
-    assert diagnose(lines, settings(), 12.0)[0].sentence.endswith("lose 20.0 nats, most where the chain starts")
+    assert diagnose(lines, settings(), 12.0)[0].sentence.endswith("rises by 20.0 nats, most where the chain starts")
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,8 @@ def usage(mistake: typer.BadParameter) -> str | None:
     """One sentence about a wrong command line; None where it was empty and help was shown."""
     context, text = mistake.ctx, mistake.format_message()
     text = " ".join(text.split()).rstrip(".")
-    return f"{text}; see `{context.command_path if context else 'diffrep'} --help`." if text else None
+    stop = "" if text.endswith("?") else "."
+    return f"{text}{stop} See `{context.command_path if context else 'diffrep'} --help`." if text else None
 
 
 def leave(sentence: str, code: int = 2) -> NoReturn:

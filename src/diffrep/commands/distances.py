@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from diffrep.commands.console import progress, say, say_json, show_rows
-from diffrep.commands.options import Device, Json, Moved, RunPath, Sampler, Seed, Spacing, Steps
+from diffrep.commands.options import CodeTime, Device, Json, Moved, RunPath, Sampler, Seed, Spacing, Steps
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,7 +29,8 @@ def distance(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Compare samples with the test split: Frechet, kernel distance, precision, recall -> RUN/distance.json."""
+    """Compare samples with the test split by Frechet distance, kernel distance, precision and recall ->
+    RUN/distance.json."""
     from diffrep import runs
     from diffrep.denoising.samplers import sampling_of
     from diffrep.measures.distance import distance as measure
@@ -48,7 +49,7 @@ def distance(
 
 def disentangle(
     run: RunPath,
-    t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
+    t: CodeTime = None,
     most: Annotated[int, typer.Option(min=20, help="examples that the boosted trees of DCI use")] = 4000,
     data: Moved = None,
     device: Device = "auto",

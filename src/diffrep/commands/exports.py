@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffrep.commands.console import progress, say, say_json
-from diffrep.commands.options import Json, Output, SharedRun
+from diffrep.commands.options import CodeTime, Json, Output, SharedRun
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def export(
     prepared: Annotated[
         bool, typer.Option("--prepared", help="the input is x itself, in [-1, 1] or standardised, not raw examples")
     ] = False,
-    t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
+    t: CodeTime = None,
     as_json: Json = False,
 ) -> None:
     """Write the encoder as .onnx or .pt2 (extra `export`), after a check that its codes equal the model's."""

@@ -28,4 +28,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Sampler = Annotated[str | None, typer.Option(help="ancestral, cas, ddim, dpm, heun, pc or sde-dpm (sde-dpm)")]
 Steps = Annotated[int | None, typer.Option(min=1, help="steps of the sampler (20; 10 of heun and pc)")]
 Spacing = Annotated[str | None, typer.Option(help="what the steps are even in: log-snr, time or edm (log-snr)")]
+CodeTime = Annotated[
+    float | None, typer.Option("--t", min=0, max=1, help="t of a time-conditioned code: 0 is data, 1 is noise")
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read, and count them")]

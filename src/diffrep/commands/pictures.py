@@ -94,7 +94,7 @@ def sample(
     data: Moved = None,
     device: Device = "auto",
 ) -> None:
-    """Draw new examples: a code from the prior (or from a file), then the decoder, which may begin below t = 1."""
+    """Draw new examples: a code is drawn from the prior (or read from a file) and decoded from noise."""
     from diffrep import runs
     from diffrep.commands.gallery import save_grid
     from diffrep.commands.outputs import check_output, is_grid, write
@@ -128,7 +128,7 @@ def sample(
 def interpolate(
     run: SharedRun,
     a: Annotated[str, typer.Argument(metavar="A", help="an image file, or the position of a test example")],
-    b: Annotated[str, typer.Argument(metavar="B", help="the same")],
+    b: Annotated[str, typer.Argument(metavar="B", help="the other end, in the same way")],
     output: Examples,
     points: Annotated[int, typer.Option(min=2, help="pictures, both ends included")] = 8,
     sampler: Sampler = None,
@@ -138,7 +138,7 @@ def interpolate(
     data: Moved = None,
     device: Device = "auto",
 ) -> None:
-    """Draw the interpolation from A to B: codes on the line between theirs, decoded from the same noise (by dpm)."""
+    """Draw the steps from A to B: codes on the line between their codes, all decoded from the same noise."""
     import torch
 
     from diffrep import runs

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffrep.commands.console import progress, say, say_json, show_rows
-from diffrep.commands.options import Device, Json, Moved
+from diffrep.commands.options import CodeTime, Device, Json, Moved
 from diffrep.errors import UserError
 
 
@@ -23,15 +23,16 @@ def probe(
         str | None, typer.Option(help="linear, knn, svm, mlp, few, spreading, regression (linear,knn)")
     ] = None,
     few: Annotated[str | None, typer.Option(help="labels of each class for few and spreading, such as 1,5,10")] = None,
-    t: Annotated[float | None, typer.Option(min=0, max=1, help="noise level of a time-conditioned code")] = None,
+    t: CodeTime = None,
     repeats: Annotated[int, typer.Option("--draws", min=2, help="draws of few labels")] = 20,
-    most: Annotated[int, typer.Option(min=2, help="training examples, labelled ones first")] = 20_000,
+    most: Annotated[int, typer.Option(min=2, help="most training examples; labelled ones come first")] = 20_000,
     seed: Annotated[int, typer.Option(min=0, help="seed of the draws, and of the splits of a file without splits")] = 0,
     data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Probe a run's codes, with pixels, PCA and an untrained encoder -> RUN/probes.json; or any file of features."""
+    """Fit simple models to a run's codes, and to pixels, PCA and an untrained encoder -> RUN/probes.json. A file of
+    features can be probed too."""
     from diffrep import runs
     from diffrep.measures import probe as probing
     from diffrep.probes.protocols import counts_of, names_of

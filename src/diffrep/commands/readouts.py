@@ -58,14 +58,14 @@ def readout(
 def times(
     run: RunPath,
     times_: Annotated[str, typer.Option("--times", help="numbers of times to combine")] = "1,2,5,10",
-    epochs: Annotated[int, typer.Option(min=1, help="at most, of each network")] = 100,
+    epochs: Annotated[int, typer.Option(min=1, help="most epochs of each network")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="fits of each network")] = 1,
-    most: Annotated[int, typer.Option(min=2, help="training examples")] = 20_000,
+    most: Annotated[int, typer.Option(min=2, help="most training examples")] = 20_000,
     data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Probe the codes of single times, and of several together -> RUN/times.json and times.png."""
+    """Probe a time-conditioned code at single times, and at several together -> RUN/times.json and times.png."""
     from diffrep import runs
     from diffrep.measures.readout import combined_table, read_times, single_table
 
@@ -92,14 +92,14 @@ def semi(
     run: RunPath,
     labels_per_class: Annotated[int, typer.Option(min=1, help="labelled training examples of each class")] = 10,
     seeds: Annotated[int, typer.Option(min=1, help="draws of the labels")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="of each fit")] = 300,
-    most: Annotated[int, typer.Option(min=1, help="unlabelled training examples")] = 10_000,
+    steps: Annotated[int, typer.Option(min=1, help="steps of each fit")] = 300,
+    most: Annotated[int, typer.Option(min=1, help="most unlabelled training examples")] = 10_000,
     budget: Annotated[str | None, typer.Option(help="time, such as 2m, that lowers --steps to what fits")] = None,
     data: Moved = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train on few labels: frozen probe, fine-tuning, graph pseudo-labels side by side -> RUN/semi.json."""
+    """Compare ways to use few labels: frozen probe, fine-tuning, pseudo-labels of a graph -> RUN/semi.json."""
     from diffrep import runs
     from diffrep.measures.semi import semi as measure
     from diffrep.measures.semi import table

@@ -26,7 +26,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def study(
-    file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="runs, axes, seeds, budget, measurements")],
+    file: Annotated[
+        Path, typer.Argument(metavar="STUDY.toml", help="runs, axes, seeds, budget and measurements, in a file")
+    ],
     output: Folder,
     data: Annotated[str | None, typer.Option(help="data in place of that of the file")] = None,
     only: Annotated[str | None, typer.Option(help="only the run of this name, with its twins")] = None,
@@ -48,7 +50,9 @@ def benchmark(
     data: Annotated[str, typer.Option(help="name of a data set, folder, file, or hub name; it needs labels")],
     output: Folder,
     budget: Annotated[str | None, typer.Option(help="of each run: 120s, 10m, 20kex; several: 1m,3m,10m")] = None,
-    total: Annotated[str | None, typer.Option(help="or time for all runs and their evaluation, such as 30m")] = None,
+    total: Annotated[
+        str | None, typer.Option(help="in place of --budget: time for all runs and their evaluation")
+    ] = None,
     methods: Annotated[
         str | None, typer.Option(help="names with commas; all with a code, and pixels, pca, random-encoder")
     ] = None,

@@ -79,10 +79,8 @@ def sentences(result: ProfileFile) -> list[str]:
         return [text + "."]
     return [
         text + ".",
-        f"That is {result['excess_nats']:.1f} nats more than it can hold ({information['upper']:.1f}), which is not"
-        " information: "
-        "without its code, this decoder denoises "
-        "worse than it could.",
+        f"That is {result['excess_nats']:.1f} nats more than a code of its rate can hold ({information['upper']:.1f})."
+        " The excess is no information: without its code, this decoder denoises worse than it could.",
     ]
 
 

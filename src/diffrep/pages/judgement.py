@@ -91,8 +91,9 @@ def _costs(files: RunFiles) -> str:
     if density:
         text = f"The bound on -log p(x), a density, is {value} bits for each number (it may be negative)"
     if metrics.get("rate_nats"):
-        of = f", {bound['rate'] / bound['bits_per_dim']:.0%} of it" if not density and bound["bits_per_dim"] > 0 else ""
-        text += f"; the rate of the code is {metrics['rate_nats']:.1f} nats an example{of}"
+        text += f"; the rate of the code is {metrics['rate_nats']:.1f} nats an example"
+        if not density and bound["bits_per_dim"] > 0:
+            text += f", {bound['rate'] / bound['bits_per_dim']:.0%} of the bound"
     return f"{text}."
 
 

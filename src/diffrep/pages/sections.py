@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from diffrep.amounts import amount
+from diffrep.measures.profile import sentences as profile_sentences
 from diffrep.models.code_use import ACTIVE
 from diffrep.pages import svg, tiles
 from diffrep.pages.page import Section, code, definitions, details, figure, joined, rows, table
@@ -62,9 +63,9 @@ def bound(run: RunFiles) -> Section:
     terms = {words: values[name] for name, words in TERMS.items() if values.get(name)}
     whole = f"{measured['bits_per_dim']:.4f} ± {measured['bits_per_dim_se']:.4f} {unit}"
     lead = (
-        f"At most {whole} on {amount(run.metrics['examples'], 'test example')}. Diffusion is the loss of removing"
-        " noise, prior the information on the example in x_1, reconstruction the last step to the grey levels of the"
-        " data" + (", and rate the nats of the code." if "rate of the code" in terms else ".")
+        f"-log p(x) is at most {whole} on {amount(run.metrics['examples'], 'test example')}. Diffusion is the loss of"
+        " removing noise, prior the information on the example in x_1, reconstruction the last step to the grey"
+        " levels of the data" + (", and rate the nats of the code." if "rate of the code" in terms else ".")
     )
     if "density" in measured.get("unit", ""):
         lead += " The data are continuous, so this is the bound on a density, which may be negative."
@@ -127,6 +128,7 @@ def information(run: RunFiles, images: RunPictures | None) -> Section:
     )
     if profile.get("rate_nats"):
         lead += f" Its rate is {profile['rate_nats']:.1f} nats."
+    lead = " ".join([lead, *profile_sentences(profile)[1:]])  # a warning, where there is one
     drawn = [figure(svg.profile_curve(profile["log_snr"], profile["nats_per_log_snr"], profile["se"], label))]
     if images is not None and images.denoised is not None:
         drawn.append(_denoised(images))

@@ -72,7 +72,7 @@ def drawn(
         name = names[scarce] if names else scarce
         raise UserError(
             f"class {name} has {amount(len(members[scarce]), 'labelled example')} in the training split, expected"
-            f" {per_class} for each class; ask for fewer by --few, or --labels-per-class of `diffrep semi`"
+            f" {per_class} for each class: ask for fewer by --few, or by --labels-per-class of `diffrep semi`."
         )
     generators = [np.random.default_rng([seed, draw]) for draw in range(repeats)]
     return [

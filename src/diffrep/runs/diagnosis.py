@@ -309,7 +309,7 @@ def _alive(now: CodeState, target: float | None) -> str:
     if now.gap is not None:
         most = max(now.bands, key=lambda name: now.bands[name], default=None)
         where = "" if most is None else f", most {WHERE[most]}"
-        phrases.append(f"examples shown each other's codes lose {now.gap:.1f} nats{where}")
+        phrases.append(f"with the code of another example the loss rises by {now.gap:.1f} nats{where}")
     return f"the code is alive at step {now.step}: " + ", ".join(phrases)
 
 
