@@ -184,6 +184,17 @@ def test_the_commands_make_the_run_again(tmp_path):
     assert RunFiles.of(other).settings == known.settings != Settings()
 
 
+def test_the_command_of_a_probe_names_its_protocols(tmp_path):
+    """Few labels and further models are asked for in words; what is fitted without them is not."""
+    run = shutil.copytree(run_of("vae-vdm"), tmp_path / "run")
+    weights = weights_digest(load_tensors(run / "model.safetensors")[0])
+    for names, words in ((["linear", "knn"], ""), (["linear", "few-1", "few-10"], " --few 1,10"),
+                         (["linear", "mlp", "few-5"], " --protocols linear,mlp --few 5")):  # fmt: skip
+        scores = {"code": {name: {"accuracy": 0.5, "se": 0.1} for name in names}}
+        keep(run, PROBES, {"scores": scores, "classes": 10, "examples": {"test": 359}}, weights)
+        assert f"diffrep probe {run}{words}" in RunFiles.of(run).commands()
+
+
 def test_a_report_of_no_run_is_a_mistake(tmp_path, capsys):
     """One sentence, and no file."""
     assert diffrep("report", tmp_path) == 2

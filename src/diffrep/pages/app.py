@@ -273,7 +273,7 @@ def _samples_tab(gr, explorer: Explorer, tab) -> None:
 
 
 def _map_tab(gr, explorer: Explorer, number, chosen) -> None:
-    gr.Markdown("Each dot is the code of a test example. Click one to look at it; all tabs then show it.")
+    gr.Markdown("Each dot is the code of a test example. Click one, or give its number above: all tabs then show it.")
     names = explorer.test.label_names or []
     picture = gr.Image(explorer.map(), interactive=False, show_label=False, buttons=[], elem_id="map")
     if names:

@@ -100,8 +100,16 @@ class RunFiles:
         lines = [" ".join(map(shlex.quote, train))]
         for file, command in MEASURES.items():
             if self.results[file]:
-                lines.append(self.command(command))
+                lines.append(self.command(command, *(self._of_probes() if command == "probe" else [])))
         return [*lines, self.command("report")]
+
+    def _of_probes(self) -> list[str]:
+        """The options with which `diffrep probe` fits these probes."""
+        parts = [name.partition("-") for name in self.probes.get("scores", {}).get("code", {})]
+        protocols = list(dict.fromkeys(head for head, _, _ in parts if head != "few"))
+        few = list(dict.fromkeys(count for _, _, count in parts if count.isdigit()))
+        words = ["--protocols", ",".join(protocols)] if {*protocols} - {"linear", "knn", "regression"} else []
+        return words + (["--few", ",".join(few)] if few else [])
 
     @property
     def changed(self) -> list[str]:
