@@ -218,3 +218,24 @@ def test_a_package_that_is_missing_is_named(package, file, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=r"needs more: pip install 'diffrep\["):
         data.load(tmp_path / file)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it reads nevertheless
+@pytest.mark.parametrize("shape", [(6, 5), (3, 6, 5), (6, 5, 3)], ids=["one page", "pages", "colours"])
+def test_a_broken_tiff_is_read_or_refused_in_one_sentence(shape, tmp_path):
+    """Every byte of the header and of the tags is changed, one at a time, and the file is cut at several places."""
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, RNG.integers(0, 65536, shape).astype(np.uint16), metadata=None)
+    sound = path.read_bytes()
+    pixels = len(sound) - 2 * int(np.prod(shape))  # they come last
+    changed = [sound[:at] + bytes([sound[at] ^ 0xFF]) + sound[at + 1 :] for at in range(pixels)]
+    refused = 0
+    for content in [*changed, *(sound[:cut] for cut in range(0, len(sound), 16))]:
+        path.write_bytes(content)
+        try:
+            data.whole(path)
+        except UserError:
+            refused += 1
+    assert 0 < refused < len(changed)

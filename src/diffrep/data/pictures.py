@@ -45,6 +45,7 @@ UNREAD = {
     ".tga",
 }  # noted as unread
 MODES = {"L": (1, np.uint8), "RGB": (3, np.uint8), "RGBA": (4, np.uint8), "I;16": (1, np.uint16), "F": (1, np.float32)}
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError)  # what Pillow raises at a broken file
 _STORED_AS = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA", "I": "I;16", "F": "F"}
 FORMATS = {b"\x89PNG": ("PNG",)}  # by the first bytes: Pillow then asks no other format, which saves a tenth for 28x28
 ORIENTATION = 0x0112  # EXIF's tag; from 5 on width and height change places
@@ -101,7 +102,7 @@ def read(
     own = _mode(image, name)
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise _broken(name, str(error)) from error
     if upright and _turned(image, load=True):
         image = ImageOps.exif_transpose(image)
@@ -125,7 +126,7 @@ def frames(encoded: str | bytes, name: str) -> int:
         image = _opened(encoded, name)
     try:
         return 1 if image is None else getattr(image, "n_frames", 1)
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError) as error:  # a later frame is broken
+    except BROKEN as error:  # a later frame is broken
         raise _broken(name, str(error)) from error
 
 
@@ -196,7 +197,7 @@ def _opened(encoded: str | bytes, name: str) -> Image.Image | None:
             return None
         size = len(encoded) if isinstance(encoded, bytes) else os.path.getsize(encoded)
         raise _broken(name, "not a picture" if size else "it is empty") from error
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         if _is_tiff(encoded) and not isinstance(error, OSError):
             return None
         raise _broken(name, str(error)) from error

@@ -12,29 +12,39 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from diffrep.errors import UserError, reason_of
 
-BITS, SAMPLES, EXTRA, FORMAT = 258, 277, 338, 339  # tags of TIFF
+BITS, COMPRESSION, SAMPLES, EXTRA, FORMAT = 258, 259, 277, 338, 339  # tags of TIFF
+MOST = 1100  # bytes that one compressed byte may become; deflate knows no more
 KINDS = {"uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"}
 
 
 def is_whole(image: Image.Image) -> bool:
-    """Does Pillow read all that this opened TIFF holds?"""
-    if getattr(image, "n_frames", 1) > 1:
-        return False
+    """Does Pillow read all that this opened TIFF holds? Not where its tags are broken: tifffile then says how."""
     assert isinstance(image, TiffImageFile), f"a TIFF was expected, and is {image.format}"
-    tags = image.tag_v2
-    samples, bits = tags.get(SAMPLES, 1), max(_numbers(tags.get(BITS, 1)))
-    kind = max(_numbers(tags.get(FORMAT, 1)))
+    try:
+        tags, several = image.tag_v2, image.n_frames > 1
+        samples, bits = tags.get(SAMPLES, 1), max(_numbers(tags.get(BITS, 1)))
+        kind = max(_numbers(tags.get(FORMAT, 1)))
+        alpha = samples == 4 and _numbers(tags.get(EXTRA, 0)) in ((1,), (2,))
+        stated = image.width * image.height * samples * bits // 8
+        cut = tags.get(COMPRESSION, 1) == 1 and stated > image.fp.seek(0, io.SEEK_END)
+    except Exception:  # Pillow raises many kinds
+        return False
+    if several or cut:
+        return False
     if samples == 1:
         return bits <= 8 or (bits == 16 and kind == 1) or (bits == 32 and kind == 3)
-    alpha = samples == 4 and _numbers(tags.get(EXTRA, 0)) in ((1,), (2,))
     return bits == 8 and (samples == 3 or alpha)
 
 
 def pages(path: str, name: str) -> np.ndarray | None:
-    """(N, C, H, W) of a file with several pages, each an example; None of any other."""
-    with Image.open(path) as image:
-        if getattr(image, "n_frames", 1) < 2:
-            return None
+    """(N, C, H, W) of a file with several pages, each an example; None of any other, a broken one too."""
+    try:
+        with Image.open(path) as image:
+            several = getattr(image, "n_frames", 1) > 1
+    except Exception:  # Pillow raises many kinds; the reader of pictures says what is broken
+        several = False
+    if not several:
+        return None
     values = read(path, name)
     return np.moveaxis(values, 1, 0) if values.ndim == 4 else values[:, None]
 
@@ -53,6 +63,8 @@ def read(encoded: str | bytes, name: str) -> np.ndarray:
             warnings.simplefilter("ignore")
             with tifffile.TiffFile(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as file:
                 series = file.series[0]
+                if series.nbytes > (1 if file.pages.first.compression == 1 else MOST) * file.filehandle.size:
+                    raise ValueError("it states more pixels than it holds")
                 values, axes = series.asarray(), series.axes
                 several = len(file.series) > 1
     except Exception as error:  # tifffile raises many kinds, and those of its codecs
@@ -62,6 +74,8 @@ def read(encoded: str | bytes, name: str) -> np.ndarray:
         ) from error
     if several:
         raise UserError(f"{name} holds pages of different sizes, expected one: save them as files of their own.")
+    if not values.size:
+        raise UserError(f"{name} cannot be read (it states a side of 0 pixels): save it anew.")
     if len(axes) != values.ndim:
         raise UserError(f"{name} cannot be read (its pages have not the axes that it states): save it anew.")
     keep = [i for i, (axis, length) in enumerate(zip(axes, values.shape, strict=True)) if length > 1 or axis in "YX"]
