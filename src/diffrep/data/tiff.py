@@ -19,7 +19,7 @@ KINDS = {"uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "f
 
 def is_whole(image: Image.Image) -> bool:
     """Does Pillow read all that this opened TIFF holds? Not where its tags are broken: tifffile then says how."""
-    assert isinstance(image, TiffImageFile), f"a TIFF was expected, and is {image.format}"
+    assert isinstance(image, TiffImageFile) and image.fp is not None, f"a TIFF was expected, and is {image.format}"
     try:
         tags, several = image.tag_v2, image.n_frames > 1
         samples, bits = tags.get(SAMPLES, 1), max(_numbers(tags.get(BITS, 1)))
