@@ -368,7 +368,6 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("runs/summary.py", "result[\"accuracy\"] - 2 * error", "result[\"accuracy\"] - error", "the interval of few labels reaches one error down"),
     ("runs/summary.py", "whole[-1]", "whole[0]", "the seconds of a run are those of its first line"),
     ("runs/preparation.py", "one_hot.shape[0] - 1, place", "0, place", "an exported encoder takes an unknown word for the first one"),
-    ("runs/encode.py", "np.searchsorted(ends, places, side=\"right\")", "np.searchsorted(ends, places, side=\"left\")", "the first row of a file counts to the file before"),
     ("runs/encode.py", "digest(origin, int(rows[0]), int(rows[-1]))", "digest(origin)", "a part of other rows is taken for this one"),
     ("runs/directory.py", "free = name == \"data.source\" or", "free = name.startswith(\"data.\") or", "a run goes on with other settings of data"),
     ("runs/batch_encoder.py", "!= weights:", "== weights and False:", "an encoder of batches takes other weights for its own"),
@@ -382,7 +381,6 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("commands/outputs.py", "covariate.repeat(len(x) // len(covariate), 1)", "covariate.repeat_interleave(len(x) // len(covariate), 0)", "rows come back in the units of another covariate"),
     ("codes/posteriors.py", "timed, math.exp(-rate / dim)", "timed, math.exp(-rate)", "the spread of a fixed rate is that of one number"),
     ("methods/recipes.py", "Constant(parts.settings.code.mmd or MATCHED)", "Constant(MATCHED)", "code.mmd of infodiffusion is ignored"),
-    ("methods/recipes.py", "parts.prior_after(), drop=0.5)", "parts.prior_after(), drop=0.0)", "pdae never trains its decoder without a code"),
     ("probes/few_labels.py", "x_test = (x_test - centre) / scale", "x_test = x_test - centre", "test features of few labels have another scale"),
     ("models/generative.py", "Draws.of_each(seed, range(rows.start, rows.stop), device)", "Draws.of_each(seed, range(rows.stop - rows.start), device)", "batches of samples repeat each other"),
 )
