@@ -79,8 +79,8 @@ def sentences(result: ProfileFile) -> list[str]:
         return [text + "."]
     return [
         text + ".",
-        f"That is {result['excess_nats']:.1f} nats more than a code of its rate can hold ({information['upper']:.1f})."
-        " The excess is no information: without its code, this decoder denoises worse than it could.",
+        f"The code can hold at most {information['upper']:.1f} nats. The other {result['excess_nats']:.1f} are no"
+        " information: without its code, this decoder denoises worse than it could.",
     ]
 
 
