@@ -106,6 +106,11 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = USUAL | tomllib.loads(arguments.trials.read_text())
     known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"trials": {}}
+    scored = {"data": Path(arguments.data).name, **{name: plan[name] for name in USUAL}}
+    if was_scored := {name: known[name] for name in scored if known.get(name, scored[name]) != scored[name]}:
+        parser.error(
+            f"{arguments.out} was scored with {was_scored}, and {arguments.trials} asks for another: take a new file."
+        )
     for name, (method, *own) in plan["trials"].items():
         changes = [*plan.get("set", []), *own]
         was = known["trials"].get(name)
@@ -113,9 +118,7 @@ def main() -> None:
             continue
         found = trial(arguments.data, plan["budget"], method, changes, plan)
         known["trials"][name] = found | {"commit": commit()}
-        about = {"about": plan.get("about", ""), "data": Path(arguments.data).name}
-        about |= {name: plan[name] for name in USUAL}
-        about["hardware"] = hardware()
+        about = {"about": plan.get("about", ""), **scored, "hardware": hardware()}
         arguments.out.write_text(json.dumps(about | {"trials": known["trials"]}, indent=2) + "\n")
         print(name, {key: value for key, value in found.items() if key not in ("settings", "budget")}, flush=True)
 
