@@ -220,6 +220,15 @@ def test_a_package_that_is_missing_is_named(package, file, tmp_path, monkeypatch
         data.load(tmp_path / file)
 
 
+def test_pages_of_one_bit_hold_what_they_state(tmp_path):
+    """Eight pixels lie in a byte, so the file is smaller than its pixels: what is refused is their kind."""
+    pytest.importorskip("tifffile")
+    first, *others = (Image.fromarray(RNG.random((64, 64)) > 0.5) for _ in range(3))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others)
+    with pytest.raises(UserError, match="has the axes IYX of bool"):
+        data.whole(tmp_path / "a.tif")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it reads nevertheless
 @pytest.mark.parametrize("shape", [(6, 5), (3, 6, 5), (6, 5, 3)], ids=["one page", "pages", "colours"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from diffrep.errors import UserError, reason_of
 
 BITS, COMPRESSION, SAMPLES, EXTRA, FORMAT = 258, 259, 277, 338, 339  # tags of TIFF
-MOST = 1100  # bytes that one compressed byte may become; deflate knows no more
+DENSEST = {1: 1, 5: 1400, 8: 1100, 32946: 1100}  # bytes that a byte may become: stored plainly, by LZW, by deflate
 KINDS = {"uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"}
 
 
@@ -62,8 +63,9 @@ def read(encoded: str | bytes, name: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with tifffile.TiffFile(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as file:
-                series = file.series[0]
-                if series.nbytes > (1 if file.pages.first.compression == 1 else MOST) * file.filehandle.size:
+                series, first = file.series[0], file.pages.first
+                bits = np.mean(_numbers(first.bitspersample))  # 12 and fewer are stored side by side
+                if series.size * bits / 8 > DENSEST.get(first.compression, math.inf) * file.filehandle.size:
                     raise ValueError("it states more pixels than it holds")
                 values, axes = series.asarray(), series.axes
                 several = len(file.series) > 1
