@@ -1,5 +1,6 @@
 """The formulas of the sums in docs/large.md, held to small cases at one process and at two."""
 
+import re
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -119,4 +120,6 @@ def test_the_page_says_what_the_script_prints(sums):
     with redirect_stdout(out):
         sums.main()
     page = (ROOT / "docs" / "large.md").read_text()
-    assert [line for line in out.getvalue().splitlines() if line.startswith("|") and line not in page] == []
+    said, stated = out.getvalue(), r"[\d,.]+ (?:million weights|GFLOP|GB)"
+    assert [line for line in said.splitlines() if line.startswith("|") and line not in page] == []
+    assert [number for number in re.findall(stated, said) if number not in page] == []
