@@ -90,7 +90,7 @@ def net_of(model: torch.nn.Module, forward: float = 0.0) -> Net:
 def main() -> None:
     net = decoder()
     print(f"{net.weights / 1e6:.0f} million weights, {net.forward / 1e9:.0f} GFLOP a forward pass.")
-    print(f"Muon: {muon(net) / 1e9:.1f} GB more during a step.\n")
+    print(f"A step of Muon takes more for a moment, {muon(net) / 1e9:.1f} GB here.\n")
     print("| processes | training, whole | training, in parts | sent in a step, whole | in parts | buffer |")
     print("|---|---|---|---|---|---|")
     for n in (1, 2, 8, 64):
