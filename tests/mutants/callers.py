@@ -31,7 +31,7 @@ def pytest_runtest_protocol(item: Any) -> Iterator[None]:
 
 def place_of(path: str, function: str) -> str | None:
     """ "probes/linear.py: fit"; None of a function of others."""
-    _, below, file = path.partition("/src/diffrep/")
+    _, below, file = path.rpartition("/src/diffrep/")
     return f"{file}: {function}" if below else None
 
 

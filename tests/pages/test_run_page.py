@@ -185,13 +185,18 @@ def test_the_commands_make_the_run_again(tmp_path):
 
 
 def test_the_command_of_a_probe_names_its_protocols(tmp_path):
-    """Few labels and further models are asked for in words; what is fitted without them is not."""
+    """Few labels, further models, other labels and a time are named; what is fitted without them is not."""
     run = shutil.copytree(run_of("vae-vdm"), tmp_path / "run")
     weights = weights_digest(load_tensors(run / "model.safetensors")[0])
-    for names, words in ((["linear", "knn"], ""), (["linear", "few-1", "few-10"], " --few 1,10"),
-                         (["linear", "mlp", "few-5"], " --protocols linear,mlp --few 5")):  # fmt: skip
+    for names, more, words in (
+        (["linear", "knn"], {"labels": "label", "t": None}, ""),
+        (["linear", "few-1", "few-10"], {}, " --few 1,10"),
+        (["linear", "mlp", "few-5"], {}, " --protocols linear,mlp,few --few 5"),
+        (["few-1", "spreading-1"], {}, " --protocols few,spreading --few 1"),
+        (["knn"], {"labels": "hair colour", "t": 0.0}, " --labels 'hair colour' --t 0"),
+    ):
         scores = {"code": {name: {"accuracy": 0.5, "se": 0.1} for name in names}}
-        keep(run, PROBES, {"scores": scores, "classes": 10, "examples": {"test": 359}}, weights)
+        keep(run, PROBES, {"scores": scores, "classes": 10, "examples": {"test": 359}, **more}, weights)
         assert f"diffrep probe {run}{words}" in RunFiles.of(run).commands()
 
 

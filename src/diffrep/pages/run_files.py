@@ -105,11 +105,17 @@ class RunFiles:
 
     def _of_probes(self) -> list[str]:
         """The options with which `diffrep probe` fits these probes."""
+        labels, t = self.probes.get("labels", "label"), self.probes.get("t")
         parts = [name.partition("-") for name in self.probes.get("scores", {}).get("code", {})]
-        protocols = list(dict.fromkeys(head for head, _, _ in parts if head != "few"))
+        protocols = list(dict.fromkeys(head for head, _, _ in parts))
         few = list(dict.fromkeys(count for _, _, count in parts if count.isdigit()))
-        words = ["--protocols", ",".join(protocols)] if {*protocols} - {"linear", "knn", "regression"} else []
-        return words + (["--few", ",".join(few)] if few else [])
+        options = {
+            "--labels": "" if labels == "label" else shlex.quote(labels),
+            "--protocols": ",".join(protocols) if {*protocols} - {"linear", "knn", "regression", "few"} else "",
+            "--few": ",".join(few),
+            "--t": "" if t is None else f"{t:g}",
+        }
+        return [word for name, value in options.items() if value for word in (name, value)]
 
     @property
     def changed(self) -> list[str]:
