@@ -44,7 +44,7 @@ def load_tensors(path: Path) -> tuple[Tensors, dict]:
             sealed = json.loads(stated)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, RuntimeError) as error:  # torch raises the latter where a file cannot be opened
-        if lacks_memory(error):
+        if lacks_memory(error) or (isinstance(error, RuntimeError) and "open file" not in str(error)):
             raise
         raise BrokenFile(f"{path} cannot be read ({reason_of(error)}).") from error
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
