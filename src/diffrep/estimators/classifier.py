@@ -54,7 +54,7 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         y = column_or_1d(y, warn=True)
         has_label = labelled(y)
         if not has_label.any():
-            raise ValueError("y labels no row, expected labels of two classes at least")
+            raise ValueError("y labels no row, expected labels of two classes at least: -1 and None are no labels.")
         values = y[has_label] if y.dtype.kind != "O" else np.array(y[has_label].tolist())
         check_classification_targets(values)
         encoder = DiffusionEncoder() if self.encoder is None else clone(self.encoder)

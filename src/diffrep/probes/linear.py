@@ -109,10 +109,13 @@ def labelled(train: Split, valid: Split, test: Split, most: int | None = None) -
     train, valid, test = (with_target(split, split[1] >= 0) for split in (train, valid, test))
     train = train if most is None else thinned(train, most)
     if (classes := len(np.unique(train[1]))) < 2:
-        raise UserError(f"a probe needs labels of two classes at least in the training split, got {classes}")
+        raise UserError(
+            f"a probe needs labels of two classes at least in the training split, got {classes}: give data with more,"
+            " or name other labels (--labels; in Python labels=)."
+        )
     if not len(valid[1]) or not len(test[1]):
         raise UserError(
-            "a probe needs labelled examples in the validation and the test split; give them a larger share"
+            "a probe needs labelled examples in the validation and the test split: give them a larger share."
         )
     return train, valid, test
 
