@@ -6,6 +6,8 @@ import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 300  # characters of another library's error
+
 
 class UserError(ValueError):
     """Shown by the command line as one sentence with exit code 2; in Python it is a ValueError."""
@@ -20,9 +22,11 @@ def unknown(kind: str, name: str, names: Iterable[str], hint: str = "") -> UserE
 
 
 def reason_of(error: BaseException) -> str:
-    """What the error of another library says, for the middle of a sentence: its first line, else its kind."""
+    """What the error of another library says, for the middle of a sentence: its first line, else its kind. One that
+    quotes the bytes of a file is cut."""
     said = getattr(error, "strerror", None) or str(error)
-    return (str(said).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+    line = (str(said).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+    return line if len(line) <= LONGEST else line[:LONGEST] + "..."
 
 
 def lacks_memory(error: BaseException) -> bool:

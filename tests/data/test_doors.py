@@ -229,6 +229,24 @@ def test_pages_of_one_bit_hold_what_they_state(tmp_path):
         data.whole(tmp_path / "a.tif")
 
 
+ENDLESS = (
+    bytes.fromhex(
+        "49492a00080000000a0000010400010000000800000001010400010000000800000002010300030000008600"
+        "0000030103000100000001000000060000000200000011010400010000008c00000015010300010000000300"
+        "00001601040001000000080000001701040001000000"
+    )
+    + 22 * b"\xc0\0\0\0"
+)  # a TIFF
+
+
+def test_a_tiff_without_end_is_refused(tmp_path):
+    """Found by changing bytes: its pages lead back to an earlier one, and tifffile alone does not end."""
+    pytest.importorskip("tifffile")
+    (tmp_path / "a.tif").write_bytes(ENDLESS)
+    with pytest.raises(UserError, match=r"a\.tif cannot be read"):
+        data.whole(tmp_path / "a.tif")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it reads nevertheless
 @pytest.mark.parametrize("shape", [(6, 5), (3, 6, 5), (6, 5, 3)], ids=["one page", "pages", "colours"])

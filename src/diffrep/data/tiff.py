@@ -15,6 +15,7 @@ from diffrep.errors import UserError, reason_of
 
 BITS, COMPRESSION, SAMPLES, EXTRA, FORMAT = 258, 259, 277, 338, 339  # tags of TIFF
 DENSEST = {1: 1, 5: 1400, 8: 1100, 32946: 1100}  # bytes that a byte may become: stored plainly, by LZW, by deflate
+PAGE = 18  # bytes of the smallest page
 KINDS = {"uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"}
 
 
@@ -63,6 +64,8 @@ def read(encoded: str | bytes, name: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with tifffile.TiffFile(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as file:
+                if _circular(file.pages, file.filehandle.size):
+                    raise ValueError("its pages lead back to an earlier one")
                 series, first = file.series[0], file.pages.first
                 bits = np.mean(_numbers(first.bitspersample))  # 12 and fewer are stored side by side
                 held = DENSEST.get(first.compression, math.inf) * file.filehandle.size
@@ -91,6 +94,15 @@ def read(encoded: str | bytes, name: str) -> np.ndarray:
         )
     values = values.transpose([*channels, *depth, axes.index("Y"), axes.index("X")])
     return values if channels else values[None]
+
+
+def _circular(pages: Any, size: int) -> bool:
+    """Do the pages of a file of `size` bytes never end? tifffile would follow them for hours."""
+    try:
+        pages[size // PAGE + 1]
+    except IndexError:
+        return False
+    return True
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
