@@ -188,6 +188,7 @@ def test_words_that_do_not_parse_are_one_sentence(words, capsys):
         (("interpolate", 0, "nowhere.png"), "nowhere.png"),
         (("reconstruct", "other.npy"), "expected 0 to 16"),
         (("reconstruct", "digits", "--exact", "--sampler", "ddim"), "--exact"),
+        (("reconstruct", "digits", "--exact", "--seed", "0"), "--exact"),
     ],
 )
 def test_wrong_inputs_for_a_run_are_one_sentence(words, said, tmp_path, monkeypatch, capsys):

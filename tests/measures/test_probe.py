@@ -313,6 +313,7 @@ def test_evaluate_says_linear_and_knn(run):
         (("--t", "0.3"), "does not depend on t"),
         (("--labels", "colour"), "unknown factor 'colour'"),
         (("--draws", "1"), "--help"),
+        (("--draws", "5"), "give --few"),
     ],
 )
 def test_mistakes_are_one_sentence(words, said, tmp_path, capsys):

@@ -32,7 +32,7 @@ def reconstruct(
     sampler: Sampler = None,
     steps: Steps = None,
     spacing: Spacing = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="seed of the random numbers (0)")] = None,
     device: Device = "auto",
 ) -> None:
     """Reconstruct examples from the code alone (or, exactly, from code and noise): a picture, .npy, .npz, .csv, ..."""
@@ -44,9 +44,10 @@ def reconstruct(
     from diffrep.denoising.samplers import sampling_of
     from diffrep.runs.inputs import examples_of
 
-    if exact and (per_code, sampler, spacing) != (None, None, None):
+    if exact and (per_code, sampler, spacing, seed) != (None, None, None, None):
         raise UserError(
-            "--exact decodes from the noise of the example itself: leave out --per-code, --sampler and --spacing."
+            "--exact decodes from the noise of the example itself: leave out --per-code, --sampler, --spacing and"
+            " --seed."
         )
     loaded = runs.load(run, device)
     check_output(output, loaded)
@@ -65,7 +66,7 @@ def reconstruct(
         else:
             several = loaded.model.by_steps and is_grid(output)  # without a sampler all decodings are the same
             times = per_code or (3 if several else 1)
-            again = loaded.model.reconstruct(x, per_code=times, seed=seed, covariate=covariate, **how)
+            again = loaded.model.reconstruct(x, per_code=times, seed=seed or 0, covariate=covariate, **how)
             rows = [x, *again.unflatten(0, (len(x), times)).transpose(0, 1)]
     if is_grid(output):
         save_grid(torch.cat(rows), output, columns=len(x))

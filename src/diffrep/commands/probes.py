@@ -24,7 +24,7 @@ def probe(
     ] = None,
     few: Annotated[str | None, typer.Option(help="labels of each class for few and spreading, such as 1,5,10")] = None,
     t: CodeTime = None,
-    repeats: Annotated[int, typer.Option("--draws", min=2, help="draws of few labels")] = 20,
+    repeats: Annotated[int | None, typer.Option("--draws", min=2, help="draws of few labels (20)")] = None,
     most: Annotated[int, typer.Option(min=2, help="most training examples; labelled ones come first")] = 20_000,
     seed: Annotated[int, typer.Option(min=0, help="seed of the draws, and of the splits of a file without splits")] = 0,
     data: Moved = None,
@@ -39,6 +39,9 @@ def probe(
 
     if data is not None and not what.is_dir():
         raise UserError(f"--data says where the data of a run lies and {what} is no run: leave it out.")
+    if repeats is not None and not few:
+        raise UserError("--draws says how often few labels are drawn: give --few too, such as --few 1,10.")
+    repeats = repeats or probing.USUAL.repeats
     asked = probing.Probing(labels, names_of(protocols), counts_of(few), t, repeats, most, seed)
     loaded = runs.load(what, device, data) if what.is_dir() else None
     with progress() as update:
