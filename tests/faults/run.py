@@ -52,13 +52,16 @@ def main() -> None:
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         warmed()
-    file = json.loads(asked.out.read_text()) if asked.out.exists() else {**about(), "faults": {}}
+    here = about()
+    file = json.loads(asked.out.read_text()) if asked.out.exists() else {**here, "faults": {}}
     state = file["faults"]
+    for entry in state.values():
+        entry.setdefault("commits", [file["commit"]])
     for kind, long in LONG.items():
         if asked.only and kind not in asked.only.split(","):
             continue
         wanted = asked.count or (SHORT[kind] if asked.short else long)
-        entry = state.setdefault(kind, {"next": asked.first, "counts": {}, "findings": {}})
+        entry = state.setdefault(kind, {"next": asked.first, "counts": {}, "findings": {}, "commits": []})
         while entry["next"] < asked.first + wanted or (
             kind == "kill" and not asked.short and not asked.count and entry["counts"].get("kills", 0) < KILLS
         ):
@@ -70,7 +73,8 @@ def main() -> None:
                     entry["findings"][f"{entry['next']} {what.removeprefix('said: ')}"] = count
                 else:
                     counts[what] += count
-            entry["counts"], entry["next"] = dict(counts), entry["next"] + 1
+            commits = list(dict.fromkeys([*entry["commits"], here["commit"]]))
+            entry.update(counts=dict(counts), next=entry["next"] + 1, commits=commits)
             write(asked.out, file)
         print(kind, entry["counts"], flush=True)
     write(asked.out, file)
