@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from diffrep.config import Settings, override
-from diffrep.denoising.samplers import ENOUGH, STEPS, Sampling
+from diffrep.denoising.denoiser import Prediction
+from diffrep.denoising.noise import LinearGamma
+from diffrep.denoising.samplers import ENOUGH, STEPS, Sampling, sample
 from diffrep.methods.catalog import build
 from diffrep.models import generative
 from diffrep.models.warm_start import Uniform, sample_from
-from diffrep.shapes import Draws, Facts
+from diffrep.shapes import Draws, Facts, expand
 from diffrep.testing import SMALL
 
 
@@ -32,15 +34,31 @@ def made(model, n: int, sampler: str = "dpm") -> dict[str, torch.Tensor]:
     return ways
 
 
-@pytest.mark.parametrize("sampler", ["ancestral"])
-def test_an_example_is_the_same_in_any_batch(model, sampler, monkeypatch):
-    """Among 7, among 2, and in batches of 3: example i is that of the seed and of i."""
-    whole, few = made(model, 7, sampler), made(model, 2, sampler)
+def test_an_example_is_the_same_in_any_batch(model, monkeypatch):
+    """Among 7, among 2, and in batches of 3, by a sampler that draws noise: example i is that of the seed and of i."""
+    whole, few = made(model, 7, "ancestral"), made(model, 2, "ancestral")
     monkeypatch.setattr(generative, "AT_ONCE", 3)
-    for way, cut in made(model, 7, sampler).items():
+    for way, cut in made(model, 7, "ancestral").items():
         torch.testing.assert_close(cut, whole[way], rtol=1e-4, atol=1e-5, msg=way)
         torch.testing.assert_close(few[way], whole[way][:2], rtol=1e-4, atol=1e-5, msg=way)
         assert len(whole[way].unique(dim=0)) == 7, way
+
+
+@pytest.mark.parametrize("sampler", STEPS)
+def test_no_sampler_mixes_the_noise_of_examples(sampler):
+    """The same of each sampler alone, with the ideal denoiser of N(0, I)."""
+    noise = LinearGamma(-6.0, 4.0)
+
+    def denoise(x_t, t):
+        alpha, sigma = noise.scales(t)
+        return Prediction.from_x(expand(alpha / (alpha**2 + sigma**2), x_t) * x_t, x_t, alpha, sigma)
+
+    def drawn(places: range) -> torch.Tensor:
+        draws, how = Draws.of_each(5, places), Sampling(sampler, 3)
+        return sample(denoise, noise, draws.normal(len(places), 4), how.step, how.times(noise), draws)
+
+    whole = drawn(range(7))
+    assert torch.equal(drawn(range(2, 5)), whole[2:5]) and len(whole.unique(dim=0)) == 7
 
 
 def test_no_batch_is_larger_than_it_may_be(model, monkeypatch):

@@ -104,11 +104,11 @@ def test_refined_codes_stand_beside_the_encoders(data, tmp_path):
 def test_twins_have_the_parameters_and_the_data_of_their_runs(done):
     """Within 2 %, on the same cut of the data; what was trained is counted, not what was planned."""
     rows = {row["run"]: row for row in done[1]["runs"]}
-    for row in rows.values():
-        if row["twin"]:
-            other = rows[row["twin"]]
-            assert other["parameters"] == pytest.approx(row["parameters"], rel=0.02)
-            assert (other["seed"], other["fingerprint"]) == (row["seed"], row["fingerprint"])
+    pairs = [(row, rows[row["twin"]]) for row in rows.values() if row["twin"]]
+    assert pairs
+    for row, other in pairs:
+        assert other["parameters"] == pytest.approx(row["parameters"], rel=0.02)
+        assert (other["seed"], other["fingerprint"]) == (row["seed"], row["fingerprint"])
 
 
 def test_files_are_whole_and_name_no_place(done, data):
