@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from diffrep.commands.gallery import grid
+from diffrep.commands.gallery import grid, save_grid
 
 
 def test_tiles_stand_row_by_row_and_what_lies_outside_is_black_or_white():
@@ -15,3 +15,21 @@ def test_tiles_stand_row_by_row_and_what_lies_outside_is_black_or_white():
         top, left = 2 + 59 * (i // 2), 2 + 59 * (i % 2)
         assert (sheet[top : top + 57, left : left + 57] == level).all()
         assert (sheet[top - 2 : top, left : left + 57] == 255).all()
+
+
+def test_signals_and_rows_are_lines_on_one_scale(tmp_path, monkeypatch):
+    """Each example in its place, a line for each channel; the scale is that of all."""
+    from matplotlib.figure import Figure
+
+    seen: list[Figure] = []
+    plain = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: seen.append(figure) or plain(figure, *a, **k))
+    x = torch.arange(3 * 2 * 5).reshape(3, 2, 5).float()
+    save_grid(x, tmp_path / "a.png", columns=2)
+    save_grid(x[:, 0], tmp_path / "b.png", columns=2)
+    for figure, examples in zip(seen, (x, x[:, :1]), strict=True):
+        lines = [[line.get_ydata().tolist() for line in axes.lines] for axes in figure.axes]
+        assert lines == examples.tolist()
+        ends = (float(examples.min()) - 0.05, float(examples.max()) + 0.05)
+        assert all(axes.get_ylim() == ends for axes in figure.axes)
+        assert [axes.get_subplotspec().num1 for axes in figure.axes] == [0, 1, 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import shutil
 import warnings
 from collections import Counter
 from functools import cache
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from diffrep import runs
+from diffrep.cli import app
 from diffrep.data import Stream, load
 from diffrep.denoising.samplers import STEPS, Sampling
 from diffrep.evaluation.bound import bound
@@ -18,6 +21,8 @@ from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.runs.run import DataCard
 from diffrep.shapes import Draws
+from runs_at_hand import content
+from runs_at_hand import diffrep as command
 from tiny import EVERY, base, same, settings, source, train, weights
 
 
@@ -109,3 +114,35 @@ def test_samples_are_those_of_their_seed(sampler):
     model = base("dsm").model
     one, again, other = (model.sample(4, Draws.of(seed), sampler, 3) for seed in (0, 0, 1))
     assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+SEEDED = {  # command: the method of a run, the words behind the run
+    "sample": ("vae-vdm", ("-n", 3, "--steps", 2, "-o", "made.npy")),
+    "reconstruct": ("vae-vdm", (source(), "-n", 2, "--steps", 2, "-o", "made.npy")),
+    "interpolate": ("vae-vdm", (0, 1, "--points", 2, "--steps", 2, "-o", "made.npy")),
+    "probe": ("ae", ("--protocols", "few", "--few", 2, "--draws", 3)),
+    "distance": ("dsm", ("-n", 24, "--steps", 2)),
+    "readout": ("ddpm", ("--levels", 2)),
+}
+
+
+def test_every_command_with_a_seed_has_a_row():
+    called = {one.name or one.callback.__name__.rstrip("_"): one.callback for one in app.registered_commands}
+    assert {name for name, made in called.items() if "seed" in inspect.signature(made).parameters} == {*SEEDED, "train"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEEDED)
+def test_the_seed_of_a_command_arrives(name, tmp_path, monkeypatch):
+    """What it writes is the same for the same seed, and something else for another one."""
+    method, words = SEEDED[name]
+    written = []
+    for number, seed in enumerate((1, 1, 2)):
+        folder = tmp_path / str(number)
+        shutil.copytree(base(method).directory, folder / "run")
+        monkeypatch.chdir(folder)
+        before = content(folder)
+        assert command(name, "run", *words, "--seed", seed) == 0
+        new = {file: made for file, made in content(folder).items() if made != before.get(file)}
+        written.append({file: made for file, made in new.items() if not file.endswith(".npz")})  # codes, with a time
+    assert written[0] and written[0] == written[1] != written[2]

@@ -34,9 +34,12 @@ from two_routes import (
     log_normal,
     normal,
     positive,
+    same_numbers,
     sigmoid,
     softmax,
 )
+
+__all__ = ["same_numbers"]
 
 
 def subclasses(kind: type) -> set[str]:

@@ -33,7 +33,9 @@ from diffrep.models.contrastive import Contrastive
 from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.nets.decoders import Decoder
 from diffrep.shapes import Batch, Draws
-from two_routes import B, D, Doubled, Line, Point, Values, central, log_normal, normal, sigmoid, square
+from two_routes import B, D, Doubled, Line, Point, Values, central, log_normal, normal, same_numbers, sigmoid, square
+
+__all__ = ["same_numbers"]
 
 X = normal(B, D)
 SECOND = normal(B, D)  # another view of the same examples

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,15 +14,19 @@ from torch import nn
 
 from diffrep import data
 from diffrep.codes.build import random
-from diffrep.config import CodeSettings
+from diffrep.config import CodeSettings, Settings, override
+from diffrep.data.feature_files import _single
+from diffrep.data.pictures import _sized
 from diffrep.data.readers.recordings import _signal
 from diffrep.data.readers.tables import Pictures, Piece
 from diffrep.data.reading import Reading
+from diffrep.data.stores import InMemory, Standardised
 from diffrep.data.values import Extent, scaled
 from diffrep.errors import UserError
 from diffrep.estimators import DiffusionEncoder
 from diffrep.estimators.forms import _as_it_was
 from diffrep.estimators.sizes import sizes
+from diffrep.methods.catalog import build
 from diffrep.models.generative import AT_ONCE, in_batches
 from diffrep.models.latent_diffusion import LatentDiffusion
 from diffrep.nets.blocks import SpatialAttention
@@ -29,11 +34,14 @@ from diffrep.nets.encoders import MLPEncoder
 from diffrep.nets.plain import PlainDecoder
 from diffrep.pages.tiles import tiles
 from diffrep.probes.few_labels import few_labels
+from diffrep.probes.mlp import _tensors
 from diffrep.runs.summary import Numbers, _seconds, accuracies
+from diffrep.shapes import Facts
 from diffrep.studies.aggregate import _number
 from diffrep.studies.figures import frontier
 from diffrep.studies.row import Row
 from diffrep.studies.table import Number, Table
+from small import NARROW
 
 
 def row(seed: int = 0, **numbers) -> Row:
@@ -202,3 +210,47 @@ def test_a_point_of_the_frontier_has_two_errors_to_each_side(monkeypatch):
     monkeypatch.setattr(Axes, "errorbar", lambda axes, *a, **k: drawn.append(k) or plain(axes, *a, **k))
     frontier([row(rate_nats=3.0, bits_per_dim=2.0, bits_per_dim_se=0.1)])
     assert drawn[0]["yerr"] == pytest.approx([0.2]) and math.isclose(sum(drawn[0]["yerr"]), 0.2)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_picture_is_cut_to_its_middle_and_averaged(turned):
+    """Of 2 x 8 the columns 3 to 6 are kept for 1 x 2, each number the mean of a square of four; upright it is the same.
+    The mean of 2, 3, 10 and 11 is 6.5, and 6 as the nearest even whole number."""
+    wide = np.arange(16).reshape(2, 8)
+    picture, size = (wide.T, (2, 1)) if turned else (wide, (1, 2))
+    assert _sized(picture.astype(np.float32), size).ravel().tolist() == [6.5, 8.5]
+    assert _sized(picture.astype(np.uint8), size).ravel().tolist() == [6, 8]
+    colour = np.stack([picture, 2 * picture], -1).astype(np.float32)
+    assert _sized(colour, size).reshape(2, 2).tolist() == [[6.5, 13.0], [8.5, 17.0]]
+
+
+def test_labels_that_are_one_in_k_are_the_place_of_the_one():
+    """Of three classes, so that the place of a zero is another."""
+    one_in_k = np.eye(3)[[2, 0, 1]]
+    assert _single(one_in_k, "y", Path("a.npz")).tolist() == [2, 0, 1]
+    assert _single(one_in_k[:, :1], "y", Path("a.npz")).tolist() == [0, 1, 0]
+
+
+def test_a_large_number_is_centred_before_it_loses_digits():
+    """Seconds since 1970 that are one apart, in float64, as float32 afterwards."""
+    seconds = 1.7e9 + torch.arange(3, dtype=torch.float64)[:, None]
+    rows = Standardised(InMemory(seconds), seconds.mean(0), torch.ones(1, dtype=torch.float64))
+    standard = rows.raw(torch.arange(3))
+    assert standard.flatten().tolist() == [-1, 0, 1] and standard.dtype == torch.float32
+    assert rows.subset(torch.tensor([2])).raw(torch.tensor([0])).item() == 1
+
+
+def test_an_exact_reconstruction_takes_its_steps_both_ways(monkeypatch):
+    """From the example to its noise, and back."""
+    model, taken = build(override(Settings(), ["method=vdm", *NARROW]), Facts((3,), None)).eval(), []
+    invert, decode = model.invert, model.decode
+    monkeypatch.setattr(model, "invert", lambda x, steps, *a: taken.append(steps) or invert(x, steps, *a))
+    monkeypatch.setattr(model, "decode", lambda z, n, d, s, *a: taken.append(s.steps) or decode(z, n, d, s, *a))
+    model.reconstruct_exactly(torch.randn(2, 3), steps=3)
+    assert taken == [3, 3]
+
+
+def test_a_class_that_training_lacks_is_no_class_of_a_perceptron():
+    """Classes 2 and 5: a label of 3, or of 9, is neither, and no epoch is better for it."""
+    x, y = _tensors((np.zeros((4, 1)), np.array([5, 3, 2, 9])), np.array([2, 5]))
+    assert y.tolist() == [1, -1, 0, -1] and x.shape == (4, 1)

@@ -20,7 +20,9 @@ from diffrep.denoising import terms
 from diffrep.denoising.denoiser import Prediction
 from diffrep.models import contrast
 from diffrep.models.autoencoder import GeneratorDecoder
-from two_routes import B, D, Point, Values, held, log_normal, normal, positive, square
+from two_routes import B, D, Point, Values, held, log_normal, normal, positive, same_numbers, square
+
+__all__ = ["same_numbers"]
 
 # terms of denoising/terms.py: what is called, its second route, what it is called with
 

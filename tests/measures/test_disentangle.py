@@ -20,7 +20,7 @@ SMALL = [*NARROW, "train.batch=32", "code.dim=4"]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """200 small tables whose columns say: a class with holes, a word, a quantity with a hole, a name, a constant."""
+    """200 small tables whose columns say: a class, a word and a quantity, each with holes, a name, a constant."""
     rng = np.random.default_rng(0)
     y = np.arange(200) % 3
     place = rng.normal(size=200)
@@ -30,7 +30,7 @@ def source(tmp_path_factory):
         path,
         x=rng.normal(size=(200, 5)).astype(np.float32) + y[:, None],
         y=np.where(np.arange(200) % 10 == 3, -1, y),
-        colour=np.array(["red", "blue"])[rng.integers(0, 2, 200)],
+        colour=np.where(np.arange(200) % 20 == 5, "", np.array(["red", "blue"])[rng.integers(0, 2, 200)]),
         place=place,
         called=np.array([f"a{i}" for i in range(200)]),
         still=np.ones(200),
@@ -39,12 +39,12 @@ def source(tmp_path_factory):
 
 
 def test_factors_are_taken_for_what_they_are(source):
-    """Words are classes, a column of many numbers a quantity, -1 and NaN unknown; a name for each example and a column
-    that never changes tell nothing, and it is said why."""
+    """Words are classes, a column of many numbers a quantity, -1, NaN and "" unknown; a name for each example and a
+    column that never changes tell nothing, and it is said why."""
     every = data.whole(source)
     kept, left_out = factors_of(every)
     assert {name: discrete for name, (_, discrete) in kept.items()} == {"label": True, "colour": True, "place": False}
-    assert np.isnan(kept["label"][0]).sum() == 20 and np.isnan(kept["place"][0]).sum() == 1
+    assert {name: np.isnan(kept[name][0]).sum() for name in kept} == {"label": 20, "colour": 10, "place": 1}
     assert set(left_out) == {"called", "still"} and "name" in left_out["called"]
 
 
@@ -56,7 +56,7 @@ def test_the_numbers_are_those_of_the_arrays(source, tmp_path):
     assert unsealed(tmp_path / "run" / "disentangle.json") == facts
     test = run.splits().test
     labels, place = test.labels.numpy(), test.factors["place"]
-    whole = (labels >= 0) & np.isfinite(place)
+    whole = (labels >= 0) & np.isfinite(place) & (test.factors["colour"] != "")
     colour = (test.factors["colour"] == "red").astype(float)
     values = np.stack([labels, colour, place], 1)[whole]
     z = codes(run.model, test)[whole]

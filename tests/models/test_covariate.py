@@ -122,15 +122,15 @@ def test_its_column_comes_back(run, source, tmp_path):
     """Samples have the value that each was drawn with, reconstructions that of their row, in the source's order of
     columns."""
     sampled, again = tmp_path / "new.csv", tmp_path / "again.csv"
-    assert command("sample", run.directory, "-n", 30, "-o", sampled, "--steps", 2) == 0
+    assert command("sample", run.directory, "-n", 30, "-o", sampled, "--steps", 2, "--seed", 3) == 0
     assert command("reconstruct", run.directory, source, "-n", 20, "-o", again, "--steps", 2) == 0
     written = pd.read_csv(source)
     rows = np.linspace(0, len(written) - 1, 20).astype(int)
     assert pd.read_csv(again)["batch"].tolist() == written["batch"].iloc[rows].tolist()
-    drawn = run.model.covariates(30, 0).argmax(1)
+    drawn = run.model.covariates(30, 3).argmax(1)
     assert pd.read_csv(sampled)["batch"].tolist() == ["ab"[k] for k in drawn] and set(drawn.tolist()) == {0, 1}
     assert list(pd.read_csv(sampled)) == list(pd.read_csv(again)) == list(written)
-    assert torch.equal(run.model.covariates(7, 0).argmax(1), drawn[:7])  # of example i, whatever their number
+    assert torch.equal(run.model.covariates(7, 3).argmax(1), drawn[:7])  # of example i, whatever their number
 
 
 @pytest.mark.parametrize("values", [(3, 7), (0.5, 1.5), (True, False)])

@@ -215,6 +215,26 @@ def test_time_changes_the_features(shape):
             encoder(torch.randn(3, *shape), torch.zeros(3))
 
 
+@pytest.mark.parametrize("time", [False, True])
+@pytest.mark.parametrize("shape", [(6,), (1, 9), IMAGE, (1, 4, 5, 3)])
+def test_every_weight_of_an_encoder_or_critic_acts(shape, time):
+    """None stands beside the way from x to the features: each has a gradient."""
+    level = (torch.tensor([-2.0, 1.0, 3.0]),) if time else ()
+    for net in [*encoders(shape, time), *([] if time else [Critic(shape, width=8)])]:
+        net(torch.randn(3, *shape), *level).square().sum().backward()
+        assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_weight_of_a_decoder_acts(name):
+    """With a code for some examples and the null code for others."""
+    net = decoders(extra_channels=1)[name]
+    x_t, log_snr, z = inputs(net)
+    said = net(x_t, log_snr, z, torch.randn(4, 1, *net.shape[1:]), drop=torch.tensor([True, False, False, True]))
+    said.square().sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
 @pytest.mark.parametrize("shape", [(6,), IMAGE])
 def test_encoders_drop_features_in_training_alone(shape):
     """Two passes in training differ by what was dropped; in evaluation they are those of the same weights without."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffrep.pages import run_pictures, svg, tiles
+from diffrep.pages import run_pictures, sections, svg, tiles
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (-3.7, 8.1), (0.87, 1.01), (1000, 250_000), (-1e-3, 2e-3)])
@@ -42,6 +42,63 @@ def test_the_band_of_a_profile_is_two_errors_to_each_side(monkeypatch):
     monkeypatch.setattr(svg.Axes, "band", lambda axes, low, high, style: bands.append((low, high)))
     svg.profile_curve([-1.0, 1.0], [5.0, 7.0], [1.0, 2.0], "a profile")
     assert bands == [([(-1.0, 3.0), (1.0, 3.0)], [(-1.0, 7.0), (1.0, 11.0)])]
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[svg.Axes]:
+    """The axes of each chart."""
+    made: list[svg.Axes] = []
+    plain = svg.Axes.svg
+    monkeypatch.setattr(svg.Axes, "svg", lambda axes, label: made.append(axes) or plain(axes, label))
+    return made
+
+
+def numbers(text: str, *names: str) -> list[tuple[float, ...]]:
+    """The numbers of these attributes, of each element that has all of them in this order."""
+    pattern = "[^>]*?".join(rf'\s{name}="([-\d.]+)"' for name in names)
+    return [tuple(map(float, found)) for found in re.findall(pattern, text)]
+
+
+def test_bits_against_rate_have_two_errors_up_and_down(drawn):
+    """Points at (2, 1.0) and (4, 1.4): each in its place, its bar as long as four errors of its axis."""
+    text = svg.plane({"a": (2.0, 1.0, 0.05), "b": (4.0, 1.4, 0.1)}, "nats", "bits", "two runs")
+    bars, points = numbers(text, "x1", "x2", "y1", "y2")[-2:], numbers(text, "cx", "cy")
+    for (x, y, error), bar, point in zip(((2.0, 1.0, 0.05), (4.0, 1.4, 0.1)), bars, points, strict=True):
+        (across, low), (_, high) = (drawn[0].at(x, y + sign * 2 * error) for sign in (-1, 1))
+        assert point == pytest.approx(drawn[0].at(x, y), abs=0.1)
+        assert bar == pytest.approx((across, across, low, high), abs=0.1)
+    assert drawn[0].y[0] < 0.9 and drawn[0].y[1] > 1.6 and points[0][0] < points[1][0] and points[0][1] > points[1][1]
+
+
+def test_a_curve_goes_through_its_points_on_a_scale_that_forgets_its_beginning(drawn):
+    """Of forty points the first two may leave the frame, where they are held; with zero the axis has it."""
+    points = [(float(k), 100.0 if k < 2 else 5.0 + k % 2) for k in range(40)]
+    text = svg.curves({"loss": points}, "examples", "nats", "a curve", zero=True)
+    (line,) = re.findall(r'<polyline class="line c1" points="([^"]+)"', text)
+    came = [tuple(map(float, pair.split(","))) for pair in line.split()]
+    axes = drawn[0]
+    assert axes.x == (0, 39) and axes.y[0] == 0 and 6 < axes.y[1] < 7
+    for (x, y), place in zip(points, came, strict=True):
+        assert place == pytest.approx(axes.at(x, min(y, axes.y[1])), abs=0.1)
+
+
+def test_columns_of_a_code_stand_up_and_down_from_zero(drawn):
+    """2 and -1: as high as twice the other, one above the line of zero and one below."""
+    boxes = numbers(svg.signed([2.0, -1.0], "units", "a code"), "x", "y", "width", "height")
+    zero = drawn[0].at(0, 0.0)[1]
+    (_, up, _, high), (_, down, _, low) = boxes
+    assert up + high == pytest.approx(zero, abs=0.1) and down == pytest.approx(zero, abs=0.1)
+    assert high == pytest.approx(2 * low, abs=0.2)
+    active = numbers(svg.columns([2.0, 1.0], [True, False], "variance", "numbers"), "x", "y", "width", "height")
+    assert active[0][3] == pytest.approx(2 * active[1][3], abs=0.2) and active[0][0] < active[1][0]
+
+
+def test_a_curve_of_many_lines_is_the_mean_of_neighbours():
+    """400 lines of which one has no value: 160 points at most, each the mean of three that follow each other."""
+    log = [{"examples": 10 * k, "v": None if k == 0 else float(k)} for k in range(400)]
+    points = sections._curve(log, lambda line: line["v"])
+    assert len(points) == 133 and points[0] == (20, 2) and points[-1] == (3980, 398)
+    assert sections._curve(log[:3], lambda line: line["v"]) == [(10, 1), (20, 2)]
 
 
 @pytest.mark.parametrize(

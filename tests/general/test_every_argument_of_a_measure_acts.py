@@ -1,0 +1,92 @@
+"""Oracle 2 of measures: another value of an argument gives other numbers; an argument without a row fails."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from diffrep import measures
+from diffrep.denoising.samplers import Sampling
+from diffrep.measures.probe import Probing
+from diffrep.runs.records import PROBES
+from every_measure import leaves, splits
+from tiny import base
+
+FREE = {"run", "splits", "progress", "budget", "flow"}  # a time, and what takes many steps, have tests of their own
+FEW = Probing(names=("few",), few=(2,), repeats=2)
+OF_TIME = replace(FEW, t=0.1)
+SAMPLINGS = Sampling(steps=2), Sampling("heun", 2)
+ROWS: dict[str, tuple[str, dict[str, tuple[Any, Any]]]] = {  # measure: the method of a run, two values of each argument
+    "evaluate.evaluate": ("vae-vdm", {"levels": (1, 2), "probe_examples": (20, 40), "refine": (0, 1)}),
+    "probe.probe": ("ae", {"asked": (FEW, Probing(names=("linear",))), "beside": (False, True)}),
+    "factors.factors": ("ae", {"named": (True, False), "measured": (False, True)}),
+    "readout.read_layers": ("ddpm", {"levels": (1, 2), "search": (10, 40), "most": (6, 40), "seed": (0, 1)}),
+    "readout.read_times": ("tdrl", {"ks": ((1,), (2,)), "epochs": (1, 6), "seeds": (1, 2), "most": (10, 40)}),
+    "semi.semi": ("drl", {"labels_per_class": (1, 2), "seeds": (1, 2), "steps": (1, 8), "most": (20, 40)}),
+    "profile.profile": ("vae-vdm", {"levels": (1, 2), "most": (8, None)}),
+    "distance.distance": ("dsm", {"n": (20, 24), "sampling": SAMPLINGS, "seed": (0, 1)}),
+    "distance.distance, by codes": ("dsm", {"features": ("pixels", "run")}),
+    "disentangle.disentangle": ("ae", {"most": (12, 24)}),
+    "disentangle.disentangle, a time": ("tdrl", {"t": (0.1, 0.9)}),
+}  # fmt: skip
+PROBING = {  # of what a probe is asked for: the method, and two choices that differ in it alone
+    "labels": ("ae", (FEW, replace(FEW, labels="white"))),
+    "names": ("ae", (FEW, replace(FEW, names=("spreading",)))),
+    "few": ("ae", (FEW, replace(FEW, few=(3,)))),
+    "t": ("tdrl", (OF_TIME, replace(OF_TIME, t=0.9))),
+    "repeats": ("ae", (FEW, replace(FEW, repeats=3))),
+    "most": ("ae", (FEW, replace(FEW, most=10))),
+    "seed": ("ae", (FEW, replace(FEW, seed=1))),
+}
+QUICK: dict[str, dict[str, Any]] = {
+    "readout.read_layers": {"levels": 1},
+    "readout.read_times": {"ks": (1,), "epochs": 2},
+    "semi.semi": {"labels_per_class": 2, "seeds": 2, "steps": 3},
+    "distance.distance": {"n": 24, "sampling": SAMPLINGS[0]},
+    "profile.profile": {"levels": 2},
+    "evaluate.evaluate": {"levels": 1},
+}
+
+
+def numbers(name: str, method: str, **given: Any) -> dict[str, float]:
+    """What is measured, by its place: no counts, and not what was asked for itself."""
+    module, function = name.split(",")[0].split(".")
+    run = base(method)
+    (run.directory / PROBES).unlink(missing_ok=True)  # else earlier scores stay
+    given = {key: f"run:{base('ae').directory}" if value == "run" else value for key, value in given.items()}
+    measure = getattr(importlib.import_module(f"diffrep.measures.{module}"), function)
+    said = dict(leaves(measure(run, splits=splits(), **QUICK.get(f"{module}.{function}", {}) | given)))
+    return {place: value for place, value in said.items() if isinstance(value, float) and place != "/t"}
+
+
+def test_every_argument_of_a_measure_has_a_row():
+    lacking = {field.name for field in fields(Probing)} ^ set(PROBING)
+    for info in pkgutil.iter_modules(measures.__path__):
+        module = importlib.import_module(f"diffrep.measures.{info.name}")
+        for name, value in vars(module).items():
+            if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_"):
+                asked = set(inspect.signature(value).parameters)
+                has = {a for row, (_, of) in ROWS.items() if row.split(",")[0] == f"{info.name}.{name}" for a in of}
+                lacking |= {f"{name} {a}" for a in asked - FREE - has} if {"run", "splits"} <= asked else set()
+    assert lacking == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, argument", [(name, argument) for name, (_, of) in ROWS.items() for argument in of])
+def test_an_argument_of_a_measure_acts(name, argument):
+    method, of = ROWS[name]
+    one, two = (numbers(name, method, **{argument: value}) for value in of[argument])
+    assert list(one.values()) != list(two.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", PROBING)
+def test_what_a_probe_is_asked_for_acts(field):
+    method, of = PROBING[field]
+    one, two = (numbers("probe.probe", method, asked=asked, beside=False) for asked in of)
+    assert list(one.values()) != list(two.values())
