@@ -174,3 +174,12 @@ def test_a_mistake_is_one_sentence(codes, factors, said):
     """What cannot be compared is said before anything is computed."""
     with pytest.raises(UserError, match=said):
         mig(codes, factors)
+
+
+def test_sap_weighs_values_and_not_examples():
+    """A number is 1 for every example of a rare value and for a third of the frequent one: the threshold in between
+    judges 2/3 of the one and all of the other right, 5/6; a number that says nothing has 1/2."""
+    frequent = np.arange(3000) % 10 > 0
+    tells = np.where(frequent, np.arange(3000) // 10 % 3 == 0, 1).astype(float)
+    codes = np.stack([tells, np.zeros(3000)], 1)
+    assert sap(codes, frequent[:, None].astype(float))["score"] == pytest.approx(5 / 6 - 1 / 2, abs=0.02)
