@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from itertools import islice
 
 import pytest
@@ -63,3 +66,19 @@ def test_workers_change_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot be read") as error:
         next(Stream(part, batch=5, seed=1, workers=1).batches(0))
     assert "Traceback" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_reader_that_is_killed_is_noticed_where_a_batch_is_asked_for(tmp_path, monkeypatch):
+    """And nowhere else: what the program does in between is not disturbed by the signal that a child ended."""
+    monkeypatch.setattr("diffrep.data.albums.SMALL", 0)
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = Stream(load(write_folder(tmp_path, COLOUR)).train, batch=5, seed=1, workers=1).batches(0)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    assert signal.getsignal(signal.SIGCHLD) is before and sum(range(10**6)) == 499999500000
+    with pytest.raises(UserError, match="the same command continues"):
+        for _ in range(5):  # some were read before
+            next(batches)

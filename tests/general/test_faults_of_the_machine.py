@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
 from diffrep import cli
 from diffrep.data import load
 from diffrep.data.feature_files import read_codes
+from diffrep.data.loader import read_ahead
 from diffrep.errors import UserError, lacks_memory
 from diffrep.files import sealed, unsealed
 from diffrep.runs.lock import locked
-from diffrep.training.checkpoints import Checkpoints
 
 FACTS = {"bits": 1.25, "names": ["a", "b"], "none": None, "more": {"seed": 3}, "weights": "0f" * 8}
 
@@ -87,20 +86,28 @@ def test_mistakes_of_ours_are_not_hidden(monkeypatch):
             cli.main()
 
 
-def test_a_reader_that_was_killed_is_one_sentence(tmp_path, monkeypatch):
-    """torch says that its worker ended, wherever the training is just then: here while it writes a checkpoint. Every
-    other error of training is passed on."""
-    for text, kind, said in (
-        ("DataLoader worker (pid 7) is killed by signal: Killed.", UserError, "the same command continues"),
-        ("other", RuntimeError, "other"),
-    ):
+@pytest.mark.parametrize(
+    "error, kind, said",
+    [
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), UserError, "the same command"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), UserError, "the same command"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), UserError, "the same command"),
+        (EOFError(), UserError, "the same command"),
+        (RuntimeError("other"), RuntimeError, "other"),
+        (OSError("Caught OSError in DataLoader worker process 0."), OSError, "Caught"),
+    ],
+    ids=str,
+)
+def test_a_reader_that_was_ended_is_one_sentence(error, kind, said):
+    """Whatever torch and Python say where a worker is gone; errors of the reading itself are passed on."""
 
-        def killed(*_, text=text):
-            raise RuntimeError(text)
+    class Loader:
+        def __iter__(self):
+            yield 1
+            raise error
 
-        monkeypatch.setattr(Checkpoints, "save", killed)
-        with pytest.raises(kind, match=said):
-            tiny.train("ae", out=tmp_path / text[:4])
+    with pytest.raises(kind, match=said):
+        list(read_ahead(Loader()))
 
 
 def test_what_is_being_written_is_named(tmp_path):

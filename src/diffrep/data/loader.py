@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +57,7 @@ class Stream:
             num_workers=self.workers,
             generator=torch.Generator(),  # its own, or each start would draw from the global one
         )
-        for read in loader:
+        for read in read_ahead(loader):
             if isinstance(read, UserError):
                 raise read
             yield read
@@ -83,19 +85,30 @@ class Stream:
         return self._kept[1]
 
 
-@contextmanager
-def reading_ahead() -> Iterator[None]:
-    """UserError where a process that reads ahead ended. torch raises that wherever the program stands just then, in the
-    writing of a checkpoint too, so this surrounds all that happens while such processes live."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UserError(
-            "a process that reads data was ended from outside, as systems do when memory runs out: take fewer"
-            " train.workers; the same command continues."
-        ) from error
+def read_ahead(loader: DataLoader) -> Iterator[Any]:
+    """What the worker processes of a loader read. UserError where one of them was ended from outside.
+
+    That is noticed here alone, by a connection that breaks or by torch's own look after five seconds: torch's handler
+    of SIGCHLD would raise wherever the program stands, in the writing of a checkpoint too, so it is taken away.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    reading = iter(loader)
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGCHLD, handler)
+    while True:
+        try:
+            read = next(reading)
+        except StopIteration:
+            return
+        except (RuntimeError, OSError, EOFError) as error:
+            ended = not isinstance(error, RuntimeError) or "DataLoader worker (pid" in str(error)
+            if not ended or "in DataLoader worker process" in str(error):  # what a worker raised itself
+                raise
+            raise UserError(
+                "a process that reads data was ended from outside, as systems do when memory runs out: take fewer"
+                " train.workers; the same command continues."
+            ) from error
+        yield read
 
 
 class _Reader(Dataset):

@@ -20,7 +20,6 @@ from diffrep.codes.posteriors import Code
 from diffrep.codes.priors import Prior
 from diffrep.config import Settings
 from diffrep.data import Examples, Reading, ShardStream, Splits, Stream
-from diffrep.data.loader import reading_ahead
 from diffrep.errors import UserError
 from diffrep.evaluation.encoding import encode_batches
 from diffrep.files import write_bytes
@@ -203,10 +202,7 @@ def train(
             listeners.on_log(line)
             return adviser(line)
 
-        with reading_ahead():
-            result = engine.train(
-                model, stream, training, directory, anew=restart, begin=begin, advise=advise, quiet=quiet
-            )
+        result = engine.train(model, stream, training, directory, anew=restart, begin=begin, advise=advise, quiet=quiet)
         about = load_weights(model, directory / WEIGHTS)
         if model.prior is not None:
             _fit_prior(model, model.prior, examples)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from diffrep.data.loader import read_ahead
 from diffrep.data.readers.tables import together
 from diffrep.data.reading import Reading
 from diffrep.data.splits import whole
@@ -55,7 +56,7 @@ class ShardStream:
         first = -(-start // self.order.lanes)
         if not self.workers:
             yield from self._of(self.mine, first)
-        read = iter(
+        read = read_ahead(
             DataLoader(_Lanes(self, first), batch_size=None, num_workers=self.workers, generator=torch.Generator())
         )
         while True:
