@@ -1,6 +1,7 @@
 """The estimators keep scikit-learn's contract, and work where its tools put them."""
 
 import pickle
+import signal
 from dataclasses import replace
 
 import joblib
@@ -12,6 +13,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -84,6 +86,44 @@ def test_the_score_of_a_row_does_not_depend_on_the_others(rows):
         nats, order = fitted.score_samples(x), np.random.default_rng(1).permutation(20)
         np.testing.assert_allclose(fitted.score_samples(x[order]), nats[order], rtol=1e-5)
         np.testing.assert_allclose([fitted.score_samples(x[i : i + 1])[0] for i in range(3)], nats[:3], rtol=1e-5)
+
+
+class Interrupt:
+    """Ctrl-C, or what `kill` sends, at a logged step."""
+
+    def __init__(self, number=signal.SIGINT, step=1):
+        self.number, self.step = number, step
+
+    def on_log(self, line):
+        if line["step"] == self.step:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interrupt", [Interrupt(), Interrupt(signal.SIGTERM), Interrupt(step=4)], ids=str)
+def test_ctrl_c_ends_a_fit_and_the_search_around_it(rows, interrupt):
+    """What called `fit` does not go on, at the last step neither; the estimator is then not fitted, even if it was."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    made = encoder(method="ae", settings=SMALL | {"train.log_every": 1}).fit(rows)
+    made.set_params(callbacks=[interrupt])
+    with pytest.raises(KeyboardInterrupt):
+        made.fit(rows)
+    with pytest.raises(NotFittedError):
+        made.transform(rows)
+    search = GridSearchCV(make_pipeline(made, LogisticRegression()), {"diffusionencoder__dim": [2, 3]}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(rows, np.arange(len(rows)) % 2)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_partial_fit_keeps_what_was_learned(rows):
+    """The estimator encodes with the weights that a pickle of it has, and the next call goes on from there."""
+    made = encoder(method="ae", settings=SMALL | {"train.log_every": 1}).fit(rows)
+    with pytest.raises(KeyboardInterrupt):
+        made.set_params(callbacks=[Interrupt(step=6)]).partial_fit(rows)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(made)).transform(rows), made.transform(rows))
+    assert made.set_params(callbacks=None).partial_fit(rows).run_.result.examples == 6 * 16 + 64
 
 
 def test_draws_that_repeat_are_those_of_a_block_again():

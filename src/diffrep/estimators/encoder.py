@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
@@ -95,7 +96,8 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.settings = settings
 
     def fit(self, X, y=None) -> DiffusionEncoder:
-        """Learn from the rows of X; a run in `out` is replaced. UserError (a ValueError): see `diffrep.train`."""
+        """Learn from the rows of X; a run in `out` is replaced. UserError (a ValueError): see `diffrep.train`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the estimator is then not fitted, and a search around it ends."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if isinstance(X, (str, Path, Dataset)) or is_cells(X):
             asked = [f"{name}={_text(value)}" for name, value in (self.settings or {}).items()]
@@ -112,7 +114,8 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self
 
     def partial_fit(self, X, y=None) -> DiffusionEncoder:
-        """Go on with the same run for one more budget, on the rows of X; the first call is a `fit`."""
+        """Go on with the same run for one more budget, on the rows of X; the first call is a `fit`. KeyboardInterrupt:
+        the estimator has learned until then."""
         if not self.__sklearn_is_fitted__():
             return self.fit(X, y)
         form = self._form
@@ -203,17 +206,19 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return override(Settings(), [f"{name}={_text(value)}" for name, value in chosen.items()])
 
     def _train(self, settings: Settings, splits: Splits, restart: bool) -> None:
-        self.run_ = runs.train(
-            settings, self._place, restart, splits, callbacks=self.callbacks or (), quiet=not self.verbose
-        )
-        assert self.run_.result is not None
-        self._had, self._trimmed = asdict(self.run_.result), False
+        if restart:
+            self.__dict__.pop("run_", None)
+        run = runs.train(settings, self._place, restart, splits, callbacks=self.callbacks or (), quiet=not self.verbose)
+        assert run.result is not None
+        if restart and run.result.interrupted:
+            raise KeyboardInterrupt("fit was stopped, and the estimator is not fitted")
+        self.run_, self._had, self._trimmed = run, asdict(run.result), False
         held = splits.test.subset(torch.arange(min(len(splits.test), SHOWN)))
         self.bound_: Mapping[str, Any] | None = None
-        try:
-            self.bound_ = bound(self.run_.model, held, codes.LEVELS).summary()
-        except UserError:
-            return  # a method without a bound
+        with suppress(UserError):  # a method without a bound
+            self.bound_ = bound(run.model, held, codes.LEVELS).summary()
+        if run.result.interrupted:
+            raise KeyboardInterrupt("partial_fit was stopped; the estimator has learned until then")
 
     def _rows(self, X: Any, reset: bool) -> Any:
         """X as scikit-learn checks it; a DataFrame with words, dates or gaps stays a DataFrame."""

@@ -116,7 +116,7 @@ def _trained(
     progress = budget.progress(examples=at.examples, seconds=at.seconds) if engine.players else 1.0  # nothing to train
     source, in_a_row, saved = stream.batches(at.examples), 0, at.step
     with Signals() as signals, bar:
-        while progress < 1 and not signals.came:
+        while progress < 1 and not (signals.came or stopped):
             clock = time.monotonic()
             rate = training.lr * rate_factor(progress, warmup=training.warmup, schedule=training.schedule)
             count = budget.take(training.batch, examples=at.examples)
@@ -136,7 +136,7 @@ def _trained(
                 try:
                     advice = advise(line)
                 except Stop as stop:
-                    advice, stopped, signals.came = str(stop), True, True
+                    advice, stopped = str(stop), True
                 journal.add(line, {"step": at.step, "seconds": at.seconds, "examples_per_second": speed})
                 engine.track(line)
                 if advice:
@@ -155,10 +155,10 @@ def _trained(
         if saved < at.step:
             engine.save(at)
         engine.finish(at)
-        interrupted = signals.came and progress < 1 and not stopped
-        if interrupted:
-            bar.say(f"stopped at step {at.step}, {progress:.0%} of the budget, and saved: the same command continues.")
-    return TrainingResult(**asdict(at), interrupted=interrupted, resumed=resumed.step)
+        if signals.came:
+            then = ": the same command continues" if progress < 1 and not stopped else ""
+            bar.say(f"stopped at step {at.step}, {progress:.0%} of the budget, and saved{then}.")
+    return TrainingResult(**asdict(at), interrupted=signals.came, resumed=resumed.step)
 
 
 class _Engine:
