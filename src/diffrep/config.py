@@ -107,6 +107,7 @@ class DecoderSettings(Frozen):
     by_place: bool = Field(
         default=True, description="precondition by one histogram for each group of alike places, not one for all places"
     )
+    mixture: bool = Field(default=True, description="precondition by histograms of each latent class of examples")
     draw_code: bool = Field(default=True, description="add the code to the input of the network as feature maps")
     code_until: float | None = Field(
         default=None, description="log-SNR above which the decoder does not get the code; none: it always gets it"

@@ -15,6 +15,7 @@ SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that versi
 }
 NEWER = {
     **SINCE_0_1,
+    "decoder.mixture": False,
     "decoder.patch": 1,
     "train.optimizer": "adamw",
     "decoder.start": "normal",

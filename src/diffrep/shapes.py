@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -50,15 +50,27 @@ def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
     return float(v.mean()), error
 
 
+class Mixture(NamedTuple):
+    """p(x) = sum_k weights_k prod_i p_k(x_i), with a histogram for each class k and group of places.
+
+    group (*shape): the group of each number, int64. weights (K,). counts (K, groups, bins).
+    """
+
+    group: Tensor
+    weights: Tensor
+    counts: Tensor
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a model must know of its data.
 
     shape: of one example. bins: number of grey levels, None for continuous data. histogram: their counts by channel.
-    places: groups of alike places and their histograms (`data.places`). classes: number of classes. moments: mean and
-    variance of each channel, (C,) each. counts: mean and standard deviation (F,) that log counts of a table were
-    standardised with; None for other data. covariates: share of the examples that have each value of a covariate. The
-    last six are None, 0 or empty where nothing needs them.
+    places: groups of alike places and their histograms (`data.places`). mixture: latent classes of examples
+    (`data.mixture`). latent: their number K, also where the mixture is loaded with the weights. classes: number of
+    classes of the labels. moments: mean and variance of each channel, (C,) each. counts: mean and standard deviation
+    (F,) that log counts of a table were standardised with; None for other data. covariates: share of the examples that
+    have each value of a covariate. All but shape and bins are None, 0, 1 or empty where nothing needs them.
     """
 
     shape: Shape
@@ -69,6 +81,8 @@ class Facts:
     moments: tuple[Tensor, Tensor] | None = None
     counts: tuple[Tensor, Tensor] | None = None
     covariates: tuple[float, ...] = ()
+    mixture: Mixture | None = None
+    latent: int = 1
 
 
 def mix(*numbers: int | str) -> int:

@@ -31,6 +31,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "decoder.dropout": ("dsm", (), "0.5"),
     "decoder.observe_code": ("drl", (), "false"),
     "decoder.by_place": ("dsm", (), "false"),
+    "decoder.mixture": ("dsm", (), "false"),
     "decoder.draw_code": ("drl", (), "false"),
     "decoder.code_until": ("drl", (), "-1.0"),
     "decoder.start": ("vdm", (), "gaussian"),

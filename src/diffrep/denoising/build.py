@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffrep.config import DecoderSettings, NoiseSettings, chosen
+from diffrep.data.mixture import groups_of
 from diffrep.data.places import GROUPS
 from diffrep.denoising import noise as noises
 from diffrep.denoising import parameterisations
@@ -16,7 +17,7 @@ from diffrep.denoising.detail import Density, balanced, band, coarse, fine, high
 from diffrep.denoising.observation import Observation
 from diffrep.denoising.start import GaussianStart, MatchedStart, StandardStart, Start
 from diffrep.errors import UserError, unknown
-from diffrep.shapes import Facts, Shape
+from diffrep.shapes import Facts, Mixture, Shape
 
 CLEAN = -13.3  # gamma_0 of continuous data, as VDM has it
 
@@ -67,6 +68,8 @@ def parameterisation(
     if name == "marginal":
         if bins is None:
             raise UserError("predicts=marginal needs grey levels and this data is continuous; use predicts=edm")
+        if decoder.mixture:
+            return _mixture(facts, bins, decoder.by_place)
         if decoder.by_place:
             return parameterisations.MarginalByPlace(shape, bins, shape[0] * GROUPS, facts.places)
         return parameterisations.Marginal(shape[0], bins, facts.histogram)
@@ -79,6 +82,17 @@ def parameterisation(
         "edm": lambda: parameterisations.EDM(std, shown=observed),
     }
     return make[name]()
+
+
+def _mixture(facts: Facts, bins: int, by_place: bool) -> parameterisations.MarginalMixture:
+    """Histograms of latent classes; by_place: of each group of places, else of each channel."""
+    shape, mixed = facts.shape, facts.mixture
+    if by_place:
+        return parameterisations.MarginalMixture(shape, bins, shape[0] * groups_of(shape), facts.latent, mixed)
+    if mixed is not None:
+        channel = torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
+        mixed = Mixture(channel, mixed.weights, mixed.counts.unflatten(1, (shape[0], -1)).sum(2))
+    return parameterisations.MarginalMixture(shape, bins, shape[0], facts.latent, mixed)
 
 
 def observation(

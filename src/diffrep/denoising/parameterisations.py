@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from diffrep.denoising.alone import Alone
 from diffrep.denoising.grey_levels import Grid, shares
 from diffrep.denoising.observation import Observed, fuse
-from diffrep.shapes import Data, Shape
+from diffrep.shapes import Data, Mixture, Shape
 
 Finish = Callable[[Data], tuple[Data, Data]]  # network output -> (x, eps)
 
@@ -162,22 +163,70 @@ class MarginalByPlace(Posterior):
         self.grid = Grid(bins)
         self.register_buffer("places", torch.zeros(shape, dtype=torch.int64))
         self.register_buffer("prior", torch.full((groups, self.grid.ranges), 1 / self.grid.ranges))
-        self.made: tuple[tuple, Tensor] | None = None
+        self.table = Tabulated(self.grid.table)
         if counted is not None:
             self.places.copy_(counted[0])
             self.prior[: len(counted[1])] = shares(counted[1], self.grid.ranges).float()
 
     def alone(self, ends: Tensor) -> Alone | None:
-        return Alone.of(self.moments, self.grid, self._table(), self.places, ends)
+        return Alone.of(self.moments, self.grid, self.table(self.prior), self.places, ends)
 
     def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
-        return self.grid.read(self._table(), self.places, y, s)
+        return self.grid.read(self.table(self.prior), self.places, y, s)
 
-    def _table(self) -> Tensor:
-        now = (self.prior.device, self.prior._version)  # loading weights changes the prior in place
-        if self.made is None or self.made[0] != now:
-            self.made = (now, self.grid.table(self.prior.double()).to(self.prior.device))
-        return self.made[1]
+
+class MarginalMixture(Posterior):
+    """`MarginalByPlace` for latent classes of examples, each with its own histograms: p(x) = sum_k w_k prod_i p_k(x_i).
+
+    The strokes of one picture have one grey level, those of another picture another. p(k | y) ~ w_k prod_i p_k(y_i) is
+    read from all numbers of y; the moments of each number are those of its mixture,
+    mean = sum_k p(k | y) mean_k,  var = sum_k p(k | y) (std_k^2 + (mean_k - mean)^2).
+
+    groups: of places; classes: K. mixed: the groups, weights and counts of `data.mixture`; None leaves all empty, to be
+    loaded.
+    """
+
+    places: Tensor
+    prior: Tensor
+    weights: Tensor
+
+    def __init__(self, shape: Shape, bins: int, groups: int, classes: int, mixed: Mixture | None = None):
+        super().__init__(shown=True)
+        self.grid = Grid(bins)
+        self.register_buffer("places", torch.zeros(shape, dtype=torch.int64))
+        self.register_buffer("prior", torch.full((classes, groups, self.grid.ranges), 1 / self.grid.ranges))
+        self.register_buffer("weights", torch.full((classes,), 1 / classes))
+        self.table = Tabulated(self.grid.mixture_table)
+        if mixed is not None:
+            self.places.copy_(mixed.group)
+            self.prior.copy_(shares(mixed.counts.flatten(0, 1), self.grid.ranges).unflatten(0, mixed.counts.shape[:2]))
+            self.weights.copy_(mixed.weights)
+
+    def alone(self, ends: Tensor) -> Alone | None:
+        common = torch.einsum("k,kgx->gx", self.weights.double(), self.prior.double())
+        table = self.grid.table(common).to(self.prior.device)
+        return Alone.of(partial(self.grid.read, table, self.places), self.grid, table, self.places, ends)
+
+    def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
+        means, stds, log_p = self.grid.read_mixture(self.table(self.prior), self.places, y, s)
+        posterior = torch.softmax(self.weights.log() + log_p.flatten(1, -2).sum(1), -1)  # (B, K)
+        r = posterior.reshape(len(y), *[1] * (y.ndim - 1), -1)
+        mean = (r * means).sum(-1)
+        variance = (r * (stds**2 + (means - mean[..., None]) ** 2)).sum(-1)
+        return mean, variance.clamp(min=1e-20).sqrt()  # the clamp keeps the gradient of the root finite
+
+
+class Tabulated:
+    """The table of a prior, made at its first use and again where the prior has changed, as by loading weights."""
+
+    def __init__(self, make: Callable[[Tensor], Tensor]):
+        self.make = make
+        self.made: tuple[Tensor, int, Tensor] | None = None
+
+    def __call__(self, prior: Tensor) -> Tensor:
+        if self.made is None or self.made[0] is not prior or self.made[1] != prior._version:
+            self.made = (prior, prior._version, self.make(prior.double()).to(prior.device))
+        return self.made[2]
 
 
 def _both(x: Data | None, eps: Data | None, x_t: Data, alpha: Tensor, sigma: Tensor) -> tuple[Data, Data]:

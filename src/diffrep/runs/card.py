@@ -13,6 +13,7 @@ from diffrep import data
 from diffrep.amounts import amount
 from diffrep.config import Settings
 from diffrep.data import Examples, Reading, Splits
+from diffrep.data.mixture import latent_classes, mixture
 from diffrep.data.places import places
 from diffrep.errors import UserError
 from diffrep.files import unsealed
@@ -91,8 +92,19 @@ class DataCard:
         classes, found = len(self.label_names or ()), self.how().covariates.values()
         moments = None if self.moments is None else (torch.tensor(self.moments[0]), torch.tensor(self.moments[1]))
         shares = tuple(count / sum(found) for count in found)
-        counted = (None, None) if examples is None else (examples.histogram(), places(examples))
-        return Facts(self.shape, self.bins, *counted, classes, moments, self.counts(), shares)
+        facts = Facts(
+            self.shape,
+            self.bins,
+            classes=classes,
+            moments=moments,
+            counts=self.counts(),
+            covariates=shares,
+            latent=latent_classes(self.shape, self.examples["train"]),
+        )
+        if examples is None:
+            return facts
+        mixed = mixture(examples, facts.latent)
+        return replace(facts, histogram=examples.histogram(), places=places(examples), mixture=mixed)
 
     def counts(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Mean and standard deviation (F,) of the log counts of a table that is one of counts alone."""

@@ -43,7 +43,7 @@ def twin(settings: Settings, facts: Facts) -> Settings:
             "decoder": settings.decoder.model_copy(update=DECODER_OF_A_CODE),
         }
     )
-    counted = replace(facts, histogram=None, places=None)
+    counted = replace(facts, histogram=None, places=None, mixture=None)
 
     def of(width: int, condition: int | None) -> Settings:
         return override(plain, [f"decoder.width={width}", f"decoder.condition_width={condition or 'none'}"])

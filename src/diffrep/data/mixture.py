@@ -1,0 +1,69 @@
+"""Latent classes of examples: a mixture in which each class has its own histograms of grey levels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffrep.data.examples import HISTOGRAM_EXAMPLES, Examples
+from diffrep.data.places import GROUPS, places
+from diffrep.shapes import Mixture, Shape
+
+CLASSES = 8  # at most
+HISTOGRAMS = 64  # classes times groups of places, at most: each has a table of posterior moments
+EXAMPLES_EACH = 150  # training examples for each class, at least
+SHARED = 20.0  # numbers with the histogram of all classes that are added to each histogram
+STARTS, STEPS = 2, 20  # of EM
+
+
+def latent_classes(shape: Shape, examples: int) -> int:
+    """The number K of latent classes for so many training examples of a shape; 1: no mixture."""
+    return max(1, min(CLASSES, HISTOGRAMS // (shape[0] * groups_of(shape)), examples // EXAMPLES_EACH))
+
+
+def groups_of(shape: Shape) -> int:
+    """Groups of places of each channel. Data of several channels have fewer, so that there is room for classes."""
+    return max(1, GROUPS // shape[0])
+
+
+def mixture(examples: Examples, classes: int, seed: int = 0) -> Mixture | None:
+    """A mixture of products of histograms, p(x) = sum_k weight_k prod_i p_k(x_i), fitted by EM; None: continuous data.
+
+    The numbers x_i of a group of places share a histogram (latent class analysis; Lazarsfeld and Henry 1968). The
+    better of two random starts is kept. Counted over at most 5,000 evenly spaced examples.
+    """
+    if examples.bins is None:
+        return None
+    found = places(examples, groups_of(examples.shape))
+    assert found is not None
+    group, bins = found[0], examples.bins
+    groups = examples.shape[0] * groups_of(examples.shape)
+    n = _counts_by_example(examples, group.flatten(), groups)
+    common = n.sum(0).reshape(groups, bins) / n.sum(0).reshape(groups, bins).sum(1, keepdim=True).clamp(min=1)
+    random = torch.Generator().manual_seed(seed)
+    fits = [_em(n, common, classes, random) for _ in range(STARTS if classes > 1 else 1)]
+    _, weights, counts = max(fits, key=lambda fit: fit[0])
+    return Mixture(group, weights.double(), counts.double())
+
+
+def _em(n: Tensor, common: Tensor, classes: int, random: torch.Generator) -> tuple[float, Tensor, Tensor]:
+    """n (N, G * bins) counts of each example -> mean log likelihood, weights (K,), and counts (K, G, bins)."""
+    r = torch.rand(len(n), classes, generator=random) ** 3
+    r = r / r.sum(1, keepdim=True)
+    for _ in range(STEPS):
+        weights = (r.sum(0) + 1) / (len(n) + classes)
+        counts = (r.T @ n).reshape(classes, *common.shape) + SHARED * common
+        p = 0.999 * counts / counts.sum(2, keepdim=True).clamp(min=1e-6) + 0.001 / common.shape[1]
+        log_joint = n @ p.log().flatten(1).T + weights.log()
+        r = log_joint.softmax(1)
+    return float(log_joint.logsumexp(1).mean()), weights, counts
+
+
+def _counts_by_example(examples: Examples, group: Tensor, groups: int) -> Tensor:
+    """(N, groups * bins) float32: how often the numbers of each group have each grey level, example by example."""
+    assert examples.bins is not None
+    rows = []
+    for chunk in examples.evenly(HISTOGRAM_EXAMPLES).split(500):
+        at = examples.store.raw(chunk).cpu().long().flatten(1) + examples.bins * group
+        rows.append(torch.zeros(len(at), groups * examples.bins).scatter_add_(1, at, torch.ones(at.shape)))
+    return torch.cat(rows)

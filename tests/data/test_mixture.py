@@ -1,0 +1,61 @@
+"""Latent classes of examples: found where they were put, with the histograms that were put there."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffrep import data
+from diffrep.data.mixture import CLASSES, EXAMPLES_EACH, HISTOGRAMS, groups_of, latent_classes, mixture
+
+
+def two_inks(n: int = 900) -> tuple[data.Examples, np.ndarray]:
+    """8x8 pictures of noise whose right half has the grey level 252 in a quarter of them, 253 in the others."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, (n, 1, 8, 8)).astype(np.uint8)
+    ink = np.where(rng.random(n) < 0.25, 252, 253).astype(np.uint8)
+    x[..., 4:] = ink[:, None, None, None]
+    return data.load(x, valid=0.1, test=0.1).train, ink
+
+
+def test_classes_are_found_with_their_histograms():
+    """Two inks that differ by one grey level are two classes, a quarter and three quarters of the pictures."""
+    train, _ = two_inks()
+    group, weights, counts = mixture(train, 2)
+    light = int(weights.argmin())
+    assert float(weights[light]) == pytest.approx(0.25, abs=0.05)
+    right = counts[:, group[0, 0, 7]] / counts[:, group[0, 0, 7]].sum(1, keepdim=True)
+    assert right[light, 252] > 0.98 and right[1 - light, 253] > 0.98
+    torch.testing.assert_close(weights.sum(), torch.ones(()).double())
+
+
+def test_one_class_counts_everything():
+    """A single class holds the histogram of each group of places."""
+    train, _ = two_inks()
+    group, weights, counts = mixture(train, 1)
+    assert weights.tolist() == [1.0]
+    right = int(group[0, 0, 7])
+    share = (counts[0, right] / counts[0, right].sum())[252]
+    raw = train.store.raw(torch.arange(len(train)))
+    assert float(share) == pytest.approx(float((raw[..., 7] == 252).float().mean()), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "shape, examples, classes",
+    [
+        ((1, 28, 28), 54_000, CLASSES),
+        ((3, 32, 32), 45_000, CLASSES),
+        ((1, 8, 8), 2 * EXAMPLES_EACH - 1, 1),
+        ((1, 8, 8), 3 * EXAMPLES_EACH, 3),
+        ((16,), 10_000, HISTOGRAMS // 16),
+        ((100,), 10_000, 1),
+    ],
+)
+def test_as_many_classes_as_tables_and_examples_allow(shape, examples, classes):
+    """At most eight; no more than 64 tables in all, and at least 150 examples for each class."""
+    assert latent_classes(shape, examples) == classes
+    assert classes * shape[0] * groups_of(shape) <= HISTOGRAMS or classes == 1
+
+
+def test_continuous_data_have_no_mixture():
+    """Without grey levels there is nothing to count."""
+    assert mixture(data.load(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)).train, 1) is None

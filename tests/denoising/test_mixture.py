@@ -1,0 +1,94 @@
+"""Latent classes in the preconditioner: the exact posterior of a mixture, its gradient, and one class alone."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from diffrep.config import Settings, override
+from diffrep.denoising.build import parameterisation
+from diffrep.denoising.grey_levels import Bilinear
+from diffrep.denoising.parameterisations import MarginalByPlace, MarginalMixture
+from diffrep.shapes import Facts, Mixture
+
+GROUP = torch.tensor([[[0, 1, 1]]])
+COUNTS = torch.tensor([[[70, 20, 5, 5], [4, 1, 90, 5]], [[5, 5, 20, 70], [4, 80, 1, 15]]]).double()
+MIXED = Mixture(GROUP, torch.tensor([0.8, 0.2]).double(), COUNTS)
+
+
+def enumerated(y: torch.Tensor, s: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and std of each of three numbers given y, by a sum over both classes and all 64 pictures."""
+    p = 0.999 * COUNTS / COUNTS.sum(2, keepdim=True) + 0.001 / 4
+    level = (2 * torch.arange(4).double() + 1) / 4 - 1
+    weights, pictures = [], []
+    for k, grey in product(range(2), product(range(4), repeat=3)):
+        x = level[list(grey)]
+        prior = MIXED.weights[k] * torch.stack([p[k, g, v] for g, v in zip((0, 1, 1), grey, strict=True)]).prod()
+        weights.append(prior * torch.exp(-0.5 * ((y - x) / s) ** 2).prod())
+        pictures.append(x)
+    w = torch.stack(weights)
+    w, x = w[:, None] / w.sum(), torch.stack(pictures)
+    mean = (w * x).sum(0)
+    return mean, ((w * (x - mean) ** 2).sum(0)).sqrt()
+
+
+@pytest.mark.parametrize("s", [0.1, 0.3, 0.7, 2.0])
+def test_moments_are_those_of_the_exact_posterior(s):
+    """Against the sum over all pictures and classes; a class is read from all numbers of a picture together."""
+    random = torch.Generator().manual_seed(0)
+    x = (2 * torch.randint(0, 4, (20, 1, 1, 3), generator=random) + 1) / 4 - 1
+    y = x + s * torch.randn(x.shape, generator=random)
+    mean, std = MarginalMixture((1, 1, 3), 4, 2, 2, MIXED).moments(y, torch.full((20, 1, 1, 1), s))
+    for i, row in enumerate(y.flatten(1).double()):
+        exact_mean, exact_std = enumerated(row, s)
+        torch.testing.assert_close(mean[i].flatten().double(), exact_mean, atol=3e-3, rtol=0)
+        torch.testing.assert_close(std[i].flatten().double(), exact_std, atol=3e-3, rtol=0)
+
+
+def test_one_class_is_the_preconditioner_by_place():
+    """A mixture of one class has the moments and the control variate of `MarginalByPlace` with its counts."""
+    one = MarginalMixture((1, 1, 3), 4, 2, 1, Mixture(GROUP, torch.ones(1).double(), COUNTS[:1]))
+    by_place = MarginalByPlace((1, 1, 3), 4, 2, (GROUP, COUNTS[0]))
+    y, s = torch.randn(6, 1, 1, 3), torch.full((6, 1, 1, 1), 0.3)
+    for a, b in zip(one.moments(y, s), by_place.moments(y, s), strict=True):
+        torch.testing.assert_close(a, b)
+    ends, x, log_snr = torch.tensor([8.0, -5.0]), torch.full((6, 1, 1, 3), -0.75), torch.full((6,), 2.0)
+    a, b = one.alone(ends), by_place.alone(ends)
+    torch.testing.assert_close(a.loss(x, y, log_snr), b.loss(x, y, log_snr))
+    torch.testing.assert_close(a.mean(x, torch.ones(16)), b.mean(x, torch.ones(16)))
+
+
+def test_a_loaded_mixture_is_the_same():
+    """Weights, groups and histograms are loaded with the model; the table is made of them."""
+    made, loaded = MarginalMixture((1, 1, 3), 4, 2, 2, MIXED), MarginalMixture((1, 1, 3), 4, 2, 2)
+    y, s = torch.randn(6, 1, 1, 3), torch.full((6, 1, 1, 1), 0.3)
+    before = loaded.moments(y, s)[0]
+    loaded.load_state_dict(made.state_dict())
+    assert torch.equal(made.moments(y, s)[0], loaded.moments(y, s)[0])
+    assert not torch.allclose(before, loaded.moments(y, s)[0])
+
+
+@pytest.mark.parametrize("by_place", [True, False])
+def test_settings_choose_groups_of_places_or_channels(by_place):
+    """Without groups of places the histograms of a channel are the sums over its groups."""
+    group = torch.tensor([[[0, 1, 2], [3, 4, 5], [6, 7, 7]]])
+    counts = torch.rand(2, 8, 16, generator=torch.Generator().manual_seed(0)).double()
+    facts = Facts((1, 3, 3), 16, mixture=Mixture(group, torch.tensor([0.5, 0.5]), counts), latent=2)
+    settings = override(Settings(), [f"decoder.by_place={str(by_place).lower()}"])
+    built = parameterisation("marginal", settings.decoder, facts)
+    expected = counts if by_place else counts.sum(1, keepdim=True)
+    assert torch.equal(built.places, group if by_place else torch.zeros_like(group))
+    share = 0.999 * expected / expected.sum(2, keepdim=True) + 0.001 / 16
+    torch.testing.assert_close(built.prior, share.float())
+
+
+def test_interpolation_is_bilinear_with_its_gradient():
+    """Values against four products written out, gradients against finite differences."""
+    random = torch.Generator().manual_seed(0)
+    table = torch.randn(30, 5, dtype=torch.float64, generator=random)
+    corners = torch.randint(0, 30, (7, 4), generator=random)
+    r, c = (torch.rand(7, dtype=torch.float64, generator=random, requires_grad=True) for _ in range(2))
+    upper = (1 - c)[:, None] * table[corners[:, 0]] + c[:, None] * table[corners[:, 1]]
+    lower = (1 - c)[:, None] * table[corners[:, 2]] + c[:, None] * table[corners[:, 3]]
+    torch.testing.assert_close(Bilinear.apply(table, corners, r, c), (1 - r)[:, None] * upper + r[:, None] * lower)
+    assert torch.autograd.gradcheck(lambda r, c: Bilinear.apply(table, corners, r, c), (r, c))
