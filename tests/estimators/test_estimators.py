@@ -100,7 +100,9 @@ class Interrupt:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interrupt", [Interrupt(), Interrupt(signal.SIGTERM), Interrupt(step=4)], ids=["Ctrl-C", "kill", "last step"])
+@pytest.mark.parametrize(
+    "interrupt", [Interrupt(), Interrupt(signal.SIGTERM), Interrupt(step=4)], ids=["Ctrl-C", "kill", "last step"]
+)
 def test_ctrl_c_ends_a_fit_and_the_search_around_it(rows, interrupt):
     """What called `fit` does not go on, at the last step neither; the estimator is then not fitted, even if it was."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
