@@ -50,7 +50,9 @@ def test_text_stays_text():
     "change, words",
     [
         ("train.lrr=1", ["unknown setting 'train.lrr'", "Did you mean 'train.lr'?"]),
-        ("trian.batch=1", ["Did you mean 'train.batch'?"]),
+        ("trian.batch=1", ["Did you mean 'train.batch'? `diffrep settings` lists all."]),
+        ("width=8", ["Did you mean 'decoder.width' or 'encoder.width'?"]),
+        ("code.dimm=8", ["unknown setting 'code.dimm'. Did you mean 'code.dim'? `diffrep settings` lists all."]),
         ("train=3", ["unknown setting 'train'"]),
         ("train.lr=-1", ["'train.lr'", "greater than 0", "got -1"]),
         ("train.lr=fast", ["'train.lr'", "number", "got 'fast'"]),

@@ -145,14 +145,15 @@ def train(
     elif main_process() and not result.interrupted:
         if run.card.skipped:
             say(f"{amount(run.card.skipped, 'file')} could not be read: skipped.")
+        had = f"{amount(result.examples, 'example')} in {amount(result.step, 'step')}, {result.seconds:.0f} s"
         if result.step == result.resumed > 0:
-            say(f"Nothing is left to do: {out_} has had its budget of {settings.train.budget}; give a larger --budget.")
-        speed = result.examples / max(result.seconds, 1e-9)
-        say(
-            f"{settings.method} on {run.card.source}: {amount(result.examples, 'example')} in"
-            f" {amount(result.step, 'step')}, "
-            f"{result.seconds:.0f} s ({speed:,.0f} examples/s)."
-        )
+            say(
+                f"Nothing is left to do: {out_} has had {had}, and the budget is {settings.train.budget}: give a larger"
+                " --budget."
+            )
+        else:
+            speed = result.examples / max(result.seconds, 1e-9)
+            say(f"{settings.method} on {run.card.source}: {had} ({speed:,.0f} examples/s).")
         say_next(
             (f"diffrep evaluate {shlex.quote(str(out_))}", "measures it"),
             (f"diffrep report {shlex.quote(str(out_))}", "shows it, as one HTML file"),

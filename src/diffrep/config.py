@@ -381,9 +381,9 @@ def _section(annotation: object) -> type[BaseModel] | None:
 
 
 def _unknown(name: str) -> UserError:
-    section = name.rpartition(".")[0]
-    near = [n for n in names() if section and n.rpartition(".")[0] == section] or list(Settings.model_fields)
-    return unknown("setting", name, names(), f"Known: {', '.join(sorted(near))}.")
+    last = name.rpartition(".")[2]
+    near = [known for known in names() if known.rpartition(".")[2] == last]
+    return unknown("setting", name, names(), "`diffrep settings` lists all.", near)
 
 
 def _validated(raw: dict) -> Settings:

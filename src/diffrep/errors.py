@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 LONGEST = 300  # characters of another library's error
@@ -13,11 +13,11 @@ class UserError(ValueError):
     """Shown by the command line as one sentence with exit code 2; in Python it is a ValueError."""
 
 
-def unknown(kind: str, name: str, names: Iterable[str], hint: str = "") -> UserError:
-    """The error for a name that is not in a list, with the nearest one that is."""
+def unknown(kind: str, name: str, names: Iterable[str], hint: str = "", near: Sequence[str] = ()) -> UserError:
+    """The error for a name that is not in a list, with those that are near; by default the one most alike."""
     names = sorted(names)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
+    near = near or get_close_matches(name, names, n=1, cutoff=0.5)
+    guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UserError(f"unknown {kind} {name!r}.{guess} {hint or 'Known: ' + ', '.join(names) + '.'}")
 
 

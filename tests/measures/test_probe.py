@@ -311,7 +311,7 @@ def test_evaluate_says_linear_and_knn(run):
         (("--few", "0"), "--few 1,5,10"),
         (("--few", "500"), "ask for fewer"),
         (("--t", "0.3"), "does not depend on t"),
-        (("--labels", "colour"), "unknown factor 'colour'"),
+        (("--labels", "colour"), "unknown labels 'colour'. Leave out --labels for the labels of the data."),
         (("--draws", "1"), "--help"),
         (("--draws", "5"), "give --few"),
     ],

@@ -27,7 +27,8 @@ def check_output(path: Path, run: Run) -> None:
         if len(run.card.shape) != 3 or run.card.shape[0] not in CHANNELS:
             shape = "x".join(map(str, run.card.shape))
             files = ".npy or .npz" if run.card.scaling is None else ".csv, .parquet, .npy or .npz"
-            raise UserError(f"{path} would hold pictures, and the data is {shape}: name a {files} file with -o.")
+            axes = ", or train a run with another data.layout if they are pictures" if run.card.scaling is None else ""
+            raise UserError(f"{path} would hold pictures, and the data is {shape}: name a {files} file with -o{axes}.")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not empty: name a new folder for the pictures.")
         check_place(path.with_suffix(GRID), GRID)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from diffrep.amounts import amount
+from diffrep.amounts import amount, item
 from diffrep.errors import UserError
 
 AXES = {"n": "examples", "c": "channels", "d": "depth", "t": "time", "h": "height", "w": "width", "l": "length"}
@@ -187,17 +187,14 @@ class Reading:
         """(name, value, "guessed; SETTING says otherwise" or "") of every field that is decided."""
         guessed = {guess.field for guess in self.guesses}
         rows = []
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if (
-                item.name in ("guesses", "notes", "applied", "shape", "scaling", "place", "drop", "columns")
-                or value is None
-            ):
+        for name in (one.name for one in fields(self)):
+            value = getattr(self, name)
+            if name in ("guesses", "notes", "applied", "shape", "scaling", "place", "drop", "columns") or value is None:
                 continue
-            if value in ((), {}) or (item.name == "upright" and self.mode is None):
+            if value in ((), {}) or (name == "upright" and self.mode is None):
                 continue
-            note = f"guessed; {SETTINGS[item.name]} says otherwise" if item.name in guessed else ""
-            rows.append((item.name.replace("_", " "), _shown(item.name, value), note))
+            note = f"guessed; {SETTINGS[name]} says otherwise" if name in guessed else ""
+            rows.append((name.replace("_", " "), _shown(name, value), note))
         return rows
 
     def line(self) -> str:
@@ -226,7 +223,7 @@ class Reading:
     @classmethod
     def from_dict(cls, values: Mapping) -> Reading:
         """The reading that gave these values by `as_dict`; names of later versions are left out."""
-        own = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+        own = {one.name: values[one.name] for one in fields(cls) if one.name in values}
         guesses = tuple(Guess(**guess) for guess in own.pop("guesses", ()))
         words = {name: tuple(several) for name, several in own.pop("words", {}).items()}
         plain: dict[str, Any] = {name: _tuples(value) for name, value in own.items()}
@@ -241,7 +238,7 @@ def _whole(text: str) -> int:
 
 
 def _tuples(value: object) -> object:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _shown(name: str, value: object) -> str:
@@ -256,8 +253,8 @@ def _shown(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_shown('', item)}" for key, item in list(value.items())[:LONG])
+        return "; ".join(f"{item(key)}: {_shown('', one)}" for key, one in list(value.items())[:LONG])
     if isinstance(value, tuple):
-        shown = ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value[:LONG])
+        shown = ", ".join(f"{one:g}" if isinstance(one, float) else item(str(one)) for one in value[:LONG])
         return f"{shown}, ... ({len(value):,} in all)" if len(value) > LONG else shown
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from diffrep.amounts import amount, plus_minus
+from diffrep.amounts import amount, item, plus_minus
 from diffrep.data import Examples, Splits, feature_files
 from diffrep.data.examples import labelled_first
 from diffrep.data.raw import as_labels, is_class_column, is_target, missing_label, numbered
@@ -217,8 +217,20 @@ def _column(split: Examples, name: str | None) -> np.ndarray:
     if name is None:
         return split.require_labels().cpu().numpy()
     if name not in split.factors:
-        raise unknown("factor", name, split.factors, "" if split.factors else "This data has labels alone.")
+        raise _no_such_labels(split, name)
     return split.factors[name]
+
+
+def _no_such_labels(split: Examples, name: str) -> UserError:
+    """The error for labels that are none: what else there is, and what was named instead."""
+    learned = name in (*(split.reading.features or ()), *split.reading.words)
+    what = f"{name!r} is one of the features that the model learned from, and no label" if learned else ""
+    has = [*(["leave out --labels for the labels of the data"] if split.labels is not None else [])]
+    has += [f"name one of its factors ({', '.join(map(item, sorted(split.factors)))})"] if split.factors else []
+    do = ", or ".join(has) or "name a column with data.label_column, and train a run on it"
+    if learned:
+        return UserError(f"{what}: {do}.")
+    return unknown("labels", name, split.factors, f"{do[0].upper()}{do[1:]}.")
 
 
 def _targets(

@@ -90,7 +90,7 @@ def _costs(files: RunFiles) -> str:
     text = f"The bound on -log p(x) is {value} bits for each number of an example"
     if density:
         text = f"The bound on -log p(x), a density, is {value} bits for each number (it may be negative)"
-    if metrics.get("rate_nats"):
+    if metrics.get("rate_nats") and files.health.verdict != "too early":
         text += f"; the rate of the code is {metrics['rate_nats']:.1f} nats an example"
         if not density and bound["bits_per_dim"] > 0:
             text += f", {bound['rate'] / bound['bits_per_dim']:.0%} of the bound"

@@ -18,6 +18,7 @@ from diffrep.pages.run_pictures import LEVELS, RunPictures, draw_all
 from diffrep.progress import Progress, silent
 from diffrep.runs.records import REPORT
 
+OF_THE_CODE = ("rate_nats", "active_units", "information_nats")  # numbers that say little of a run that is too short
 SHARE = 0.01  # of the nats of a code that lie outside of the noise levels shown, on each side
 
 
@@ -92,8 +93,9 @@ def _headline(files: RunFiles) -> list[tuple[str, str]]:
         "information_nats": ("used by the decoder, nats", "{:.1f}"),
         "parameters": ("parameters", "{:,}"),
     }
+    early = OF_THE_CODE if files.health.verdict == "too early" else ()
     return [
         (name, shape.format(value))
         for key, (name, shape) in form.items()
-        if (value := files.numbers.value(key)) is not None
+        if key not in early and (value := files.numbers.value(key)) is not None
     ]

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from markupsafe import Markup
 
-from diffrep.amounts import amount
+from diffrep.amounts import amount, item
 from diffrep.measures.profile import sentences as profile_sentences
 from diffrep.models.code_use import ACTIVE
 from diffrep.pages import svg, tiles
@@ -358,7 +358,7 @@ def _pair(score: tuple[float, float] | None) -> str:
 
 
 def _few(names: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(names[:most])
+    shown = ", ".join(map(item, names[:most]))
     return f"{len(names)}: {shown}" + (", …" if len(names) > most else "")
 
 

@@ -170,8 +170,10 @@ def train(
     mean, variance = splits.train.moments()
     card = replace(card, moments=(mean.tolist(), variance.tolist()))
     model = build(settings, card.facts(splits.train), warn=former is None)  # what a former run has was named then
-    if model.target is not None and former is None:
-        _warn_of_repeats(splits.train, model.target)
+    if former is None:
+        _warn_of_one_class(splits.train)
+        if model.target is not None:
+            _warn_of_repeats(splits.train, model.target)
     patience = [Patience(model, splits.valid, t.patience)] if t.patience else []
     listeners = Listeners([*patience, *callbacks])
     training = Training(
@@ -243,6 +245,18 @@ def load(
             " run."
         )
     return Run(directory, settings, card, model.to(place(device).device).eval())
+
+
+def _warn_of_one_class(examples: Examples) -> None:
+    """A warning where every label is the same."""
+    labels = None if examples.labels is None else examples.labels[examples.labels >= 0].unique()
+    if labels is not None and len(labels) == 1:
+        name = repr(examples.label_names[int(labels)]) if examples.label_names else f"{int(labels)}"
+        warnings.warn(
+            f"every label of the training split is {name}, so that probes and classifiers have nothing to tell apart:"
+            " name labels of several classes with data.label_column, or go on without them.",
+            stacklevel=3,
+        )
 
 
 def _warn_of_repeats(examples: Examples, target: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -45,14 +46,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side, and a sentence for each reason why their numbers do not compare."""
+    """Runs side by side, and a sentence for each reason why their numbers do not compare. unmeasured: a sentence for
+    each run that nobody has evaluated."""
 
     runs: tuple[Side, ...]
     notes: tuple[str, ...]
+    unmeasured: tuple[str, ...] = ()
 
     def written(self) -> dict[str, Any]:
         """What `diffrep compare --json` prints."""
-        return {"runs": [side.written() for side in self.runs], "notes": list(self.notes)}
+        return {"runs": [side.written() for side in self.runs], "notes": [*self.notes, *self.unmeasured]}
 
 
 def compare(
@@ -93,7 +96,12 @@ def compare(
                 refined=summary.refined_with(place),
             )
         )
-    return Comparison(tuple(sides), tuple(_notes(sides)))
+    unmeasured = [
+        f"{name} is not measured yet: `diffrep evaluate {shlex.quote(str(place))}` does so."
+        for place, name in zip(places, _names(places), strict=True)
+        if not current(place)[METRICS]
+    ]
+    return Comparison(tuple(sides), tuple(_notes(sides)), tuple(unmeasured))
 
 
 def table(compared: Comparison) -> Table:
@@ -112,7 +120,7 @@ def table(compared: Comparison) -> Table:
         " -: not measured, or there is none."
     )
     headings = ("run", "method", "seed", *(column.heading for column in columns.values()))
-    shown = Table(headings, tuple(lines), (note, *compared.notes))
+    shown = Table(headings, tuple(lines), (note, *compared.notes, *compared.unmeasured))
     return shown if compared.notes else shown.best_in_bold(columns.values())
 
 

@@ -39,16 +39,16 @@ def load_tensors(path: Path) -> tuple[Tensors, dict]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get(_KEY)
-            if stated is None:
-                raise BrokenFile(f"{path} holds tensors of another library: its header does not name diffrep.")
-            sealed = json.loads(stated)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            sealed = {} if stated is None else json.loads(stated)
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if sealed else {}  # noqa: SIM118
     except (OSError, RuntimeError) as error:  # torch raises the latter where a file cannot be opened
         if lacks_memory(error) or (isinstance(error, RuntimeError) and "open file" not in str(error)):
             raise
         raise BrokenFile(f"{path} cannot be read ({reason_of(error)}).") from error
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise BrokenFile(f"{path} is not a whole file of diffrep ({error}).") from error
+    if stated is None:
+        raise BrokenFile(f"{path} holds tensors of another library: its header does not name diffrep.")
     if (version := sealed.pop("format", None)) != FORMAT:
         raise BrokenFile(
             f"{path} was written by a newer diffrep (format {version}, and this one knows {FORMAT}): pip install -U"
