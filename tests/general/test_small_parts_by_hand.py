@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,7 +36,9 @@ from diffrep.nets.plain import PlainDecoder
 from diffrep.pages.tiles import tiles
 from diffrep.probes.few_labels import few_labels
 from diffrep.probes.mlp import _tensors
-from diffrep.runs.summary import Numbers, _seconds, accuracies
+from diffrep.runs.records import DISTANCE, METRICS, PROBES, PROFILE
+from diffrep.runs.restored import table as restored_table
+from diffrep.runs.summary import Numbers, _seconds, accuracies, numbers
 from diffrep.shapes import Facts
 from diffrep.studies.aggregate import _number
 from diffrep.studies.figures import frontier
@@ -254,3 +257,40 @@ def test_a_class_that_training_lacks_is_no_class_of_a_perceptron():
     """Classes 2 and 5: a label of 3, or of 9, is neither, and no epoch is better for it."""
     x, y = _tensors((np.zeros((4, 1)), np.array([5, 3, 2, 9])), np.array([2, 5]))
     assert y.tolist() == [1, -1, 0, -1] and x.shape == (4, 1)
+
+
+def test_every_number_of_a_run_comes_from_its_own_place(tmp_path, monkeypatch):
+    """Files whose numbers all differ; 600 examples in 3 seconds are 200 a second."""
+
+    def probed(start: float) -> dict[str, float]:
+        return {"accuracy": start, "se": start + 0.01, "low": start + 0.02, "high": start + 0.03}
+
+    beside = {"balanced": 0.44, "auroc": 0.45}
+    linear, voted, one, ten = map(probed, (0.4, 0.5, 0.6, 0.7))
+    metrics = {
+        "bound": {"bits_per_dim": 1.0, "bits_per_dim_se": 2.0}, "rate_nats": 3.0, "active_units": 4, "parameters": 5,
+        "refined": {"bits_per_dim": 6.0, "bits_per_dim_se": 7.0, "rate_nats": 8.0}, "trained": {"examples": 600},
+        "probes": {"linear": 0.4, "linear_protocol": {**linear, **beside}, "knn": 0.5, "knn_protocol": voted},
+    }  # fmt: skip
+    files = {
+        METRICS: metrics, PROFILE: {"integral_nats": 9.0, "integral_se": 10.0}, DISTANCE: {"frechet": 11.0},
+        PROBES: {"scores": {"code": {"few-1": one, "few-10": ten}, "pixels": {"few-1": voted, "few-10": voted}}},
+    }  # fmt: skip
+    monkeypatch.setattr("diffrep.runs.summary.current", lambda directory: files)
+    (tmp_path / "timings.jsonl").write_text('{"seconds": 3.0}\n')
+    parts = {"linear": linear, "knn": voted, "few1": one, "few10": ten}
+    ends = (("", "accuracy"), ("_se", "se"), ("_low", "low"), ("_high", "high"))
+    wanted = {f"probe_{name}{end}": part[key] for name, part in parts.items() for end, key in ends}
+    wanted |= {f"probe_linear_{name}": value for name, value in beside.items()}
+    wanted |= {"bits_per_dim": 1, "bits_per_dim_se": 2, "rate_nats": 3, "active_units": 4, "parameters": 5}
+    wanted |= {"refined_bits_per_dim": 6, "refined_bits_per_dim_se": 7, "refined_rate_nats": 8}
+    wanted |= {"information_nats": 9, "information_nats_se": 10, "frechet": 11}
+    wanted |= {"examples": 600, "seconds": 3, "images_per_second": 200}
+    assert asdict(numbers(tmp_path)) == pytest.approx(wanted)
+
+
+def test_counts_come_back_as_counts():
+    """The logarithm of one more than 0, 1 and 9,999 of a row; what lies below 0 is none."""
+    reading = Reading(features=("a", "b", "c", "d"), counts=True)
+    came = restored_table(reading, np.array([[0.0, math.log(2), math.log(10_000), -0.1]])).to_pylist()
+    assert came == [{"a": 0, "b": pytest.approx(1), "c": pytest.approx(9999), "d": 0}]
