@@ -68,3 +68,15 @@ def test_the_weights_on_disk_are_the_average(method):
     assert (said["weights"], said["step"], said["examples"], said["complete"]) == ("ema", 3, 48, True)
     lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3] and lines[-1]["examples"] == facts["examples"] == 48
+
+
+def test_examples_are_counted_where_the_last_step_takes_fewer():
+    """40 of three batches of 16: each place says 40, and the loss of a line is its terms over the numbers of one."""
+    run = train("vae-vdm", "train.budget=40ex")
+    lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    (_, facts), said = checkpoints(run.directory)[-1], weights_metadata(run.directory)
+    assert [line["examples"] for line in lines] == [16, 32, 40]
+    assert facts["examples"] == said["examples"] == run.result.examples == 40
+    assert (facts["step"], said["step"], run.result.step) == (3, 3, 3)
+    for line in lines:
+        assert line["loss"] == pytest.approx(sum(line["terms"].values()) / 16)
