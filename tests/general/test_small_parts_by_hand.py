@@ -22,10 +22,12 @@ from diffrep.data.readers.recordings import _signal
 from diffrep.data.readers.tables import Pictures, Piece
 from diffrep.data.reading import Reading
 from diffrep.data.stores import InMemory, Standardised
+from diffrep.data.streams import source as stream
 from diffrep.data.values import Extent, scaled
 from diffrep.errors import UserError
 from diffrep.estimators import DiffusionEncoder
-from diffrep.estimators.forms import _as_it_was
+from diffrep.estimators.encoder import form_of
+from diffrep.estimators.forms import _as_it_was, _grid
 from diffrep.estimators.sizes import sizes
 from diffrep.methods.catalog import build
 from diffrep.models.generative import AT_ONCE, in_batches
@@ -36,13 +38,15 @@ from diffrep.nets.plain import PlainDecoder
 from diffrep.pages.tiles import tiles
 from diffrep.probes.few_labels import few_labels
 from diffrep.probes.mlp import _tensors
+from diffrep.runs.card import splits_of
 from diffrep.runs.records import DISTANCE, METRICS, PROBES, PROFILE
 from diffrep.runs.restored import table as restored_table
 from diffrep.runs.summary import Numbers, _seconds, accuracies, numbers
 from diffrep.shapes import Facts
 from diffrep.studies.aggregate import _number
-from diffrep.studies.figures import frontier
+from diffrep.studies.figures import curves, frontier, probe_bars
 from diffrep.studies.row import Row
+from diffrep.studies.study import Cuts
 from diffrep.studies.table import Number, Table
 from small import NARROW
 
@@ -294,3 +298,71 @@ def test_counts_come_back_as_counts():
     reading = Reading(features=("a", "b", "c", "d"), counts=True)
     came = restored_table(reading, np.array([[0.0, math.log(2), math.log(10_000), -0.1]])).to_pylist()
     assert came == [{"a": 0, "b": pytest.approx(1), "c": pytest.approx(9999), "d": 0}]
+
+
+def test_the_sample_of_a_stream_is_of_every_place(monkeypatch):
+    """Eight rows of four shards of ten: the first two of each; of shards of one row and of twenty, one and seven."""
+    monkeypatch.setattr(stream, "SAMPLE", 8)
+
+    def sampled(*counts: int) -> list[tuple[int, int]]:
+        tables = [pa.table({"x": [(place, i) for i in range(count)]}) for place, count in enumerate(counts)]
+        shards = [SimpleNamespace(count=len(t), tables=lambda start, t=t: iter([t])) for t in tables]
+        return [tuple(x) for part in stream.sample(shards) for x in part["x"].to_pylist()]
+
+    assert sampled(10, 10, 10, 10) == [(place, i) for place in range(4) for i in range(2)]
+    assert sampled(1, 20) == [(0, 0), *((1, i) for i in range(7))]
+
+
+def test_each_seed_of_a_study_has_a_cut_of_its_own():
+    """That of `runs.splits_of`; the same settings again have the one that is kept."""
+    cuts = Cuts()
+    for seed in (0, 1, 0):
+        asked = override(Settings(), [f"seed={seed}", "data.source=digits"])
+        assert cuts.of(asked).test.fingerprint == splits_of(asked).test.fingerprint
+        assert cuts.of(asked) is cuts.of(asked)
+
+
+def test_no_held_out_row_of_an_estimator_is_trained_on():
+    """A tenth of forty rows is held out, and the others are trained on; with fewer than twenty all are both."""
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    estimator = DiffusionEncoder()
+    estimator._form = form_of(x, None)
+    splits = estimator._splits(x, None, 0)
+    train, held = ({row.tobytes() for row in part.digests} for part in (splits.train, splits.test))
+    assert (len(train), len(held), len(train | held)) == (36, 4, 40)
+    few = estimator._splits(x[:10], None, 0)
+    assert len(few.train) == len(few.test) == 10
+
+
+@pytest.mark.parametrize(
+    "values, x",
+    [
+        (np.array([[-5.0, 1.0, 7.0]]), [-1, 0, 1]),  # of no known range: from the least to the largest
+        (np.array([[10.0, 10.5, 12.0]]), [-1, -0.5, 1]),
+        (np.array([[0.0, 0.5, 1.0]]), [-1, 0, 1]),
+        (np.array([[-1.0, 0.25, 0.5]]), [-1, 0.25, 0.5]),
+        (np.array([[0, 255, 100]], np.uint8), [-255 / 256, 255 / 256, 201 / 256 - 1]),
+        (np.array([[0.0, 3.0, 1.0]]), [-0.75, 0.75, -0.25]),  # whole: four grey levels
+        (np.array([[False, True, True]]), [-0.5, 0.5, 0.5]),
+    ],
+)
+def test_the_scale_of_an_estimator_and_back(values, x):
+    grid = _grid(values)
+    assert grid.x(grid.store(values)).tolist() == [pytest.approx(x)]
+    assert grid.values(np.array([x])).tolist() == [pytest.approx(values[0].astype(float).tolist())]
+
+
+def test_bars_and_curves_of_probes_have_two_errors_to_each_side(monkeypatch):
+    """Seeds at 0.7 and 0.9: a mean of 0.8 with an error of 0.1, so the bar reaches 0.2; of one seed its own error."""
+    from matplotlib.axes import Axes
+
+    drawn: list[tuple[list, list]] = []
+    bar, error = Axes.barh, Axes.errorbar
+    monkeypatch.setattr(Axes, "barh", lambda a, y, w, **k: drawn.append((w, k["xerr"])) or bar(a, y, w, **k))
+    monkeypatch.setattr(Axes, "errorbar", lambda a, x, y, **k: drawn.append((y, k.get("yerr"))) or error(a, x, y, **k))
+    of = [row(seed, probe_linear=value, seconds=5.0) for seed, value in enumerate((0.7, 0.9))]
+    probe_bars(of)
+    assert drawn[0] == ([pytest.approx(0.8)], [pytest.approx(0.2)])
+    drawn.clear()
+    curves([of, [row(0, probe_linear=0.6, probe_linear_se=0.05, seconds=9.0)]])
+    assert [list(part) for part in drawn[0]] == [pytest.approx([0.8, 0.6]), pytest.approx([0.2, 0.1])]
