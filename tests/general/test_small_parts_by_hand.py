@@ -1,5 +1,6 @@
 """Small parts, each with an answer that is worked out by hand: mistakes in them had passed all other tests."""
 
+import io
 import json
 import math
 from dataclasses import asdict
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image, ImageOps
 from scipy.io import wavfile
 from torch import nn
 
@@ -17,7 +19,7 @@ from diffrep import data
 from diffrep.codes.build import random
 from diffrep.config import CodeSettings, Settings, override
 from diffrep.data.feature_files import _single
-from diffrep.data.pictures import _sized
+from diffrep.data.pictures import _sized, decode, header
 from diffrep.data.readers.recordings import _signal
 from diffrep.data.readers.tables import Pictures, Piece
 from diffrep.data.reading import Reading
@@ -366,3 +368,14 @@ def test_bars_and_curves_of_probes_have_two_errors_to_each_side(monkeypatch):
     drawn.clear()
     curves([of, [row(0, probe_linear=0.6, probe_linear_se=0.05, seconds=9.0)]])
     assert [list(part) for part in drawn[0]] == [pytest.approx([0.8, 0.6]), pytest.approx([0.2, 0.1])]
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_a_photograph_is_turned_as_its_tag_says(tag):
+    """All eight ways, mirrored ones too, are those of Pillow; the size is known before that."""
+    picture, exif, file = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3)), Image.Exif(), io.BytesIO()
+    exif[0x0112] = tag
+    picture.save(file, "PNG", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(file)))
+    assert np.array_equal(decode(file.getvalue(), "a", "L")[0], upright)
+    assert header(file.getvalue(), "a") == ("L", upright.shape)

@@ -37,6 +37,7 @@ from mistakes import MISTAKES  # noqa: E402
 BUILD = ROOT / "build" / "mutants"
 FOUND, SECONDS = BUILD / "results.jsonl", BUILD / "seconds.json"
 HANGS = 120  # seconds of a processor beyond the limit: a test that does not end
+READERS = "tests/general/test_every_argument_is_read.py"  # tests that read the changed file, in no time
 QUIET = ("-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-m", "not long")
 Mistake = tuple[str, str, str, str]
 
@@ -99,7 +100,8 @@ class Forks:
         for mistake in self.todo:
             begun = time.monotonic()
             named = [item for group in likely(mistake[0], texts) for item in self.in_order(group, by_file)]
-            calling = sorted(self.calling(mistake, session.items), key=self.guess)
+            reading = [item for item in session.items if item.nodeid.startswith(READERS) and mistake[0] in item.nodeid]
+            calling = [*reading, *sorted(self.calling(mistake, session.items), key=self.guess)]
             tests = [*calling, *(item for item in named if item not in calling)]
             tests = [item for item in tests if self.sound.get(item.nodeid, True)]
             while (killer := self.noticed(mistake, tests)) and self.fails_anyway(killer, tests):
