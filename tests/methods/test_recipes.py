@@ -37,7 +37,7 @@ NOISES = {
     "learned-ends": "LinearGamma",
     "learned": "LearnedGamma",
 }  # word of noise.kind -> class
-PREDICTS = {"eps": "Eps", "x": "X", "v": "V", "score": "Score", "edm": "EDM", "marginal": "MarginalByPlace"}
+PREDICTS = {"eps": "Eps", "x": "X", "v": "V", "score": "Score", "edm": "EDM", "marginal": "MarginalMixture"}
 FIRST = -3 - math.log(5 / 768)  # log-SNR at which the coarsest of five numbers shows
 LOOKS = {
     "uniform": lambda slope, log_snr: torch.ones_like(slope),
