@@ -53,7 +53,7 @@ def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
 class Mixture(NamedTuple):
     """p(x) = sum_k weights_k prod_i p_k(x_i), with a histogram for each class k and group of places.
 
-    group (*shape): the group of each number, int64. weights (K,). counts (K, groups, bins).
+    group (*shape): the group of each number, int64. weights (K,). counts (K, groups, grey levels or ranges of them).
     """
 
     group: Tensor

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from diffrep import data
-from diffrep.data.mixture import CLASSES, EXAMPLES_EACH, HISTOGRAMS, groups_of, latent_classes, mixture
+from diffrep.data.mixture import CLASSES, EXAMPLES_EACH, HISTOGRAMS, LEVELS, groups_of, latent_classes, mixture
+from diffrep.data.places import places
 
 
 def two_inks(n: int = 900) -> tuple[data.Examples, np.ndarray]:
@@ -29,14 +30,25 @@ def test_classes_are_found_with_their_histograms():
 
 
 def test_one_class_counts_everything():
-    """A single class holds the histogram of each group of places."""
+    """A single class has the histogram of each group of places."""
     train, _ = two_inks()
     group, weights, counts = mixture(train, 1)
     assert weights.tolist() == [1.0]
-    right = int(group[0, 0, 7])
-    share = (counts[0, right] / counts[0, right].sum())[252]
-    raw = train.store.raw(torch.arange(len(train)))
-    assert float(share) == pytest.approx(float((raw[..., 7] == 252).float().mean()), abs=1e-4)
+    expected = places(train, groups_of(train.shape))
+    assert torch.equal(group, expected[0]) and torch.equal(counts[0], expected[1])
+
+
+def test_many_grey_levels_are_counted_in_ranges():
+    """16-bit pictures: 65,536 counts for each group and example do not fit into memory; 512 ranges of 128 do."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4 * 128, (400, 1, 4, 4)).astype(np.uint16)
+    x[:100, ..., 2:], x[100:, ..., 2:] = 128 * 300 + 5, 128 * 301 + 5
+    train = data.load(rng.permutation(x), valid=0.1, test=0.1).train
+    group, weights, counts = mixture(train, 2)
+    assert train.bins == 65536 and counts.shape[2] == LEVELS
+    right = counts[:, group[0, 0, 3]]
+    assert sorted(right.argmax(1).tolist()) == [300, 301]
+    assert int(right[weights.argmin()].argmax()) == 300
 
 
 @pytest.mark.parametrize(

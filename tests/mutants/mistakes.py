@@ -210,7 +210,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("denoising/observation.py", "s / (1 + ratio).sqrt()", "s / (1 + ratio)", "the precision of both is overstated"),
     ("data/mixture.py", "r.T @ n", "n.new_ones(classes, len(n)) @ n", "all classes have one histogram"),
     ("data/mixture.py", "log_joint = n @ p.log().flatten(1).T + weights.log()", "log_joint = n @ p.log().flatten(1).T", "EM forgets how large a class is"),
-    ("data/mixture.py", "+ examples.bins * group", "", "all places share a histogram"),
+    ("data/mixture.py", "+ cells * group", "", "all places share a histogram"),
     ("denoising/parameterisations.py", "self.weights.log() + log_p", "log_p", "the posterior of a class forgets how large it is"),
     ("denoising/parameterisations.py", "(stds**2 + (means - mean[..., None]) ** 2)", "stds**2", "the variance between classes is left out"),
     ("denoising/grey_levels.py", "torch.lerp(f_2 - f_0, f_3 - f_1, c)", "torch.lerp(f_1 - f_0, f_3 - f_2, c)", "the gradient of s is that of y"),

@@ -12,6 +12,7 @@ from diffrep.shapes import Mixture, Shape
 CLASSES = 8  # at most
 HISTOGRAMS = 64  # classes times groups of places, at most: each has a table of posterior moments
 EXAMPLES_EACH = 150  # training examples for each class, at least
+LEVELS = 512  # of grey levels that are told apart, at most
 SHARED = 20.0  # numbers with the histogram of all classes that are added to each histogram
 STARTS, STEPS = 2, 20  # of EM
 
@@ -30,18 +31,21 @@ def mixture(examples: Examples, classes: int, seed: int = 0) -> Mixture | None:
     """A mixture of products of histograms, p(x) = sum_k weight_k prod_i p_k(x_i), fitted by EM; None: continuous data.
 
     The numbers x_i of a group of places share a histogram (latent class analysis; Lazarsfeld and Henry 1968). The
-    better of two random starts is kept. Counted over at most 5,000 evenly spaced examples.
+    better of two random starts is kept. Counted over at most 5,000 evenly spaced examples, in at most 512 ranges of
+    grey levels. One class has the histograms of `places`.
     """
     if examples.bins is None:
         return None
     found = places(examples, groups_of(examples.shape))
     assert found is not None
-    group, bins = found[0], examples.bins
-    groups = examples.shape[0] * groups_of(examples.shape)
-    n = _counts_by_example(examples, group.flatten(), groups)
+    group, histograms = found
+    if classes == 1:  # without the counts of each example, which are large for data of many channels
+        return Mixture(group, torch.ones(1).double(), histograms[None])
+    groups, bins = len(histograms), min(examples.bins, LEVELS)
+    n = _counts_by_example(examples, group.flatten(), groups, bins)
     common = n.sum(0).reshape(groups, bins) / n.sum(0).reshape(groups, bins).sum(1, keepdim=True).clamp(min=1)
     random = torch.Generator().manual_seed(seed)
-    fits = [_em(n, common, classes, random) for _ in range(STARTS if classes > 1 else 1)]
+    fits = [_em(n, common, classes, random) for _ in range(STARTS)]
     _, weights, counts = max(fits, key=lambda fit: fit[0])
     return Mixture(group, weights.double(), counts.double())
 
@@ -59,11 +63,12 @@ def _em(n: Tensor, common: Tensor, classes: int, random: torch.Generator) -> tup
     return float(log_joint.logsumexp(1).mean()), weights, counts
 
 
-def _counts_by_example(examples: Examples, group: Tensor, groups: int) -> Tensor:
-    """(N, groups * bins) float32: how often the numbers of each group have each grey level, example by example."""
+def _counts_by_example(examples: Examples, group: Tensor, groups: int, cells: int) -> Tensor:
+    """(N, groups * cells) float32: how often the numbers of each group fall into each of `cells` equal ranges of grey
+    levels, example by example."""
     assert examples.bins is not None
     rows = []
     for chunk in examples.evenly(HISTOGRAM_EXAMPLES).split(500):
-        at = examples.store.raw(chunk).cpu().long().flatten(1) + examples.bins * group
-        rows.append(torch.zeros(len(at), groups * examples.bins).scatter_add_(1, at, torch.ones(at.shape)))
+        at = examples.store.raw(chunk).cpu().long().flatten(1) * cells // examples.bins + cells * group
+        rows.append(torch.zeros(len(at), groups * cells).scatter_add_(1, at, torch.ones(at.shape)))
     return torch.cat(rows)

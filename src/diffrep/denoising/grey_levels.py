@@ -13,10 +13,12 @@ from diffrep.shapes import Data
 
 
 def shares(counts: Tensor, ranges: int) -> Tensor:
-    """(G, bins) counts -> (G, ranges) probabilities, float64; all ranges share one thousandth equally."""
+    """(G, bins) counts -> (G, ranges) probabilities, float64; all ranges share one thousandth equally, and everything
+    where nothing is counted."""
     bins = counts.shape[1]
     range_of = (torch.arange(bins) * ranges // bins).expand(len(counts), bins)
     folded = torch.zeros(len(counts), ranges, dtype=torch.float64).scatter_add(1, range_of, counts.double().cpu())
+    folded += folded.sum(1, keepdim=True) == 0
     return 0.999 * folded / folded.sum(1, keepdim=True) + 0.001 / ranges
 
 
@@ -98,11 +100,13 @@ class Grid:
         """The n numbers of a table at y and s, (B, *shape, n), by bilinear interpolation of four corners."""
         row = ((s.log() - self.log_low) / (self.log_high - self.log_low)).clamp(0, 1) * (self.rows - 1)
         column = ((y / (1 + 5 * s) + 1) / 2).clamp(0, 1) * (self.columns - 1)
-        r0, c0 = row.detach().floor().clamp(max=self.rows - 2), column.detach().floor().clamp(max=self.columns - 2)
+        r0, c0 = (at.detach().nan_to_num().floor() for at in (row, column))  # what is nan stays nan, and has a place
+        r0, c0 = r0.clamp(max=self.rows - 2), c0.clamp(max=self.columns - 2)
         at = (group * self.rows + r0.long()) * self.columns + c0.long()
         (dr, dc), flat = torch.broadcast_tensors(row - r0, column - c0), table.reshape(-1, table.shape[-1])
         corners = torch.stack([at, at + 1, at + self.columns, at + self.columns + 1], -1)
-        return Bilinear.apply(flat, corners.reshape(-1, 4), dr.reshape(-1), dc.reshape(-1)).reshape(*at.shape, -1)
+        numbers = Bilinear.apply(flat, corners.reshape(-1, 4), dr.reshape(-1), dc.reshape(-1))
+        return numbers.reshape(*at.shape, table.shape[-1])
 
     def _within_ranges(self, mean: Tensor, std: Tensor, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and std where a range holds several grey levels and the noise is narrower than it."""

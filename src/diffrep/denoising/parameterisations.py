@@ -210,7 +210,7 @@ class MarginalMixture(Posterior):
     def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
         means, stds, log_p = self.grid.read_mixture(self.table(self.prior), self.places, y, s)
         posterior = torch.softmax(self.weights.log() + log_p.flatten(1, -2).sum(1), -1)  # (B, K)
-        r = posterior.reshape(len(y), *[1] * (y.ndim - 1), -1)
+        r = posterior.reshape(len(y), *[1] * (y.ndim - 1), len(self.weights))
         mean = (r * means).sum(-1)
         variance = (r * (stds**2 + (means - mean[..., None]) ** 2)).sum(-1)
         return mean, variance.clamp(min=1e-20).sqrt()  # the clamp keeps the gradient of the root finite
@@ -221,12 +221,15 @@ class Tabulated:
 
     def __init__(self, make: Callable[[Tensor], Tensor]):
         self.make = make
-        self.made: tuple[Tensor, int, Tensor] | None = None
+        self.made: tuple[Tensor, int, Tensor, Tensor] | None = None  # prior, its version, its values, the table
 
     def __call__(self, prior: Tensor) -> Tensor:
         if self.made is None or self.made[0] is not prior or self.made[1] != prior._version:
-            self.made = (prior, prior._version, self.make(prior.double()).to(prior.device))
-        return self.made[2]
+            # several processes write their mean into the prior at each step: the same values need no other table
+            same = self.made is not None and self.made[2].device == prior.device and torch.equal(self.made[2], prior)
+            table = self.made[3] if self.made and same else self.make(prior.double()).to(prior.device)
+            self.made = (prior, prior._version, prior.clone(), table)
+        return self.made[3]
 
 
 def _both(x: Data | None, eps: Data | None, x_t: Data, alpha: Tensor, sigma: Tensor) -> tuple[Data, Data]:
