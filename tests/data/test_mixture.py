@@ -34,7 +34,7 @@ def test_one_class_counts_everything():
     train, _ = two_inks()
     group, weights, counts = mixture(train, 1)
     assert weights.tolist() == [1.0]
-    expected = places(train, groups_of(train.shape))
+    expected = places(train, groups_of(train.shape, 1))
     assert torch.equal(group, expected[0]) and torch.equal(counts[0], expected[1])
 
 
@@ -65,7 +65,7 @@ def test_many_grey_levels_are_counted_in_ranges():
 def test_as_many_classes_as_tables_and_examples_allow(shape, examples, classes):
     """At most eight; no more than 64 tables in all, and at least 150 examples for each class."""
     assert latent_classes(shape, examples) == classes
-    assert classes * shape[0] * groups_of(shape) <= HISTOGRAMS or classes == 1
+    assert classes * shape[0] * groups_of(shape, classes) <= HISTOGRAMS or classes == 1
 
 
 def test_continuous_data_have_no_mixture():

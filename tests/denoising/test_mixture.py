@@ -7,8 +7,8 @@ import torch
 
 from diffrep.config import Settings, override
 from diffrep.denoising.build import parameterisation
-from diffrep.denoising.grey_levels import Bilinear, shares
-from diffrep.denoising.parameterisations import MarginalByPlace, MarginalMixture, Tabulated
+from diffrep.denoising.grey_levels import Bilinear
+from diffrep.denoising.parameterisations import MarginalByPlace, MarginalMixture
 from diffrep.shapes import Facts, Mixture
 
 GROUP = torch.tensor([[[0, 1, 1]]])
@@ -68,48 +68,22 @@ def test_a_loaded_mixture_is_the_same():
     assert not torch.allclose(before, loaded.moments(y, s)[0])
 
 
+@pytest.mark.parametrize("classes", [1, 2])
 @pytest.mark.parametrize("by_place", [True, False])
-def test_settings_choose_groups_of_places_or_channels(by_place):
+def test_settings_choose_groups_of_places_or_channels(by_place, classes):
     """Without groups of places the histograms of a channel are the sums over its groups."""
     group = torch.tensor([[[0, 1, 2], [3, 4, 5], [6, 7, 7]]])
-    counts = torch.rand(2, 8, 16, generator=torch.Generator().manual_seed(0)).double()
-    facts = Facts((1, 3, 3), 16, mixture=Mixture(group, torch.tensor([0.5, 0.5]), counts), latent=2)
+    counts = torch.rand(classes, 8, 16, generator=torch.Generator().manual_seed(0)).double()
+    of_all = torch.rand(1, 16, generator=torch.Generator().manual_seed(1)).double()
+    mixed = Mixture(group, torch.full((classes,), 1 / classes), counts)
+    facts = Facts((1, 3, 3), 16, histogram=of_all, mixture=mixed, latent=classes)
     settings = override(Settings(), [f"decoder.by_place={str(by_place).lower()}"])
     built = parameterisation("marginal", settings.decoder, facts)
-    expected = counts if by_place else counts.sum(1, keepdim=True)
+    summed = of_all[None] if classes == 1 else counts.sum(1, keepdim=True)
+    expected = counts if by_place else summed
     assert torch.equal(built.places, group if by_place else torch.zeros_like(group))
     share = 0.999 * expected / expected.sum(2, keepdim=True) + 0.001 / 16
     torch.testing.assert_close(built.prior, share.float())
-
-
-def test_a_table_is_made_again_only_for_other_values():
-    """Several processes write their mean into each buffer at every step; a new table would take seconds each time."""
-    made = []
-    tabulated, prior = Tabulated(lambda p: made.append(p) or 2 * p), torch.rand(3)
-    tabulated(prior)
-    prior.copy_(prior.clone())
-    torch.testing.assert_close(tabulated(prior), 2 * prior.double())
-    assert len(made) == 1
-    prior.mul_(3)
-    torch.testing.assert_close(tabulated(prior), 2 * prior.double())
-    assert len(made) == 2
-
-
-def test_groups_without_places_have_finite_histograms():
-    """Small pictures have fewer different places than groups: what is never counted is uniform, not nan."""
-    assert torch.equal(shares(torch.tensor([[0, 0], [3, 3]]), 2), torch.full((2, 2), 0.5).double())
-    counts = torch.cat([COUNTS, torch.zeros(2, 1, 4).double()], 1)
-    built = MarginalMixture((1, 1, 3), 4, 3, 2, Mixture(GROUP, MIXED.weights, counts))
-    assert built.prior.isfinite().all() and built.alone(torch.tensor([8.0, -5.0])).table.isfinite().all()
-
-
-def test_nan_stays_nan_and_no_example_is_no_error():
-    """A number that has overflowed gives nan, which the engine reports; it must not read outside of the table."""
-    built, s = MarginalMixture((1, 1, 3), 4, 2, 2, MIXED), torch.full((2, 1, 1, 1), 0.3)
-    y = torch.tensor([[0.1, 0.2, 0.3], [0.1, float("nan"), 0.3]]).reshape(2, 1, 1, 3)
-    for values in built.moments(y, s):
-        assert values[0].isfinite().all() and values[1].isnan().any()
-    assert built.moments(y[:0], s[:0])[0].shape == (0, 1, 1, 3)
 
 
 def test_interpolation_is_bilinear_with_its_gradient():

@@ -19,12 +19,12 @@ STARTS, STEPS = 2, 20  # of EM
 
 def latent_classes(shape: Shape, examples: int) -> int:
     """The number K of latent classes for so many training examples of a shape; 1: no mixture."""
-    return max(1, min(CLASSES, HISTOGRAMS // (shape[0] * groups_of(shape)), examples // EXAMPLES_EACH))
+    return max(1, min(CLASSES, HISTOGRAMS // (shape[0] * groups_of(shape, CLASSES)), examples // EXAMPLES_EACH))
 
 
-def groups_of(shape: Shape) -> int:
-    """Groups of places of each channel. Data of several channels have fewer, so that there is room for classes."""
-    return max(1, GROUPS // shape[0])
+def groups_of(shape: Shape, classes: int) -> int:
+    """Groups of places of each channel. Classes of data of several channels have fewer, so that there is room."""
+    return GROUPS if classes == 1 else max(1, GROUPS // shape[0])
 
 
 def mixture(examples: Examples, classes: int, seed: int = 0) -> Mixture | None:
@@ -36,7 +36,7 @@ def mixture(examples: Examples, classes: int, seed: int = 0) -> Mixture | None:
     """
     if examples.bins is None:
         return None
-    found = places(examples, groups_of(examples.shape))
+    found = places(examples, groups_of(examples.shape, classes))
     assert found is not None
     group, histograms = found
     if classes == 1:  # without the counts of each example, which are large for data of many channels

@@ -88,10 +88,13 @@ def _mixture(facts: Facts, bins: int, by_place: bool) -> parameterisations.Margi
     """Histograms of latent classes; by_place: of each group of places, else of each channel."""
     shape, mixed = facts.shape, facts.mixture
     if by_place:
-        return parameterisations.MarginalMixture(shape, bins, shape[0] * groups_of(shape), facts.latent, mixed)
-    if mixed is not None:
+        groups = shape[0] * groups_of(shape, facts.latent)
+        return parameterisations.MarginalMixture(shape, bins, groups, facts.latent, mixed)
+    if mixed is not None and facts.histogram is not None:
         channel = torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
-        mixed = Mixture(channel, mixed.weights, mixed.counts.unflatten(1, (shape[0], -1)).sum(2))
+        one = facts.latent == 1  # its groups have shares, not counts
+        counts = facts.histogram[None] if one else mixed.counts.unflatten(1, (shape[0], -1)).sum(2)
+        mixed = Mixture(channel, mixed.weights, counts)
     return parameterisations.MarginalMixture(shape, bins, shape[0], facts.latent, mixed)
 
 

@@ -65,6 +65,7 @@ class Grid:
         """(K, G, ranges) probabilities of K classes -> (G, rows, columns, 3 K): means, standard deviations and log
         p(y), up to a term that the classes share. All numbers of one place are read at once."""
         table = self._tabulated(prior.flatten(0, 1)).unflatten(0, prior.shape[:2])
+        table[..., 2] -= table[..., 2].mean(0, keepdim=True)  # sums over many numbers stay small
         return table.permute(1, 2, 3, 4, 0).flatten(3)
 
     def _tabulated(self, prior: Tensor) -> Tensor:
