@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -46,6 +47,11 @@ class Outcome:
     def told(self) -> bool:
         """Done, or refused in one sentence."""
         return (self.code == 0 and "Traceback" not in self.said) or self.one_sentence
+
+
+def without_folders(text: str) -> str:
+    """The text with file names in place of paths: what is kept of a trial names no folder of the machine."""
+    return re.sub(r"(?:[\w.+~-]*/)+(?=[\w.])", "", text)
 
 
 def start(work: Callable[[], int], arm: Callable[[], None], said: Path, seen: Path) -> int:

@@ -70,7 +70,8 @@ def main() -> None:
             counts = Counter(entry["counts"])
             for what, count in TRIALS[kind](entry["next"]).items():
                 if what.startswith("said: "):
-                    entry["findings"][f"{entry['next']} {what.removeprefix('said: ')}"] = count
+                    found = children.without_folders(what.removeprefix("said: "))
+                    entry["findings"][f"{entry['next']} {found}"] = count
                 else:
                     counts[what] += count
             commits = list(dict.fromkeys([*entry["commits"], here["commit"]]))

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from faults.children import without_folders
 
 NEVER = ("lost", "differing", "untold", "silent", "torn", "executed")
 
@@ -21,3 +24,17 @@ def test_nothing_is_lost_and_nothing_is_silent(tmp_path):
     kinds = json.loads(out.read_text())["faults"] if out.exists() else {}
     worst = {kind: entry["findings"] for kind, entry in kinds.items() if any(entry["counts"].get(n) for n in NEVER)}
     assert done.returncode == 0 and not worst, (worst, done.stderr[-2000:])
+
+
+def test_what_is_kept_of_a_trial_names_no_folder():
+    """Paths keep their last name, whole ones and those cut at the front; other words stay."""
+    said = 'File "/home/ada/env/lib/cli.py", line 3: [Errno 5] in ib/python3.11/main.py; 1 / 2'
+    assert without_folders(said) == 'File "cli.py", line 3: [Errno 5] in main.py; 1 / 2'
+
+
+def test_no_result_names_a_folder_of_the_machine_that_made_it():
+    """Files of results are read by others: no absolute path stands in them."""
+    absolute = re.compile(r"(?<![\w.:/<>-])/(?:[\w.+-]+/)+[\w.+-]+")
+    results = [path for path in (Path(__file__).parents[2] / "results").iterdir() if path.suffix in (".json", ".md")]
+    named = {path.name: found[0] for path in results if (found := absolute.search(path.read_text()))}
+    assert len(results) > 20 and not named
