@@ -71,3 +71,18 @@ def test_as_many_classes_as_tables_and_examples_allow(shape, examples, classes):
 def test_continuous_data_have_no_mixture():
     """Without grey levels there is nothing to count."""
     assert mixture(data.load(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)).train, 1) is None
+
+
+def test_a_larger_class_takes_the_larger_share_of_what_is_between():
+    """Where pictures fit both classes, the weights are a fixed point: the mean of the posteriors they belong to."""
+    rng = np.random.default_rng(0)
+    light = rng.random(3000) < 0.85
+    x = np.where(rng.random((3000, 1, 2, 4)) < np.where(light, 0.75, 0.25)[:, None, None, None], 1, 0)
+    train = data.load((255 * x).astype(np.uint8), valid=0.1, test=0.1).train
+    group, weights, counts = mixture(train, 2)
+    p = 0.999 * counts / counts.sum(2, keepdim=True) + 0.001 / counts.shape[2]
+    grey = train.store.raw(torch.arange(len(train))).long().flatten(1)
+    log_p = p[:, group.flatten(), grey].log().sum(2)  # (2, N)
+    posterior = torch.softmax(log_p + weights.log()[:, None], 0)
+    torch.testing.assert_close(posterior.mean(1), weights, atol=0.01, rtol=0)
+    assert float(weights.max()) == pytest.approx(0.85, abs=0.06)
