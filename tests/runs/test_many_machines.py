@@ -17,14 +17,15 @@ ROWS = 150
 RAY = """
 import sys
 import numpy as np
+import pyarrow.parquet as pq
 import ray
 from diffrep.runs.batch_encoder import BatchEncoder
 
 run, source, out = sys.argv[1:]
-ray.init(num_cpus=4, include_dashboard=False, logging_level="error")  # two for actors, the others to read
-rows = ray.data.read_parquet(source, override_num_blocks=5)
-kept = BatchEncoder(run, device="cpu")
-tasks = rows.map_batches(kept, batch_size=20)
+ray.init(num_cpus=2, include_dashboard=False, logging_level="error", object_store_memory=100 * 2**20)
+table = pq.read_table(source)
+rows = ray.data.from_arrow([table.slice(at, 30) for at in range(0, len(table), 30)])
+tasks = rows.map_batches(BatchEncoder(run, device="cpu"), batch_size=20)
 actors = rows.map_batches(BatchEncoder, fn_constructor_args=(run,), fn_constructor_kwargs={"device": "cpu"},
                           batch_size=16, concurrency=2)
 for name, coded in (("tasks", tasks), ("actors", actors)):
@@ -63,7 +64,7 @@ def started(script: str, *words: object, module: tuple[str, ...] = ()) -> None:
     """A process of its own, which must not fail."""
     start = [sys.executable, *module] if module else [sys.executable, "-c", script]
     env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    env["RAY_raylet_start_wait_time_s"] = "300"  # on a busy machine
+    env |= {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_niceness": "0"}  # on a busy machine, not last of all
     done = subprocess.run([*start, *map(str, words)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
 
