@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test test-fast test-long test-pages docs lint house clean mutants faults test-lowest test-wheel bench
+.PHONY: setup demo test test-fast test-long test-pages docs lint house clean mutants faults test-lowest test-wheel bench peers
 
 setup: .venv/.ready
 
@@ -59,6 +59,14 @@ house: setup
 
 bench: setup  # minutes on a quiet machine: what each part costs, held against the best convolution
 	.venv/bin/python benchmarks/bench.py --out results/bench.json
+
+peers: build/peers/.ready  # minutes: training steps beside those of other libraries, which have an environment of their own
+	OMP_NUM_THREADS=1 build/peers/bin/python benchmarks/peers.py --out results/peers.json
+
+build/peers/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[peers]'
+	touch $@
 
 clean:
 	rm -rf .venv build dist src/*.egg-info
