@@ -3,9 +3,9 @@
 build/peers/bin/python benchmarks/peers.py [PAIR ...] [--shape 1 28 28] [--batch 16] [--rounds 3] [--out FILE]
 
 Loss, gradient and AdamW on one batch, one thread, in turn: ours, theirs, ours, theirs; CPU time, least of the rounds.
-A U-Net of a peer has three resolutions with one block each, as ours of 32 channels, and the width whose loss takes most nearly as many
-FLOPs by torch's counter; what is left of the difference is divided out. Autoencoders and SimCLR get our own networks
-and views, so there the FLOPs are equal. Each peer is taken in the memory layout in which it is faster.
+A U-Net of a peer has three resolutions with one block each, as ours of 32 channels, and the width whose loss takes most
+nearly as many FLOPs by torch's counter; what is left of the difference is divided out. Autoencoders and SimCLR get our
+own networks and views, so there the FLOPs are equal. Each peer is taken in the memory layout in which it is faster.
 """
 
 from __future__ import annotations
