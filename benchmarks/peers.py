@@ -68,7 +68,6 @@ def diffusers(shape: tuple[int, ...], width: int) -> Trained:
 
 
 def denoising_diffusion_pytorch(shape: tuple[int, ...], width: int) -> Trained:
-    name_operators()
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
 
     net = Unet(dim=width, dim_mults=(1, 2, 4), channels=shape[0])
@@ -141,7 +140,6 @@ LIBRARIES: list[torch.library.Library] = []  # what they define goes with them
 
 
 def lightly(model: Model, shape: tuple[int, ...]) -> Trained:
-    name_operators()
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
 
@@ -248,6 +246,7 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.pairs) - set(PEERS):
         parser.error(f"no such pairs: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    name_operators()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     about = record.about(seed=0, shape=list(given.shape), batch=given.batch, rounds=given.rounds)
