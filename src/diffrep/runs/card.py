@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -235,7 +236,7 @@ def _former_splits(every: Examples, card: DataCard) -> list[Examples] | None:
     for split in SPLITS:
         text = (card.known or {}).get(split, "")
         names = [text[i : i + HEX] for i in range(0, len(text), HEX)]
-        if not all(places.get(name) for name in names):
+        if any(len(places.get(name, ())) < count for name, count in Counter(names).items()):
             return None
         examples = every.subset(torch.tensor([places[name].pop(0) for name in names], dtype=torch.int64))
         if examples.fingerprint != card.fingerprints[split]:
