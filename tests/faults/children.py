@@ -128,11 +128,16 @@ def starved(megabytes: float) -> Callable[[], None]:
     """So much address space is left to the child."""
 
     def arm() -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        size = pages * os.sysconf("SC_PAGE_SIZE") + int(megabytes * 2**20)
+        size = int((address_space("VmSize") + megabytes) * 2**20)
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
     return arm
+
+
+def address_space(name: str) -> float:
+    """Megabytes of this process: VmSize now, VmPeak at most since it was forked."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 def jumping(seed: int) -> Callable[[], None]:

@@ -134,13 +134,14 @@ def changed_byte(number: int) -> Counter[str]:
 
 
 def memory(number: int) -> Counter[str]:
-    """Too little memory: a sentence, or an end by the system; the same work with memory ends as unbroken."""
+    """30 to 95 % of the memory that a work needs: a sentence, or an end by the system; with all of it the work ends as
+    unbroken."""
     rng, counts = random.Random(f"memory {number}"), Counter(trials=1)
     kind = list(KINDS)[number % len(KINDS)]
     expected, *_ = unbroken(kind)
     with _folder() as folder:
         work = KINDS[kind](folder)
-        done = children.run(work.begin(), children.starved(2 ** rng.uniform(-2, 6)))
+        done = children.run(work.begin(), children.starved(works.megabytes(kind) * rng.uniform(0.3, 0.95)))
         counts["killed"] += done.signal is not None
         if done.signal is None:
             _noted(done, counts, kind)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -166,9 +165,28 @@ def unbroken(kind: str) -> tuple[dict[str, bytes], float, int]:
     return work.finished(), done.seconds, done.seen
 
 
-def rows(path: Path) -> int:
-    """Rows of a Parquet file, 0 where it is not whole."""
-    try:
-        return pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException):
-        return 0
+@cache
+def megabytes(kind: str) -> float:
+    """By how much the address space of a work must be free to grow for it to end well, within a sixteenth of the peak.
+
+    The peak is more than that: the allocator reserves what it can do without.
+    """
+    from faults import children
+
+    place = Path(tiny.mkdtemp(dir=tiny.FOLDER))
+    work, peak = KINDS[kind](place / "w"), place / "peak"
+
+    def measured() -> int:
+        before = children.address_space("VmSize")
+        code = work.begin()()
+        peak.write_text(str(children.address_space("VmPeak") - before))
+        return code
+
+    done = run(measured)
+    assert done.code == 0, done.said
+    low, high = 0.0, float(peak.read_text())
+    for number in range(4):
+        middle = (low + high) / 2
+        done = run(KINDS[kind](place / f"w{number}").begin(), children.starved(middle))
+        low, high = (low, middle) if done.code == 0 else (middle, high)
+    return high
