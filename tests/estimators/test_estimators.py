@@ -208,6 +208,17 @@ def test_partial_fit_goes_on_with_the_same_run(rows):
 
 
 @pytest.mark.slow
+def test_partial_fit_takes_any_number_of_pictures():
+    """The latent classes of the preconditioner are those of the first call, whatever the number of rows allows later."""
+    pictures = np.random.default_rng(0).integers(0, 16, (500, 4, 4)).astype(np.uint8)
+    few = encoder(budget="16ex").fit(pictures[:40])
+    assert few.partial_fit(pictures).run_.card.facts().latent == 1 and few.history_[-1]["examples"] == 32
+    many = pickle.loads(pickle.dumps(encoder(budget="16ex").fit(pictures)))
+    assert many.partial_fit(pictures[:40]).run_.card.facts().latent == 3
+    assert pickle.loads(pickle.dumps(many)).transform(pictures[:2]).shape == many.transform(pictures[:2]).shape
+
+
+@pytest.mark.slow
 def test_in_the_tools_of_scikit_learn(rows):
     """Pipeline, search, cross-validation, ColumnTransformer, pandas output: as any transformer."""
     y = (rows[:, 0] > 5).astype(int)

@@ -84,6 +84,14 @@ def test_every_argument_of_a_measure_has_a_row():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_the_same_arguments_give_the_same_numbers(name):
+    """Else another value would seem to act: a time, or a number that is none, differs from itself."""
+    method, of = ROWS[name]
+    assert numbers(name, method, **{argument: pair[0] for argument, pair in of.items()}) == plain(name)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name, argument", [(name, argument) for name, (_, of) in ROWS.items() for argument in of])
 def test_an_argument_of_a_measure_acts(name, argument):
     method, of = ROWS[name]

@@ -115,7 +115,7 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def partial_fit(self, X, y=None) -> DiffusionEncoder:
         """Go on with the same run for one more budget, on the rows of X; the first call is a `fit`. KeyboardInterrupt:
-        the estimator has learned until then."""
+        the estimator has learned until then; if it was the first call, it is not fitted."""
         if not self.__sklearn_is_fitted__():
             return self.fit(X, y)
         form = self._form

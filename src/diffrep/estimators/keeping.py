@@ -49,4 +49,5 @@ def temporary(owner: object, files: dict[str, bytes] | None = None) -> Path:
 
 def replace_data(directory: Path, splits: Splits) -> None:
     """Replace the card of a run, so that training can continue on other rows of the same kind."""
-    write_bytes(directory / DATA, (json.dumps(asdict(DataCard.of(splits)), indent=2) + "\n").encode())
+    card = DataCard.of(splits).continues(DataCard.read(directory))
+    write_bytes(directory / DATA, (json.dumps(asdict(card), indent=2) + "\n").encode())

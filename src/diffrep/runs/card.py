@@ -30,7 +30,8 @@ class DataCard:
     """A run's record of its data. scaling: mean and standard deviation of each column of a table.
 
     reading: how it was read, see `diffrep.data.Reading`; none in runs of version 0.1.0. known: for each split the first
-    eight hex digits of the SHA-256 of its examples, one after the other.
+    eight hex digits of the SHA-256 of its examples, one after the other. latent: latent classes of the examples that
+    the run began with (`data.mixture`); 0 in older runs, where their number in `examples` decides.
     """
 
     source: str
@@ -47,6 +48,7 @@ class DataCard:
         None  # of each channel of the training split, for the start of sampling
     )
     known: dict[str, str] | None = None
+    latent: int = 0
 
     @classmethod
     def of(cls, splits: Splits) -> DataCard:
@@ -65,6 +67,7 @@ class DataCard:
             prepared=train.prepared,
             reading=train.reading.as_dict(),
             known={name: "".join(_names(split)) for name, split in by_name.items()},
+            latent=latent_classes(train.shape, splits.trained_on),
         )
 
     @classmethod
@@ -81,12 +84,13 @@ class DataCard:
                 f"{directory / DATA} cannot be read ({reason}); train the run again with --restart."
             ) from error
 
-    def guessed_as(self, former: DataCard) -> DataCard:
-        """The card of a continued run, with what was guessed about its data when it began."""
+    def continues(self, former: DataCard) -> DataCard:
+        """The card of a continued run, with what was guessed about its data, and its latent classes, when it began."""
+        latent = former.facts().latent
         if self.reading is None or former.reading is None:
-            return self
+            return replace(self, latent=latent)
         of_then = {name: former.reading[name] for name in ("guesses", "notes", "applied") if name in former.reading}
-        return replace(self, reading={**self.reading, **of_then})
+        return replace(self, reading={**self.reading, **of_then}, latent=latent)
 
     def facts(self, examples: Examples | None = None) -> Facts:
         """The facts for a model; with training examples, for a model to be trained, also their counts."""
@@ -100,7 +104,7 @@ class DataCard:
             moments=moments,
             counts=self.counts(),
             covariates=shares,
-            latent=latent_classes(self.shape, self.examples["train"]),
+            latent=self.latent or latent_classes(self.shape, self.examples["train"]),
         )
         if examples is None:
             return facts

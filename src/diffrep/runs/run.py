@@ -166,7 +166,7 @@ def train(
     card = DataCard.of(splits)
     if former is not None:
         former.same_data(card, directory)
-        card = card.guessed_as(former)
+        card = card.continues(former)
     mean, variance = splits.train.moments()
     card = replace(card, moments=(mean.tolist(), variance.tolist()))
     model = build(settings, card.facts(splits.train), warn=former is None)  # what a former run has was named then
