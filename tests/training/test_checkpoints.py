@@ -7,6 +7,7 @@ import resource
 import signal
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -64,6 +65,15 @@ def test_a_cut_file_is_broken_wherever_it_is_cut(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(BrokenFile):
             load_tensors(path)
+
+
+@pytest.mark.parametrize("header", ["[]", "5", "null", "{", '{"format": 1}'])
+def test_a_header_that_states_something_else_is_broken(header, tmp_path):
+    """Other JSON than metadata, no JSON, and metadata without a checksum."""
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({"n": TENSORS["n"]}, path, metadata={"diffrep": header})
+    with pytest.raises(BrokenFile):
+        load_tensors(path)
 
 
 def test_a_pickle_is_refused_unread(tmp_path):

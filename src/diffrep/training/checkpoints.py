@@ -40,6 +40,8 @@ def load_tensors(path: Path) -> tuple[Tensors, dict]:
         with safetensors.safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get(_KEY)
             sealed = {} if stated is None else json.loads(stated)
+            if not isinstance(sealed, dict):
+                raise ValueError("its header states no metadata")
             tensors = {name: file.get_tensor(name) for name in file.keys()} if sealed else {}  # noqa: SIM118
     except (OSError, RuntimeError) as error:  # torch raises the latter where a file cannot be opened
         if lacks_memory(error) or (isinstance(error, RuntimeError) and "open file" not in str(error)):
