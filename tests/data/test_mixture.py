@@ -9,18 +9,18 @@ from diffrep.data.mixture import CLASSES, EXAMPLES_EACH, HISTOGRAMS, LEVELS, gro
 from diffrep.data.places import places
 
 
-def two_inks(n: int = 900) -> tuple[data.Examples, np.ndarray]:
+def two_inks(n: int = 900) -> data.Examples:
     """8x8 pictures of noise whose right half has the grey level 252 in a quarter of them, 253 in the others."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 4, (n, 1, 8, 8)).astype(np.uint8)
     ink = np.where(rng.random(n) < 0.25, 252, 253).astype(np.uint8)
     x[..., 4:] = ink[:, None, None, None]
-    return data.load(x, valid=0.1, test=0.1).train, ink
+    return data.load(x, valid=0.1, test=0.1).train
 
 
 def test_classes_are_found_with_their_histograms():
     """Two inks that differ by one grey level are two classes, a quarter and three quarters of the pictures."""
-    train, _ = two_inks()
+    train = two_inks()
     group, weights, counts = mixture(train, 2)
     light = int(weights.argmin())
     assert float(weights[light]) == pytest.approx(0.25, abs=0.05)
@@ -31,7 +31,7 @@ def test_classes_are_found_with_their_histograms():
 
 def test_one_class_counts_everything():
     """A single class has the histogram of each group of places."""
-    train, _ = two_inks()
+    train = two_inks()
     group, weights, counts = mixture(train, 1)
     assert weights.tolist() == [1.0]
     expected = places(train, groups_of(train.shape, 1))

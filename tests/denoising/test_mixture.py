@@ -16,7 +16,7 @@ COUNTS = torch.tensor([[[70, 20, 5, 5], [4, 1, 90, 5]], [[5, 5, 20, 70], [4, 80,
 MIXED = Mixture(GROUP, torch.tensor([0.8, 0.2]).double(), COUNTS)
 
 
-def enumerated(y: torch.Tensor, s: float) -> tuple[torch.Tensor, torch.Tensor]:
+def enumerated(y: torch.Tensor, s: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and std of each of three numbers given y, by a sum over both classes and all 64 pictures."""
     p = 0.999 * COUNTS / COUNTS.sum(2, keepdim=True) + 0.001 / 4
     level = (2 * torch.arange(4).double() + 1) / 4 - 1
@@ -32,13 +32,14 @@ def enumerated(y: torch.Tensor, s: float) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, ((w * (x - mean) ** 2).sum(0)).sqrt()
 
 
-@pytest.mark.parametrize("s", [0.1, 0.3, 0.7, 2.0])
+@pytest.mark.parametrize("s", [0.1, 0.3, 0.7, 2.0, torch.tensor([0.2, 1.5, 0.5])], ids=str)
 def test_moments_are_those_of_the_exact_posterior(s):
-    """Against the sum over all pictures and classes; a class is read from all numbers of a picture together."""
+    """Against the sum over all pictures and classes; a class is read from all numbers of a picture together. With an
+    observed code each number has noise of its own."""
     random = torch.Generator().manual_seed(0)
     x = (2 * torch.randint(0, 4, (20, 1, 1, 3), generator=random) + 1) / 4 - 1
     y = x + s * torch.randn(x.shape, generator=random)
-    mean, std = MarginalMixture((1, 1, 3), 4, 2, 2, MIXED).moments(y, torch.full((20, 1, 1, 1), s))
+    mean, std = MarginalMixture((1, 1, 3), 4, 2, 2, MIXED).moments(y, torch.as_tensor(s) * torch.ones(20, 1, 1, 1))
     for i, row in enumerate(y.flatten(1).double()):
         exact_mean, exact_std = enumerated(row, s)
         torch.testing.assert_close(mean[i].flatten().double(), exact_mean, atol=3e-3, rtol=0)

@@ -209,7 +209,7 @@ def test_partial_fit_goes_on_with_the_same_run(rows):
 
 @pytest.mark.slow
 def test_partial_fit_takes_any_number_of_pictures():
-    """The latent classes of the preconditioner are those of the first call, whatever the number of rows allows later."""
+    """The latent classes of the preconditioner are those of the first call, whatever later rows would allow."""
     pictures = np.random.default_rng(0).integers(0, 16, (500, 4, 4)).astype(np.uint8)
     few = encoder(budget="16ex").fit(pictures[:40])
     assert few.partial_fit(pictures).run_.card.facts().latent == 1 and few.history_[-1]["examples"] == 32
