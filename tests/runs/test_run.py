@@ -141,6 +141,9 @@ def unsealed(text: bytes) -> bytes:
         ("config.json", lambda text: unsealed(text).replace(b'"width": 8', b'"width": 16'), "another model"),
         ("config.json", lambda text: text.replace(b'"width": 8', b'"width": 16'), "changed after it was written"),
         ("data.json", lambda text: b'{"shape": 3}', "data.json"),
+        ("data.json", lambda text: re.sub(rb'"bins": \d+', b'"bins": 1.5', unsealed(text)), "read (bins: "),
+        ("data.json", lambda text: re.sub(rb'"shape": \[', b'"shape": [0,', unsealed(text)), "read (shape.0: "),
+        ("data.json", lambda text: re.sub(rb'"latent": \d+', b'"latent": -1', unsealed(text)), "read (latent: "),
     ],
 )
 def test_a_broken_run_is_one_sentence(file, change, said, run, capsys):

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from diffrep import data
 from diffrep.amounts import amount
@@ -35,8 +37,8 @@ class DataCard:
     """
 
     source: str
-    shape: Shape
-    bins: int | None
+    shape: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    bins: PositiveInt | None
     examples: dict[str, int]
     fingerprints: dict[str, str]
     skipped: int
@@ -48,7 +50,7 @@ class DataCard:
         None  # of each channel of the training split, for the start of sampling
     )
     known: dict[str, str] | None = None
-    latent: int = 0
+    latent: NonNegativeInt = 0
 
     @classmethod
     def of(cls, splits: Splits) -> DataCard:
@@ -75,11 +77,15 @@ class DataCard:
         """The data card of a run; UserError where it is missing or broken."""
         try:
             raw = unsealed(directory / DATA)
-            card = cls(**{**raw, "shape": tuple(raw["shape"])})
-            card.how()
+            cls(**raw)  # TypeError: an entry is missing, or of a later version
+            card = TypeAdapter(cls).validate_python(raw)
+            card.facts()
             return card
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, LookupError) as error:
             reason = getattr(error, "strerror", None) or error
+            if isinstance(error, ValidationError):
+                first = error.errors(include_url=False)[0]
+                reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise UserError(
                 f"{directory / DATA} cannot be read ({reason}); train the run again with --restart."
             ) from error
