@@ -32,13 +32,13 @@ def mixture(examples: Examples, classes: int, seed: int = 0) -> Mixture | None:
 
     The numbers x_i of a group of places share a histogram (latent class analysis; Lazarsfeld and Henry 1968). The
     better of two random starts is kept. Counted over at most 5,000 evenly spaced examples, in at most 512 ranges of
-    grey levels. One class has the histograms of `places`.
+    grey levels. One class has the histograms of `places`. seed: of the starts.
     """
     if examples.bins is None:
         return None
-    found = places(examples, groups_of(examples.shape, classes))
-    assert found is not None
-    group, histograms = found
+    grouped = places(examples, groups_of(examples.shape, classes))
+    assert grouped is not None
+    group, histograms = grouped
     if classes == 1:  # without the counts of each example, which are large for data of many channels
         return Mixture(group, torch.ones(1).double(), histograms[None])
     groups, bins = len(histograms), min(examples.bins, LEVELS)

@@ -100,9 +100,9 @@ class DataCard:
 
     def facts(self, examples: Examples | None = None) -> Facts:
         """The facts for a model; with training examples, for a model to be trained, also their counts."""
-        classes, found = len(self.label_names or ()), self.how().covariates.values()
+        classes, frequencies = len(self.label_names or ()), self.how().covariates.values()
         moments = None if self.moments is None else (torch.tensor(self.moments[0]), torch.tensor(self.moments[1]))
-        shares = tuple(count / sum(found) for count in found)
+        shares = tuple(count / sum(frequencies) for count in frequencies)
         facts = Facts(
             self.shape,
             self.bins,
