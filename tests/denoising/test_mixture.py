@@ -1,5 +1,6 @@
 """Latent classes in the preconditioner: the exact posterior of a mixture, its gradient, and one class alone."""
 
+from copy import deepcopy
 from itertools import product
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from diffrep.config import Settings, override
 from diffrep.denoising.build import parameterisation
 from diffrep.denoising.grey_levels import Bilinear
-from diffrep.denoising.parameterisations import MarginalByPlace, MarginalMixture
+from diffrep.denoising.parameterisations import MarginalByPlace, MarginalMixture, Tabulated
 from diffrep.shapes import Facts, Mixture
 
 GROUP = torch.tensor([[[0, 1, 1]]])
@@ -67,6 +68,19 @@ def test_a_loaded_mixture_is_the_same():
     loaded.load_state_dict(made.state_dict())
     assert torch.equal(made.moments(y, s)[0], loaded.moments(y, s)[0])
     assert not torch.allclose(before, loaded.moments(y, s)[0])
+
+
+def test_a_table_is_made_anew_only_for_other_values():
+    """Several processes write the same histograms at each step, and an average of the weights is a copy."""
+    made: list[torch.Tensor] = []
+    table, prior = Tabulated(lambda prior: made.append(prior) or 2 * prior), torch.rand(3)
+    table(prior)
+    prior.copy_(prior.clone())
+    copied, copied_prior = deepcopy((table, prior))
+    assert torch.equal(table(prior).float(), 2 * prior) and torch.equal(copied(copied_prior), table(prior))
+    assert len(made) == 1
+    prior.mul_(2)
+    assert torch.equal(table(prior).float(), 2 * prior) and len(made) == 2
 
 
 @pytest.mark.parametrize("classes", [1, 2])
