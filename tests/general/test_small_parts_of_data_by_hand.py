@@ -12,15 +12,21 @@ from scipy import sparse
 from diffrep import data
 from diffrep.data.readers.arrays import _flattened
 from diffrep.data.readers.cells import SparseRows
+from diffrep.data.readers.objects import array
 from diffrep.data.reading import Reading
 from diffrep.data.values import Extent, scaled
-from diffrep.measures.probe import _targets
+from diffrep.evaluation import pilot as pilots
+from diffrep.measures.probe import _about, _targets
+from diffrep.methods.catalog import build
+from diffrep.models import step_terms
 from diffrep.pages.explorer import Explorer
 from diffrep.probes.neighbours import spreading
 from diffrep.runs.callbacks import Patience
 from diffrep.runs.card import DataCard, _former_splits
+from diffrep.runs.run import Run
+from diffrep.shapes import Batch, Draws, Facts
 from diffrep.studies.compare import compare
-from tiny import base, train
+from tiny import EVERY, base, settings, train
 
 
 class Group(dict):
@@ -122,3 +128,85 @@ def test_the_labels_of_a_spread_are_those_of_its_classes():
     x, y = rng.normal(size=(40, 3)), np.array([0, 1] * 6 + [-1] * 28)
     said = spreading((x, y), (x[:10], y[:10]), 2, repeats=2)
     assert (said["train_examples"], said["per_class"], said["examples"]) == (4, 2, 10)
+
+
+@pytest.mark.parametrize("method", ["vae-vdm", "ddpm"])
+def test_the_card_of_a_run_states_mean_and_variance_of_its_training(method):
+    """Of its one channel, over all numbers of the training examples, in [-1, 1], dividing by their count."""
+    run = base(method)
+    train = run.splits().train
+    x = train.batch(torch.arange(len(train))).x.double().numpy()
+    (mean,), (variance,) = run.card.moments
+    assert (mean, variance) == (pytest.approx(x.mean(), rel=1e-5), pytest.approx(x.var(), rel=1e-5))
+
+
+def test_the_most_frequent_class_is_that_of_training():
+    """0 in training, 1 in test: who says 0 is right once in four."""
+    about = _about("label", ["a", "b"], [np.array([0, 0, 1, -1]), np.array([0]), np.array([0, 1, 1, 1, -1])], 0)
+    assert about["most_frequent"] == 0.25 and about["classes"] == 2
+    assert about["examples"] == {"train": 3, "valid": 1, "test": 4}
+
+
+def test_what_a_column_of_pandas_lacks_is_missing():
+    """A number that is not there is nan and a word None, and no zero."""
+    pd = pytest.importorskip("pandas")
+    assert array(pd.Series(["x", None])).tolist() == ["x", None]
+    numbers = array(pd.Series([1.5, None, 3])).tolist()
+    assert (numbers[0], numbers[2]) == (1.5, 3.0) and math.isnan(numbers[1])
+
+
+def test_the_scaling_of_a_run_has_all_digits():
+    """Unix seconds are larger than the whole numbers of float32."""
+    card = SimpleNamespace(scaling=([1.7e9 + 0.25], [1 + 1e-9]))
+    mean, std = Run.scaling(SimpleNamespace(card=card))
+    assert (mean.tolist(), std.tolist()) == card.scaling
+
+
+def test_the_noise_of_a_pilot_is_no_difference_between_examples():
+    """Bounds that differ with variance 250, and noise with variance 1,600 in each of 16 stretches: 100 of the variance
+    of a mean are of the pilot. Levels are so many that their variance is THIRD^2 of 250, and not of 350."""
+    generator = torch.Generator().manual_seed(0)
+    n, stretches = 8192, 16
+    f = 40 * torch.randn(n, stretches, generator=generator, dtype=torch.float64)
+    v = torch.rand(n, stretches, generator=generator, dtype=torch.float64)
+    whole = 250**0.5 * torch.randn(n, generator=generator, dtype=torch.float64) + f.mean(1)
+    plan = pilots._plan(f, torch.zeros_like(f), v, None, whole, 0.0, n)
+    assert plan.levels == pytest.approx(plan.variance / (pilots.THIRD**2 * 250), rel=0.12)
+
+
+def test_a_pilot_looks_at_examples_from_the_first_to_the_last(monkeypatch):
+    """Of 1,280 examples 128, evenly: none of the classes of sorted data is left out."""
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(pilots, "batches", lambda examples, size, seed, device, rows: iter(seen.append(rows) or ()))
+    examples = data.whole((np.zeros((1280, 4, 4), np.uint8), np.zeros(1280, int)))
+    with pytest.raises(ValueError, match="not enough values"):
+        pilots.pilot(base("vae").model, examples, torch.device("cpu"))
+    (rows,) = seen
+    assert (len(rows), int(rows[0]), int(rows[-1])) == (128, 0, 1279)
+    assert set(rows.diff().tolist()) <= {10, 11}
+
+
+def test_a_finite_chain_is_trained_by_its_own_loss():
+    """noise.steps=4: the term of the training is that of four steps, at times on their grid; without, that of VDM."""
+    x = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for changes, right, other in (
+        (("noise.steps=4",), step_terms.in_steps(4), step_terms.denoise),
+        ((), step_terms.denoise, step_terms.in_steps(4)),
+    ):
+        model = build(settings("vdm", *changes), Facts((1, 4, 4), 2, torch.full((1, 2), 0.5)))
+        step = model.noised(Batch(x.sign(), torch.arange(6), draws=Draws.of(0)))
+        own = model.terms["diffusion"](step)
+        assert torch.equal(own, right(step)) and not torch.allclose(own, other(step), rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_a_rate_that_is_logged_is_of_one_example(method):
+    """It lies between the least and the largest rate of the batch, of whose examples each weighs the same."""
+    x = (torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5) * 2.0 - 1
+    facts = Facts((1, 4, 4), 2, torch.full((1, 2), 0.5), classes=2)
+    model = build(settings(method), facts, warn=False)
+    model.loss(Batch(x, torch.arange(6), torch.arange(6) % 2, draws=Draws.of(0)))
+    rate, drawn = model.health.get("rate_nats"), getattr(model, "drawn", None)
+    if rate is not None and drawn is not None:  # not of a code that depends on the noise level
+        each = model.prior.rate(*drawn)
+        assert float(each.min()) <= float(rate) <= float(each.max())

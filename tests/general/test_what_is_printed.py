@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from diffrep import measures
+from diffrep import cli, measures
 from diffrep.commands import console
 from diffrep.measures import disentangle, distance, probe, profile, readout, semi
+from diffrep.methods.catalog import METHODS
 from diffrep.pages import sections, side_by_side, svg, tiles
 from diffrep.runs.summary import Numbers
 
@@ -253,6 +254,17 @@ def test_the_bound_and_its_terms_by_hand(capsys, monkeypatch):
         "knn probe 0.8000 +- 0.0200, on 60 examples with a label (k-1)",
         "measured on 100 test examples, 4 noise levels each, EMA weights, bound-3",
     ]
+
+
+def test_methods_are_listed_with_what_they_have(capsys, monkeypatch):
+    """Of each: does it have a code, and a bound; some have one of them alone."""
+    monkeypatch.setattr(cli, "out", type(console.out)(width=500))
+    cli.methods()
+    lines = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [line[0] for line in lines] == [*METHODS]
+    stated = [tuple(word == "yes" for word in line if word in ("yes", "no")) for line in lines]
+    assert stated == [(method.has_code, method.has_bound) for method in METHODS.values()]
+    assert {(True, False), (False, True)} <= {*stated}
 
 
 def said(markup: object) -> tuple[list[str], list[str]]:
