@@ -1,4 +1,4 @@
-"""By reading: where a number and a standard error stand side by side, they are of the same thing."""
+"""By reading: a number and an error side by side are of the same thing, and a fact is not that of its neighbour."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "diffrep"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+ANOTHER = """
+data/splits.py: own_split=split
+evaluation/times.py: valid_accuracy=accuracy
+runs/summary.py: refined_bits_per_dim=bits_per_dim
+runs/summary.py: refined_bits_per_dim_se=bits_per_dim_se
+runs/summary.py: refined_rate_nats=rate_nats
+studies/benchmark.py: method=name
+"""  # file: fact=what it is called elsewhere, where a neighbour has that name
 ELSEWHERE = {"(value, result['se'])"}  # of a loop over results: the value is the key of its tuple
 
 
@@ -56,6 +64,39 @@ def strangers(text: str) -> list[str]:
                 if names(error) - words:
                     found.append(f"{key}: {ast.unparse(error)}")
     return found
+
+
+def taken(text: str) -> set[str]:
+    """ "fact=name" of each keyword, and each key of an object, that is given what another of them is called."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call):
+            held = {one.arg: one.value for one in node.keywords if one.arg}
+        elif isinstance(node, ast.Dict):
+            held = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+        else:
+            continue
+        for key, value in held.items():
+            while isinstance(value, ast.Call) and len(value.args) == 1 and not value.keywords:
+                got = isinstance(value.func, ast.Attribute) and value.func.attr == "get"
+                value = ast.Subscript(value.func.value, value.args[0]) if got else value.args[0]
+            name, _ = named(value)
+            written = not isinstance(value, ast.Subscript) or isinstance(value.slice, ast.Constant)
+            found |= {f"{key}={name}"} if name and written and name in {*held} - {key} else set()
+    return found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_fact_is_that_of_its_neighbour(file):
+    known = {line.partition(": ")[2] for line in ANOTHER.splitlines() if line.startswith(f"{file}: ")}
+    assert taken((PACKAGE / file).read_text()) == known
+
+
+@pytest.mark.parametrize(
+    "wrong", ["Side(seed=a, method=s.seed)", '{"low": x["high"], "high": 1}', "f(a=b.get('c'), c=2)"]
+)
+def test_a_neighbours_fact_is_seen(wrong):
+    assert taken(wrong)
 
 
 @pytest.mark.parametrize("file", FILES)

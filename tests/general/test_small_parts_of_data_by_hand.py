@@ -10,23 +10,30 @@ import torch
 from scipy import sparse
 
 from diffrep import data
+from diffrep.commands.outputs import write
+from diffrep.config import override
+from diffrep.data.raw import numbered
 from diffrep.data.readers.arrays import _flattened
 from diffrep.data.readers.cells import SparseRows
 from diffrep.data.readers.objects import array
 from diffrep.data.reading import Reading
 from diffrep.data.values import Extent, scaled
+from diffrep.errors import UserError
+from diffrep.estimators import DiffusionEncoder
 from diffrep.evaluation import pilot as pilots
 from diffrep.measures.probe import _about, _targets
+from diffrep.measures.semi import semi
 from diffrep.methods.catalog import build
 from diffrep.models import step_terms
 from diffrep.pages.explorer import Explorer
 from diffrep.probes.neighbours import spreading
 from diffrep.runs.callbacks import Patience
 from diffrep.runs.card import DataCard, _former_splits
-from diffrep.runs.run import Run
+from diffrep.runs.run import Run, _fit_prior
+from diffrep.runs.summary import accuracies
 from diffrep.shapes import Batch, Draws, Facts
-from diffrep.studies.compare import compare
-from tiny import EVERY, base, settings, train
+from diffrep.studies import compare as comparison
+from tiny import EVERY, base, settings
 
 
 class Group(dict):
@@ -82,12 +89,14 @@ def test_numbers_of_classes_are_regressed_on_with_the_first_of_them():
     assert (valid.tolist(), test.tolist()) == ([1.0], [0.0])
 
 
-def test_compared_runs_state_their_own_facts():
+def test_compared_runs_state_their_own_facts(monkeypatch):
     """Each side is of its own run: method, seed, the fingerprint of its test split."""
-    runs = [base("vae"), train("ae", "seed=3", "train.budget=16ex")]
-    for run, side in zip(runs, compare([run.directory for run in runs]).runs, strict=True):
-        assert (side.method, side.seed) == (run.settings.method, run.settings.seed)
-        assert side.fingerprint == run.card.fingerprints["test"]
+    seeds = {base("vae").directory: 3, base("ae").directory: 5}
+    read = comparison.settings_of
+    monkeypatch.setattr(comparison, "settings_of", lambda place: override(read(place), [f"seed={seeds[place]}"]))
+    for (place, seed), side in zip(seeds.items(), comparison.compare([*seeds]).runs, strict=True):
+        assert (side.method, side.seed) == (read(place).method, seed)
+        assert side.fingerprint == base("vae").card.fingerprints["test"] != base("vae").card.fingerprints["train"]
 
 
 def test_the_noise_axis_of_the_explorer_goes_from_noise_to_data():
@@ -210,3 +219,63 @@ def test_a_rate_that_is_logged_is_of_one_example(method):
     if rate is not None and drawn is not None:  # not of a code that depends on the noise level
         each = model.prior.rate(*drawn)
         assert float(each.min()) <= float(rate) <= float(each.max())
+
+
+def test_given_names_of_classes_keep_their_numbers():
+    """0 and 2 of three names are the first and the last, although nobody is of the second."""
+    numbers, names = numbered(np.array([2, 0, -1, 2]), ["a", "b", "c"])
+    assert (numbers.tolist(), names) == ([2, 0, -1, 2], ["a", "b", "c"])
+
+
+def test_the_error_of_few_labels_is_that_over_test_examples_too():
+    """In tables: of the scatter over draws, .03, and that over test splits, .04, both: .05. Wilson's ends stay."""
+    few = {"accuracy": 0.5, "se": 0.03, "test_se": 0.04, "low": 0.45, "high": 0.55}
+    named = {"probe_few10": 0.5, "probe_few10_se": 0.05, "probe_few10_low": 0.4, "probe_few10_high": 0.6}
+    assert accuracies({"few-10": few}, ("few-10",)) == pytest.approx(named)
+    plain = {"accuracy": 0.5, "se": 0.1, "low": 0.45, "high": 0.75, "examples": 9}
+    assert accuracies({"knn": plain}, ("linear", "knn")) == pytest.approx(
+        {"probe_knn": 0.5, "probe_knn_se": 0.1, "probe_knn_low": 0.45, "probe_knn_high": 0.75}
+    )
+
+
+def test_a_prior_is_fitted_to_codes_and_not_to_their_means():
+    """What it sees scatters about the means as the spread says: (z - mean) / spread has variance 1."""
+    run, seen = base("vae"), []
+    train_ = run.splits().train
+    _fit_prior(run.model, SimpleNamespace(fit=seen.append), train_)
+    order = torch.randperm(len(train_), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        code = run.model.encode(train_.batch(order).x)
+    white = (seen[0] - code.mean) / code.spread
+    assert white.shape == (48, 4) and 0.7 < float(white.square().mean()) < 1.4
+
+
+def test_arrays_of_an_npz_are_each_their_own(tmp_path):
+    """What was asked for is black, what stands beside it white."""
+    black = -torch.ones(3, 1, 4, 4)
+    write(base("vae"), {"reconstruction": black, "original": -black}, tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert not arrays["reconstruction"].any() and arrays["original"].all()
+    write(base("vae"), {"reconstruction": black, "original": -black}, tmp_path / "a.npy")
+    assert not np.load(tmp_path / "a.npy").any()
+
+
+def test_an_estimator_of_a_file_cuts_it_by_its_random_state(monkeypatch):
+    """The seed of the cut is that of the settings: drawn from the number that was given."""
+    seeds: list[int] = []
+
+    def load(source, *, seed=0, **how):
+        seeds.append(seed)
+        raise UserError("enough")
+
+    monkeypatch.setattr("diffrep.estimators.encoder.data", SimpleNamespace(load=load))
+    for state in (0, 0, 1):
+        with pytest.raises(UserError, match="enough"):
+            DiffusionEncoder(random_state=state).fit("a.npz")
+    assert seeds[0] == seeds[1] != seeds[2] and seeds[0] == np.random.RandomState(0).randint(2**31 - 1)
+
+
+def test_few_labels_count_those_that_have_none():
+    """Of 48 training examples two of each class have their label: 44 have not."""
+    said = semi(base("ae"), labels_per_class=2, seeds=1, steps=1)
+    assert (said["unlabelled_examples"], said["examples"], said["labels_per_class"]) == (44, 24, 2)
