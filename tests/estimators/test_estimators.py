@@ -119,13 +119,41 @@ def test_ctrl_c_ends_a_fit_and_the_search_around_it(rows, interrupt):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["training", "bound", "encoder_of", "data"])
+def test_a_fit_that_does_not_end_leaves_no_fit(rows, monkeypatch, moment):
+    """Encoder and classifier alike, whenever Ctrl-C comes, and after an error in the data too."""
+    y = (rows[:, 0] > rows[:, 0].mean()).astype(int)
+    own = encoder(method="vae", settings=SMALL | {"train.log_every": 1})
+    made = [own] * (moment != "encoder_of") + [DiffusionClassifier(own, finetune=True)]
+    for one in made:
+        one.fit(rows, y)
+        one.transform(rows) if one is own else one.predict(rows)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    if moment == "training":
+        own.set_params(callbacks=[Interrupt()])
+    elif moment != "data":
+        place = "encoder" if moment == "bound" else "classifier"
+        monkeypatch.setattr(f"diffrep.estimators.{place}.{moment}", stopped)
+    for one in made:
+        with pytest.raises(ValueError if moment == "data" else KeyboardInterrupt):
+            one.fit(rows[:, :0] if moment == "data" else rows, y)
+        with pytest.raises(NotFittedError):
+            one.transform(rows) if one is own else one.predict(rows)
+
+
+@pytest.mark.slow
 def test_ctrl_c_in_a_partial_fit_keeps_what_was_learned(rows):
-    """The estimator encodes with the weights that a pickle of it has, and the next call goes on from there."""
+    """The estimator encodes with the weights that a pickle of it has, and the next call goes on from there.
+
+    Ctrl-C after step 6 counts at step 7."""
     made = encoder(method="ae", settings=SMALL | {"train.log_every": 1}).fit(rows)
     with pytest.raises(KeyboardInterrupt):
         made.set_params(callbacks=[Interrupt(step=6)]).partial_fit(rows)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(made)).transform(rows), made.transform(rows))
-    assert made.set_params(callbacks=None).partial_fit(rows).run_.result.examples == 6 * 16 + 64
+    assert made.set_params(callbacks=None).partial_fit(rows).run_.result.examples == 7 * 16 + 64
 
 
 def test_draws_that_repeat_are_those_of_a_block_again():

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -92,22 +93,38 @@ def test_mistakes_of_ours_are_not_hidden(monkeypatch):
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), UserError, "the same command"),
         (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), UserError, "the same command"),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), UserError, "the same command"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), UserError, "ended from outside"),
         (EOFError(), UserError, "the same command"),
+        (OSError(errno.EMFILE, "Too many open files"), UserError, "ulimit"),
+        (RuntimeError("Too many open files. Communication with the workers is no longer"), UserError, "ulimit"),
+        (OSError(errno.EIO, "Input/output error"), OSError, "Input/output"),
         (RuntimeError("other"), RuntimeError, "other"),
         (OSError("Caught OSError in DataLoader worker process 0."), OSError, "Caught"),
     ],
     ids=str,
 )
 def test_a_reader_that_was_ended_is_one_sentence(error, kind, said):
-    """Whatever torch and Python say where a worker is gone; errors of the reading itself are passed on."""
+    """Whatever torch and Python say where a worker is gone, at the start too; other errors are passed on."""
+
+    class Broken:
+        def __iter__(self):
+            raise error
 
     class Loader:
         def __iter__(self):
             yield 1
             raise error
 
-    with pytest.raises(kind, match=said):
-        list(read_ahead(Loader()))
+    for loader in (Loader(), Broken()):
+        with pytest.raises(kind, match=said) as raised:
+            list(read_ahead(loader))
+        assert type(raised.value) is kind
+
+
+def test_data_are_read_ahead_where_there_is_no_signal_of_children(monkeypatch):
+    """As on Windows."""
+    monkeypatch.delattr(signal, "SIGCHLD")
+    assert list(read_ahead([1, 2])) == [1, 2]
 
 
 def test_what_is_being_written_is_named(tmp_path):

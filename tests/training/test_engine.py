@@ -28,6 +28,7 @@ from diffrep.training.engine import TrainingDiverged, train
 from diffrep.training.interface import Training
 from diffrep.training.optimizer import clip_groups, load_state_tensors, optimizer, rate_factor, state_tensors
 from diffrep.training.process import place
+from diffrep.training.signals import Signals
 from processes import PROCESSES
 
 pytestmark = pytest.mark.slow
@@ -229,6 +230,29 @@ def test_interrupted_saves_and_continues(tmp_path, number, capsys):
     assert not second.interrupted and second.examples == 200
     run(tmp_path / "a")
     assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_a_signal_ends_a_run_where_its_processes_agree(tmp_path, monkeypatch, steps):
+    """One that comes after they agreed on a step, or before the first, counts at the next; else one would end alone."""
+    agree, enter, agreed = engine._Engine.agree, Signals.__enter__, []
+
+    def agreeing(own, spent, stop):
+        agreed.append(agree(own, spent, stop))
+        if len(agreed) == steps:
+            signal.raise_signal(signal.SIGINT)
+        return agreed[-1]
+
+    def entering(own):
+        enter(own)
+        if not steps:
+            signal.raise_signal(signal.SIGINT)
+        return own
+
+    monkeypatch.setattr(engine._Engine, "agree", agreeing)
+    monkeypatch.setattr(Signals, "__enter__", entering)
+    result = run(tmp_path)
+    assert result.interrupted and result.step == steps + 1 and agreed[steps][1]
 
 
 def test_a_finished_run_stays(tmp_path):

@@ -6,15 +6,20 @@ import hashlib
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from diffrep.data.examples import Examples
 from diffrep.errors import UserError
 from diffrep.shapes import Batch
+
+GONE = (ConnectionError, FileNotFoundError, EOFError)  # what a connection to a process that ended raises
 
 
 class Stream:
@@ -86,29 +91,47 @@ class Stream:
 
 
 def read_ahead(loader: DataLoader) -> Iterator[Any]:
-    """What the worker processes of a loader read. UserError where one of them was ended from outside.
+    """What the worker processes of a loader read. UserError where one of them was ended from outside, or where the
+    system gives this process no more open files.
 
-    That is noticed here alone, by a connection that breaks or by torch's own look after five seconds: torch's handler
-    of SIGCHLD would raise wherever the program stands, in the writing of a checkpoint too, so it is taken away.
+    An end is noticed here alone, by a connection that breaks or by torch's own look after five seconds: torch's handler
+    of SIGCHLD would raise wherever the program stands, in the writing of a checkpoint too. It is taken away; where the
+    caller's own loader had set it before, it stays without its error.
     """
-    handler = signal.getsignal(signal.SIGCHLD)
-    reading = iter(loader)
-    if threading.current_thread() is threading.main_thread() and handler is not None:
-        signal.signal(signal.SIGCHLD, handler)
-    while True:
-        try:
-            read = next(reading)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError, EOFError) as error:
-            ended = not isinstance(error, RuntimeError) or "DataLoader worker (pid" in str(error)
-            if not ended or "in DataLoader worker process" in str(error):  # what a worker raised itself
-                raise
+    ended = getattr(signal, "SIGCHLD", None)  # Windows has no such signal
+    handler = None if ended is None else signal.getsignal(ended)
+    try:
+        reading = iter(loader)
+        if ended is not None and handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(ended, _silent(handler))
+        yield from reading
+    except (RuntimeError, OSError, EOFError) as error:
+        said = str(error)
+        if "in DataLoader worker process" in said:  # what a worker raised itself
+            raise
+        if "Too many open files" in said:
+            raise UserError(
+                "the processes that read data hold as many open files as the system allows: take fewer train.workers,"
+                " or raise the limit with `ulimit -n`; the same command continues."
+            ) from error
+        if isinstance(error, GONE) or "DataLoader worker (pid" in said:
             raise UserError(
                 "a process that reads data was ended from outside, as systems do when memory runs out: take fewer"
                 " train.workers; the same command continues."
             ) from error
-        yield read
+        raise
+
+
+def _silent(handler: Any) -> Any:
+    """The handler of SIGCHLD without the error that torch's raises for a worker that was ended."""
+    if getattr(handler, "__module__", None) != signal_handling.__name__:
+        return handler
+
+    def quiet(number: int, frame: FrameType | None) -> None:
+        with suppress(RuntimeError):
+            handler(number, frame)
+
+    return quiet
 
 
 class _Reader(Dataset):

@@ -45,7 +45,11 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y) -> DiffusionClassifier:
-        """ValueError: no label, labels of one class alone, or y that are quantities."""
+        """ValueError: no label, labels of one class alone, or y that are quantities. KeyboardInterrupt: Ctrl-C or
+        SIGTERM.
+
+        A fit that does not end, by an error or by Ctrl-C, leaves the estimator without a fit, even if it had one."""
+        self.__dict__.pop("head_", None)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None: give labels,"
@@ -71,9 +75,10 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
             self.feature_names_in_ = self.encoder_.feature_names_in_
         codes = self.encoder_.transform(X)[has_label]
         head = LogisticRegression(C=self.strength, max_iter=1000)
-        self.head_ = make_pipeline(StandardScaler(), head).fit(codes.astype(np.float64), numbers)
+        fitted = make_pipeline(StandardScaler(), head).fit(codes.astype(np.float64), numbers)
         self.classes_ = classes
         self.tuned_ = self._tuned(X, np.flatnonzero(has_label), numbers)
+        self.head_ = fitted  # last: it says that the estimator is fitted
         return self
 
     def decision_function(self, X) -> np.ndarray:

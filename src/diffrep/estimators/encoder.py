@@ -97,7 +97,10 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def fit(self, X, y=None) -> DiffusionEncoder:
         """Learn from the rows of X; a run in `out` is replaced. UserError (a ValueError): see `diffrep.train`.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the estimator is then not fitted, and a search around it ends."""
+        KeyboardInterrupt: Ctrl-C or SIGTERM; a search around it ends too.
+
+        A fit that does not end, by an error or by Ctrl-C, leaves the estimator without a fit, even if it had one."""
+        self.__dict__.pop("run_", None)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if isinstance(X, (str, Path, Dataset)) or is_cells(X):
             asked = [f"{name}={_text(value)}" for name, value in (self.settings or {}).items()]
@@ -206,17 +209,18 @@ class DiffusionEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return override(Settings(), [f"{name}={_text(value)}" for name, value in chosen.items()])
 
     def _train(self, settings: Settings, splits: Splits, restart: bool) -> None:
-        if restart:
-            self.__dict__.pop("run_", None)
         run = runs.train(settings, self._place, restart, splits, callbacks=self.callbacks or (), quiet=not self.verbose)
         assert run.result is not None
         if restart and run.result.interrupted:
             raise KeyboardInterrupt("fit was stopped, and the estimator is not fitted")
-        self.run_, self._had, self._trimmed = run, asdict(run.result), False
+        self._had, self._trimmed = asdict(run.result), False
+        if not restart:
+            self.run_ = run  # what was learned stays if the next lines are stopped
         held = splits.test.subset(torch.arange(min(len(splits.test), SHOWN)))
         self.bound_: Mapping[str, Any] | None = None
         with suppress(UserError):  # a method without a bound
             self.bound_ = bound(run.model, held, codes.LEVELS).summary()
+        self.run_ = run
         if run.result.interrupted:
             raise KeyboardInterrupt("partial_fit was stopped; the estimator has learned until then")
 

@@ -81,8 +81,9 @@ def train(
     last step counts only the remaining examples.
 
     Writes checkpoints/, metrics.jsonl, timings.jsonl and model.safetensors (EMA weights). Ctrl-C and SIGTERM end it
-    after the current step. Global state of the process is restored afterwards (`process.joined`). UserError: a file
-    cannot be written, no checkpoint fits; TrainingDiverged.
+    after the step in which they come, or after the next one where they come between two. Global state of the process
+    is restored afterwards (`process.joined`). UserError: a file cannot be written, no checkpoint fits;
+    TrainingDiverged.
     """
     with joined(training.device) as here:
         if training.batch % (training.accumulate * here.processes):
@@ -105,7 +106,7 @@ def _trained(
     quiet: bool,
 ) -> TrainingResult:
     here, directory, budget = engine.here, engine.directory, training.budget
-    bar, stopped = Bar(active=here.main and not quiet), False
+    bar, stopped, ended = Bar(active=here.main and not quiet), False, False
     resumed = at = Position() if anew else engine.restore(bar.say)
     if here.main:
         begin()
@@ -116,12 +117,12 @@ def _trained(
     progress = budget.progress(examples=at.examples, seconds=at.seconds) if engine.players else 1.0  # nothing to train
     source, in_a_row, saved = stream.batches(at.examples), 0, at.step
     with Signals() as signals, bar:
-        while progress < 1 and not (signals.came or stopped):
+        while progress < 1 and not (ended or stopped):  # never `came`: processes would end at different steps
             clock = time.monotonic()
             rate = training.lr * rate_factor(progress, warmup=training.warmup, schedule=training.schedule)
             count = budget.take(training.batch, examples=at.examples)
             turns = engine.step([next(source) for _ in range(training.accumulate)], at, count, rate)
-            spent, signals.came = engine.agree(time.monotonic() - clock, signals.came)
+            spent, ended = engine.agree(time.monotonic() - clock, signals.came)
             spent = 0.0 if training.compile and engine.steps == 1 else spent  # the first step compiles
             blame = ", ".join(turn.blame for turn in turns.values() if turn.blame)
             at = Position(at.step + 1, at.examples + count, at.seconds + spent, at.skipped + bool(blame))
@@ -155,10 +156,11 @@ def _trained(
         if saved < at.step:
             engine.save(at)
         engine.finish(at)
-        if signals.came:
+        _, ended = engine.agree(0.0, ended or signals.came)
+        if ended:
             then = ": the same command continues" if progress < 1 and not stopped else ""
             bar.say(f"stopped at step {at.step}, {progress:.0%} of the budget, and saved{then}.")
-    return TrainingResult(**asdict(at), interrupted=signals.came, resumed=resumed.step)
+    return TrainingResult(**asdict(at), interrupted=ended, resumed=resumed.step)
 
 
 class _Engine:
