@@ -79,10 +79,10 @@ def _step(train: Callable[[], object]) -> float:
     """Least CPU seconds between two steps of the optimiser that is called first."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    clocks: dict[int, list[float]] = {}
+    clocks: dict[object, list[float]] = {}  # holds the optimisers, so that none takes the place of another
 
     def note(optimizer, *_) -> None:
-        clocks.setdefault(id(optimizer), []).append(time.process_time())
+        clocks.setdefault(optimizer, []).append(time.process_time())
 
     hook = register_optimizer_step_post_hook(note)
     try:
