@@ -65,7 +65,7 @@ def parts(model: Model, batch: Callable[[], Batch]) -> Iterator[tuple[str, Calla
 
 def measured(method: str, shape: tuple[int, ...], size: int, device: torch.device) -> dict:
     """Each part of a method: seconds, FLOP/s and their share of the best convolution, and memory."""
-    facts = Facts(shape, 256, torch.ones(shape[0], 256), classes=10)
+    facts = Facts(shape, 256, classes=10)
     model = build(override(Settings(), [f"method={method}"]), facts, warn=False).to(device)
     x = torch.rand(size, *shape, device=device) * 2 - 1
     index = torch.arange(size, device=device)

@@ -93,7 +93,7 @@ def throughput(scene: Scene) -> dict:
     """Examples a second of a training step, in each precision, and its FLOP/s over the best matrix product."""
     device = torch.device(scene.device)
     shape, size = ((3, 8, 8), 4) if scene.tiny else ((3, 32, 32), 256)
-    facts, changes = Facts(shape, 256, torch.ones(shape[0], 256)), _wide(scene, shape)
+    facts, changes = Facts(shape, 256), _wide(scene, shape)
     model = build(override(Settings(), ["method=vdm", *changes]), facts, warn=False).to(device)
     x, index = torch.rand(size, *shape, device=device) * 2 - 1, torch.arange(size, device=device)
     groups = model.players()["model"]
@@ -139,9 +139,7 @@ def _wide(scene: Scene, shape: tuple[int, ...]) -> list[str]:
     for width in range(32, 513, 16):
         changes = ["decoder.multipliers=[1,2,2,2]", "decoder.blocks=2", f"decoder.width={width}"]
         with torch.device("meta"):
-            made = build(
-                override(Settings(), ["method=vdm", *changes]), Facts(shape, 256, torch.ones(3, 256)), warn=False
-            )
+            made = build(override(Settings(), ["method=vdm", *changes]), Facts(shape, 256), warn=False)
         if sum(p.numel() for p in made.parameters()) >= PARAMETERS:
             return changes
     raise SystemExit(f"no decoder of up to 512 channels has {PARAMETERS:,} parameters")

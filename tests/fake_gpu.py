@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def tried(method: str, device: torch.device) -> str:
     name = "drl" if method == LEFT else method
     settings = override(Settings(), [f"method={name}", *SMALL])
     try:
-        model = build(settings, Facts(SHAPE, BINS, torch.ones(1, BINS), classes=3), warn=False)
+        model = build(settings, Facts(SHAPE, BINS, classes=3, latent=2), warn=False)
         with Accelerator(device):
             model = moved(model, device)
             if method == LEFT:
@@ -179,7 +180,7 @@ def measured(name: str, device: torch.device) -> str:
     try:
         settings = override(Settings(), [f"method={row.method}", *SMALL])
         card = DataCard.of(parts)
-        model = build(settings, card.facts(parts.train), warn=False)
+        model = build(settings, replace(card.facts(), latent=2), warn=False)
         with tempfile.TemporaryDirectory() as folder, Accelerator(device):
             row.call(Run(Path(folder), settings, card, moved(model, device).eval(), None, parts), parts)
     except Exception as error:

@@ -190,7 +190,7 @@ def test_the_settings_of_a_paper_load_and_act(name):
     small = override(settings, ["decoder.width=8", "decoder.blocks=1"]) if METHODS[name].decodes else settings
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        build(small, Facts((3, 32, 32), None, None, classes=3))
+        build(small, Facts((3, 32, 32), None, classes=3))
 
 
 def test_pages_of_the_site_are_in_its_menu():

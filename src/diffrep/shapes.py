@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -61,27 +61,49 @@ class Mixture(NamedTuple):
     counts: Tensor
 
 
+class Counted(Protocol):
+    """What is counted of the grey levels of training examples; None for continuous data."""
+
+    @property
+    def histogram(self) -> Tensor | None:
+        """Counts by channel, (C, bins)."""
+
+    @property
+    def places(self) -> tuple[Tensor, Tensor] | None:
+        """Groups of alike places and their histograms (`data.places`)."""
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """Latent classes of examples (`data.mixture`)."""
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """Nothing is counted: all that would follow from it is loaded with the weights."""
+
+    histogram: Tensor | None = None
+    places: tuple[Tensor, Tensor] | None = None
+    mixture: Mixture | None = None
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a model must know of its data.
 
-    shape: of one example. bins: number of grey levels, None for continuous data. histogram: their counts by channel.
-    places: groups of alike places and their histograms (`data.places`). mixture: latent classes of examples
-    (`data.mixture`). latent: their number K, also where the mixture is loaded with the weights. classes: number of
-    classes of the labels. moments: mean and variance of each channel, (C,) each. counts: mean and standard deviation
-    (F,) that log counts of a table were standardised with; None for other data. covariates: share of the examples that
-    have each value of a covariate. All but shape and bins are None, 0, 1 or empty where nothing needs them.
+    shape: of one example. bins: number of grey levels, None for continuous data. counted: what is counted of the grey
+    levels of the training examples. latent: the number of latent classes of examples. classes: number of classes of the
+    labels. moments: mean and variance of each channel, (C,) each. counts: mean and standard deviation (F,) that log
+    counts of a table were standardised with; None for other data. covariates: share of the examples that have each
+    value of a covariate. All but shape and bins are None, 0, 1 or empty where nothing needs them.
     """
 
     shape: Shape
     bins: int | None
-    histogram: Tensor | None = None
-    places: tuple[Tensor, Tensor] | None = None
+    counted: Counted = Uncounted()
     classes: int = 0
     moments: tuple[Tensor, Tensor] | None = None
     counts: tuple[Tensor, Tensor] | None = None
     covariates: tuple[float, ...] = ()
-    mixture: Mixture | None = None
     latent: int = 1
 
 

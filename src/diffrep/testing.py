@@ -25,7 +25,7 @@ def check_method(recipe: str | Method | Recipe, shapes: dict[Shape, int | None] 
     """
     settings = override(Settings(), [f"method={name_of(recipe)}", *SMALL, *changes])
     for shape, bins in (SHAPES if shapes is None else shapes).items():
-        facts = Facts(shape, bins, None if bins is None else torch.ones(shape[0], bins), classes=3)
+        facts = Facts(shape, bins, classes=3)
         model, again = build(settings, facts, warn=False), build(settings, facts, warn=False).state_dict()
         for name, value in model.state_dict().items():
             assert torch.equal(value, again[name]), f"{name} differs from build to build: draw weights by torch alone"

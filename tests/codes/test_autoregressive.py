@@ -112,7 +112,7 @@ def test_it_learns_that_two_variables_agree():
 
 
 SMALL = [*NARROW, "code.dim=12", "code.classes=4", "code.rate=3"]
-FACTS = Facts((1, 8, 8), 17, torch.ones(1, 17))
+FACTS = Facts((1, 8, 8), 17)
 
 
 def test_it_is_asked_for_by_its_setting():

@@ -354,7 +354,7 @@ def test_the_rate_of_categories_is_exact_and_learned_away():
 
 
 SMALL = [*NARROW, "code.dim=8", "code.drop=0"]
-FACTS = Facts((1, 8, 8), 16, torch.ones(1, 16))
+FACTS = Facts((1, 8, 8), 16)
 
 
 def model(*changes: str):

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from diffrep.config import Settings, override
 from diffrep.denoising.build import parameterisation
 from diffrep.denoising.grey_levels import Bilinear
-from diffrep.denoising.parameterisations import MarginalByPlace, MarginalMixture, Tabulated
+from diffrep.denoising.parameterisations import MarginalByPlace, MarginalMixture, Tabulated, in_pieces
 from diffrep.shapes import Facts, Mixture
 
 GROUP = torch.tensor([[[0, 1, 1]]])
@@ -45,6 +46,36 @@ def test_moments_are_those_of_the_exact_posterior(s):
         exact_mean, exact_std = enumerated(row, s)
         torch.testing.assert_close(mean[i].flatten().double(), exact_mean, atol=3e-3, rtol=0)
         torch.testing.assert_close(std[i].flatten().double(), exact_std, atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize("s", [30.0, 100.0, 1000.0])
+def test_much_noise_tells_little_of_the_class(s):
+    """Beyond the last row of the table too the classes have their exact posterior, here of 3,000 numbers."""
+    random = torch.Generator().manual_seed(0)
+    p = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]]).double()
+    mixed = Mixture(torch.zeros(1, 3000, dtype=torch.int64), torch.tensor([0.6, 0.4]).double(), 1e6 * p[:, None])
+    level = (2 * torch.arange(4).double() + 1) / 4 - 1
+    y = level[torch.multinomial(p[0], 30 * 3000, True, generator=random)].reshape(30, 1, 3000)
+    y = y + s * torch.randn(y.shape, generator=random, dtype=torch.float64)
+    mean, _ = MarginalMixture((1, 3000), 4, 1, 2, mixed).moments(y.float(), torch.full((30, 1, 1), s))
+    p = 0.999 * p + 0.001 / 4
+    likelihood = torch.exp(-0.5 * ((y[..., None] - level) / s) ** 2)
+    evidence = torch.log(likelihood @ p.T).sum((1, 2)) + mixed.weights.log()
+    exact = evidence.softmax(1) @ p @ level  # the number itself moves it by 1 / s
+    torch.testing.assert_close(mean.double().mean((1, 2)), exact, atol=0.01, rtol=0)
+
+
+def test_moments_in_pieces_are_those_of_all_together():
+    """Values and gradients, with noise levels for each example and for each number."""
+    mixture = MarginalMixture((1, 1, 3), 4, 2, 2, MIXED)
+    random = torch.Generator().manual_seed(0)
+    for shape in ((7, 1, 1, 1), (7, 1, 1, 3)):
+        y = torch.randn(7, 1, 1, 3, generator=random, requires_grad=True)
+        s = (0.2 + torch.rand(shape, generator=random)).requires_grad_()
+        whole, pieces = mixture.moments(y, s), in_pieces(mixture.moments, y, s, at_once=6)
+        torch.testing.assert_close(pieces, whole)
+        gradients = [torch.autograd.grad((mean + std**2).sum(), (y, s)) for mean, std in (whole, pieces)]
+        torch.testing.assert_close(*gradients)
 
 
 def test_one_class_is_the_preconditioner_by_place():
@@ -91,7 +122,7 @@ def test_settings_choose_groups_of_places_or_channels(by_place, classes):
     counts = torch.rand(classes, 8, 16, generator=torch.Generator().manual_seed(0)).double()
     of_all = torch.rand(1, 16, generator=torch.Generator().manual_seed(1)).double()
     mixed = Mixture(group, torch.full((classes,), 1 / classes), counts)
-    facts = Facts((1, 3, 3), 16, histogram=of_all, mixture=mixed, latent=classes)
+    facts = Facts((1, 3, 3), 16, SimpleNamespace(histogram=of_all, mixture=mixed), latent=classes)
     settings = override(Settings(), [f"decoder.by_place={str(by_place).lower()}"])
     built = parameterisation("marginal", settings.decoder, facts)
     summed = of_all[None] if classes == 1 else counts.sum(1, keepdim=True)

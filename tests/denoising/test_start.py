@@ -10,7 +10,7 @@ from torch import nn
 
 from diffrep import config
 from diffrep.codes.priors import StandardNormal
-from diffrep.data.places import places
+from diffrep.data.counted import GreyLevels
 from diffrep.denoising.denoiser import Denoiser
 from diffrep.denoising.detail import Levels, likelihood
 from diffrep.denoising.noise import VE, LinearGamma
@@ -19,12 +19,11 @@ from diffrep.denoising.start import GaussianStart, StandardStart
 from diffrep.evaluation.bound import bound
 from diffrep.evaluation.information import profile
 from diffrep.methods.catalog import build
-from diffrep.methods.parts import Facts
 from diffrep.models.code_use import shuffle_gap
 from diffrep.models.coding import Coding
 from diffrep.models.diffusion import DiffusionModel, Objective
 from diffrep.models.step_terms import denoise, prior, rate
-from diffrep.shapes import Batch, Draws, mean_and_error
+from diffrep.shapes import Batch, Draws, Facts, Uncounted, mean_and_error
 from oracles import (
     ExactConditional,
     ExactNetwork,
@@ -230,7 +229,7 @@ def test_the_matched_start_has_the_moments_of_x_1():
     level = torch.tensor([0, 3, 3, 1])  # of each of four places, plus 0 or 1
     raw = level + torch.randint(2, (4000, 1, 4), generator=torch.Generator().manual_seed(0))
     examples = examples_of(raw.numpy().astype(np.uint8), bins=5)
-    facts = Facts((1, 4), 5, examples.histogram(), places(examples), moments=examples.moments())
+    facts = Facts((1, 4), 5, GreyLevels(examples, 1), moments=examples.moments())
     small = ["decoder.width=8", "noise.gamma_1=0.0"]
 
     def built(start, facts=facts):
@@ -248,7 +247,7 @@ def test_the_matched_start_has_the_moments_of_x_1():
     made = built("matched")
     expected = 0.5 * float(torch.log(1 + (alpha / sigma) ** 2 * x.var(0)).sum())
     assert nats(made) == pytest.approx(expected, rel=0.05)  # a hundredth of each histogram is of all places
-    by_channel = built("matched", replace(facts, places=None))
+    by_channel = built("matched", replace(facts, counted=Uncounted()))
     assert nats(made) < nats(by_channel) < nats(built("normal"))
     assert made.begin is made.start and built("normal").begin is not built("normal").start
     loaded = built("matched", Facts((1, 4), 5))
@@ -260,7 +259,7 @@ def test_the_matched_start_has_the_moments_of_x_1():
 def test_the_start_is_trained_with_the_chain(method):
     """Its KL is in the loss, each of its numbers has a gradient, and descending it lowers the reported part."""
     small = ["decoder.width=8", "encoder.width=8", "code.dim=4", "decoder.start=gaussian", "noise.gamma_1=0.0"]
-    made = build(config.override(config.Settings(method=method), small), Facts((1, 8, 8), 17, torch.ones(1, 17)))
+    made = build(config.override(config.Settings(method=method), small), Facts((1, 8, 8), 17))
     x = (torch.randint(17, (32, 1, 8, 8), generator=torch.Generator().manual_seed(0)).clamp(max=4) + 0.5) / 8.5 - 1
     parameters = made.players()["model"]["start"]
     optimizer = torch.optim.Adam(parameters, 0.05)

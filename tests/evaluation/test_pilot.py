@@ -24,9 +24,7 @@ def measured(request):
     generator = np.random.default_rng(0)
     x = np.where(generator.random((1000, 6, 6)) < 0.7, 0, generator.integers(0, 256, (1000, 6, 6))).astype(np.uint8)
     examples = load(x, valid=0.1, test=0.2).test
-    model = build(
-        override(Settings(), [f"method={request.param}", *SMALL]), Facts((1, 6, 6), 256, examples.histogram())
-    )
+    model = build(override(Settings(), [f"method={request.param}", *SMALL]), Facts((1, 6, 6), 256))
     return model, examples
 
 
@@ -57,7 +55,7 @@ def test_the_error_of_monte_carlo_is_what_another_seed_would_say(measured):
 
 def test_places_have_the_density_of_their_shares():
     """The weight of a place is one over its density: the weighted mean of any function is its plain mean."""
-    plan = Plan(torch.tensor([0.1, 0.6, 0.3]), torch.zeros(3), None, 0.0, 0.0, 1)
+    plan = Plan(torch.tensor([0.1, 0.6, 0.3]), torch.zeros(3, 0), (), 0.0, 0.0, 1)
     position, weight = plan.place((torch.arange(30_000) + 0.5) / 30_000)
     assert float((weight * position**2).mean()) == pytest.approx(1 / 3, abs=1e-3)
     assert float((position < 1 / 3).float().mean()) == pytest.approx(0.1, abs=1e-3)

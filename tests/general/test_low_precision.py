@@ -14,7 +14,7 @@ BITS = {torch.bfloat16: 8, torch.float16: 11}  # of a significand; a number is o
 
 def step(method: str, precision: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of each player, nats per number, and the gradient of all parameters, as the engine takes them."""
-    facts = Facts((1, 8, 8), 4, torch.ones(1, 4), classes=3)
+    facts = Facts((1, 8, 8), 4, classes=3)
     model = build(override(Settings(), [f"method={method}", *SMALL]), facts, warn=False)
     generator = torch.Generator().manual_seed(1)
     x = (2 * torch.randint(0, 4, (16, 1, 8, 8), generator=generator) + 1) / 4 - 1

@@ -58,8 +58,8 @@ def test_a_slope_that_is_too_steep_is_that_of_noise():
     """Losses that are c, 50 c and -c: slopes of 1, of the most that is allowed, and of nothing."""
     generator = torch.Generator().manual_seed(0)
     c, v = (torch.rand(40, 3, generator=generator).double() for _ in range(2))
-    plan = _plan(c * torch.tensor([1.0, 50.0, -1.0]), c, v, None, torch.rand(40, generator=generator), 0.0, 40)
-    torch.testing.assert_close(plan.slopes, torch.tensor([1.0, STEEPEST, 0.0]))
+    plan = _plan(c * torch.tensor([1.0, 50.0, -1.0]), [c], v, (), torch.rand(40, generator=generator), 0.0, 40)
+    torch.testing.assert_close(plan.slopes[:, 0], torch.tensor([1.0, STEEPEST, 0.0]))
 
 
 def test_places_of_near_grey_levels_are_one_group():

@@ -109,7 +109,7 @@ def test_pictures_of_every_kind_of_code(method, tmp_path):
     settings = override(Settings(), [f"method={method}", "data.source=digits", *small])
     splits = load("digits", valid=0.1, test=0.2, seed=0)
     card = DataCard.of(splits)
-    run = Run(tmp_path, settings, card, build(settings, Facts(card.shape, card.bins, splits.train.histogram())))
+    run = Run(tmp_path, settings, card, build(settings, Facts(card.shape, card.bins)))
     facts = profile(run, splits, levels=3, most=6)
     json.dumps(facts, allow_nan=False)
     assert (facts["rate_nats"] is None) == (method != "vae-vdm") == ("no_rate" in facts)

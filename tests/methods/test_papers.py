@@ -115,7 +115,7 @@ def made(name: str, *changes: str):
     """The recipe with the level of detail of its paper."""
     of_paper = ["detail=uniform"] if name in TAUGHT_COARSELY else []
     settings = config.override(config.Settings(method=name), [*SMALL, *of_paper, *changes])
-    return build(settings, Facts(SHAPE, None, None, classes=3)).train()
+    return build(settings, Facts(SHAPE, None, classes=3)).train()
 
 
 def batch(size: int = 64) -> Batch:

@@ -68,9 +68,8 @@ def data(kind: str, size: int = 16) -> Batch:
 
 def made(name: str, kind: str, *changes: str):
     shape, bins = KINDS[kind]
-    histogram = None if bins is None else torch.ones(shape[0], bins)
     settings = config.override(config.Settings(method=name), [*SMALL, *changes])
-    return build(settings, Facts(shape, bins, histogram, classes=3))
+    return build(settings, Facts(shape, bins, classes=3))
 
 
 SIGNALS = {"vae-vdm", "tdrl", "adversarial", "pdae", "soda-simclr", "mae", "vae", "byol"}  # one of each kind of model
@@ -244,14 +243,14 @@ def test_the_held_rate_grows_with_the_code(method):
     """12 nats in 32 numbers, 18 in 64, or what the settings say."""
     for shape, own, nats in (((1, 8, 8), (), 12), ((1, 16, 16), (), 18), ((1, 8, 8), ("code.rate=3",), 3)):
         changes = ["decoder.width=4", "decoder.multipliers=[1, 2]", "encoder.width=4", *own]
-        assert build(override(Settings(method=method), changes), Facts(shape, 4, torch.ones(1, 4))).target == nats
+        assert build(override(Settings(method=method), changes), Facts(shape, 4)).target == nats
 
 
 def test_the_clean_end_follows_the_levels():
     """Where the settings leave gamma_0 open, sigma_0 / alpha_0 is an eighth of the distance of two grey levels, or what
     noise.sigma_0 says."""
     for bins, share in itertools.product((2, 16, 256, 65536), (1 / 8, 1 / 6)):
-        facts, own = Facts((1, 6, 5), bins, torch.ones(1, bins)), [] if share == 1 / 8 else [f"noise.sigma_0={share}"]
+        facts, own = Facts((1, 6, 5), bins), [] if share == 1 / 8 else [f"noise.sigma_0={share}"]
         model = build(config.override(config.Settings(method="vdm"), [*SMALL, "predicts=eps", *own]), facts)
         alpha, sigma = model.noise.scales(torch.zeros(1))
         assert float(sigma) == pytest.approx(2 / bins * share, rel=0.03)  # sigma, of which alpha = 1 nearly
@@ -348,7 +347,7 @@ def test_settings_without_effect_are_told(method, change):
     """A setting that the method never reads would be accepted and ignored in silence: it is named."""
     settings = override(Settings(), [f"method={method}", change])
     with pytest.warns(UserWarning, match=change.split("=")[0]):
-        build(settings, Facts((1, 8, 8), 17, torch.ones(1, 17)))
+        build(settings, Facts((1, 8, 8), 17))
 
 
 @pytest.mark.parametrize("method", ["vdm", "vae-vdm"])
@@ -358,7 +357,7 @@ def test_a_finite_chain_trains_on_its_own_bound(method):
     x = torch.rand(64, 1, 8, 8) * 2 - 1
     losses = {}
     for steps in ("none", "4096", "3"):
-        model = build(override(settings, [f"noise.steps={steps}"]), Facts((1, 8, 8), 17, torch.ones(1, 17))).eval()
+        model = build(override(settings, [f"noise.steps={steps}"]), Facts((1, 8, 8), 17)).eval()
         terms = [model(Batch(x, torch.arange(64), draws=Draws.of(seed)))["diffusion"].detach() for seed in range(8)]
         losses[steps] = torch.cat(terms).mean().item()
     assert losses["4096"] == pytest.approx(losses["none"], rel=0.02)
@@ -368,7 +367,7 @@ def test_a_finite_chain_trains_on_its_own_bound(method):
 def test_mmd_draws_codes_to_the_normal():
     """Descending the term alone moves codes that start far from N(0, I) to it."""
     settings = override(Settings(), ["method=drl", "code.mmd=1000", "code.dim=4", "decoder.width=8", "encoder.width=8"])
-    model = build(settings, Facts((1, 8, 8), 17, torch.ones(1, 17)))
+    model = build(settings, Facts((1, 8, 8), 17))
     x = torch.rand(64, 1, 8, 8) * 2 - 1
     with torch.no_grad():
         model.posterior.mean.bias.add_(4.0)

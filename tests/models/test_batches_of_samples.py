@@ -17,7 +17,7 @@ from diffrep.testing import SMALL
 @pytest.fixture(params=["vae-vdm", "vdm", "vae"])
 def model(request):
     settings = override(Settings(), [f"method={request.param}", *SMALL])
-    return build(settings, Facts((1, 4, 4), 2, torch.ones(1, 2)), warn=False).eval()
+    return build(settings, Facts((1, 4, 4), 2), warn=False).eval()
 
 
 def made(model, n: int, sampler: str = "dpm") -> dict[str, torch.Tensor]:

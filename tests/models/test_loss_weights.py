@@ -82,7 +82,7 @@ def test_a_fading_detail_counts_steps_of_training_alone():
     assert {name: int(value) for name, value in levels.state_dict().items()} == {"looks.step": 3}
 
 
-FACTS = Facts((1, 8, 8), 16, torch.ones(1, 16))
+FACTS = Facts((1, 8, 8), 16)
 SMALL = [*NARROW, "code.dim=8"]
 STARTS = ["anneal.steps=5", "anneal.factor=1.5", "anneal.detail=band:-3:2"]
 

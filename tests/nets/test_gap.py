@@ -31,7 +31,7 @@ def test_the_sum_where_there_is_a_code_and_the_plain_one_where_there_is_none():
 def test_the_plain_decoder_learns_nothing_from_examples_with_a_code(shape, bins):
     """And the others teach nothing to encoder and gap: each half of a batch has gradients of its own."""
     settings = config.override(config.Settings(), ["method=pdae", "decoder.width=4", "encoder.width=4", "code.dim=3"])
-    model = build(settings, Facts(shape, bins, None if bins is None else torch.ones(1, bins)))
+    model = build(settings, Facts(shape, bins))
     step = model.noised(Batch(torch.rand(16, *shape), torch.arange(16), draws=Draws.of(0)))
     nats = model.terms["denoising"](step)
     assert 0 < int(step.kept.sum()) < 16

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffrep.data.examples import HISTOGRAM_EXAMPLES, Examples
-from diffrep.data.places import GROUPS, places
+from diffrep.data.places import GROUPS
 from diffrep.shapes import Mixture, Shape
 
 CLASSES = 8  # at most
@@ -27,17 +27,15 @@ def groups_of(shape: Shape, classes: int) -> int:
     return GROUPS if classes == 1 else max(1, GROUPS // shape[0])
 
 
-def mixture(examples: Examples, classes: int, seed: int = 0) -> Mixture | None:
+def mixture(examples: Examples, classes: int, grouped: tuple[Tensor, Tensor] | None, seed: int = 0) -> Mixture | None:
     """A mixture of products of histograms, p(x) = sum_k weight_k prod_i p_k(x_i), fitted by EM; None: continuous data.
 
     The numbers x_i of a group of places share a histogram (latent class analysis; Lazarsfeld and Henry 1968). The
     better of two random starts is kept. Counted over at most 5,000 evenly spaced examples, in at most 512 ranges of
-    grey levels. One class has the histograms of `places`. seed: of the starts.
+    grey levels. grouped: `places` in `groups_of` groups, whose histograms one class has. seed: of the starts.
     """
-    if examples.bins is None:
+    if examples.bins is None or grouped is None:
         return None
-    grouped = places(examples, groups_of(examples.shape, classes))
-    assert grouped is not None
     group, histograms = grouped
     if classes == 1:  # without the counts of each example, which are large for data of many channels
         return Mixture(group, torch.ones(1).double(), histograms[None])

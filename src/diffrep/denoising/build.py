@@ -63,7 +63,7 @@ def parameterisation(
     predicts: str, decoder: DecoderSettings, facts: Facts, observed: bool = False
 ) -> parameterisations.Parameterisation:
     """The meaning of the network's output. observed: x_t is combined with an estimate of x from the code."""
-    shape, bins = facts.shape, facts.bins
+    shape, bins, counted = facts.shape, facts.bins, facts.counted
     name = chosen(predicts, "edm" if bins is None else "marginal")
     if name == "marginal":
         if bins is None:
@@ -71,8 +71,8 @@ def parameterisation(
         if decoder.mixture:
             return _mixture(facts, bins, decoder.by_place)
         if decoder.by_place:
-            return parameterisations.MarginalByPlace(shape, bins, shape[0] * GROUPS, facts.places)
-        return parameterisations.Marginal(shape[0], bins, facts.histogram)
+            return parameterisations.MarginalByPlace(shape, bins, shape[0] * GROUPS, counted.places)
+        return parameterisations.Marginal(shape[0], bins, counted.histogram)
     std = 1.0 if len(shape) == 1 else 0.5  # tables are standardised
     make: dict[str, Callable[[], parameterisations.Parameterisation]] = {
         "eps": parameterisations.Eps,
@@ -86,14 +86,15 @@ def parameterisation(
 
 def _mixture(facts: Facts, bins: int, by_place: bool) -> parameterisations.MarginalMixture:
     """Histograms of latent classes; by_place: of each group of places, else of each channel."""
-    shape, mixed = facts.shape, facts.mixture
+    shape, counted = facts.shape, facts.counted
+    mixed = counted.mixture
     if by_place:
         groups = shape[0] * groups_of(shape, facts.latent)
         return parameterisations.MarginalMixture(shape, bins, groups, facts.latent, mixed)
-    if mixed is not None and facts.histogram is not None:
+    if mixed is not None and counted.histogram is not None:
         channel = torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
         one = facts.latent == 1  # its groups have shares, not counts
-        counts = facts.histogram[None] if one else mixed.counts.unflatten(1, (shape[0], -1)).sum(2)
+        counts = counted.histogram[None] if one else mixed.counts.unflatten(1, (shape[0], -1)).sum(2)
         mixed = Mixture(channel, mixed.weights, counts)
     return parameterisations.MarginalMixture(shape, bins, shape[0], facts.latent, mixed)
 
@@ -138,8 +139,8 @@ def matched(facts: Facts) -> MatchedStart | None:
 def _moments_by_place(facts: Facts) -> tuple[Tensor, Tensor]:
     """Mean and variance of each number of x, (*shape): those of its group of places; else of its channel. 0 and 1 where
     nothing is counted, to be loaded."""
-    if facts.places is not None:
-        group, histograms = facts.places
+    if facts.counted.places is not None:
+        group, histograms = facts.counted.places
         share = histograms / histograms.sum(1, keepdim=True)
         level = (2 * torch.arange(share.shape[1], dtype=share.dtype) + 1) / share.shape[1] - 1
         mean = share @ level

@@ -22,6 +22,11 @@ def shares(counts: Tensor, ranges: int) -> Tensor:
     return 0.999 * folded / folded.sum(1, keepdim=True) + 0.001 / ranges
 
 
+def grey_of(x: Data, bins: int) -> Tensor:
+    """The grey level of each number of x in [-1, 1], int64."""
+    return ((x + 1) * bins / 2 - 0.5).round().long().clamp(0, bins - 1)
+
+
 class Bilinear(torch.autograd.Function):
     """(1 - r) ((1 - c) f_0 + c f_1) + r ((1 - c) f_2 + c f_3) of four rows f of a table, with gradients of r and c.
 
@@ -54,6 +59,7 @@ class Grid:
 
     def __init__(self, bins: int):
         self.bins, self.ranges = bins, min(bins, 512)
+        self.exact = self.ranges == bins  # each grey level is its own range
         self.log_low, self.log_high = math.log(0.1 * 2 / self.ranges), math.log(60.0)
         self.shape = (self.rows, self.columns, 2)
 
@@ -89,15 +95,19 @@ class Grid:
 
     def read(self, table: Tensor, group: Tensor, y: Data, s: Tensor) -> tuple[Data, Data]:
         """Mean and std at y (B, *shape) and s; group: the histogram of each number."""
-        mean, std = self._interpolated(table, group, y, s).unbind(-1)
+        mean, std = self.interpolated(table, group, y, s).unbind(-1)
         return self._within_ranges(mean, std, y, s)
 
     def read_mixture(self, table: Tensor, group: Tensor, y: Data, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each of K classes: mean, std and log p(y) up to a common term, (B, *shape, K) each."""
-        mean, std, log_p = self._interpolated(table, group, y, s).chunk(3, -1)
+        """Of each of K classes: mean, std and log p(y) up to a common term, (B, *shape, K) each.
+
+        Beyond the last row, log p(y) falls as 1 / s: to first order it is y E[x] / s^2, and y is read in units of s.
+        """
+        mean, std, log_p = self.interpolated(table, group, y, s).chunk(3, -1)
+        log_p = log_p * (math.exp(self.log_high) / s).clamp(max=1)[..., None]
         return *self._within_ranges(mean, std, y[..., None], s[..., None]), log_p
 
-    def _interpolated(self, table: Tensor, group: Tensor, y: Data, s: Tensor) -> Tensor:
+    def interpolated(self, table: Tensor, group: Tensor, y: Data, s: Tensor) -> Tensor:
         """The n numbers of a table at y and s, (B, *shape, n), by bilinear interpolation of four corners."""
         row = ((s.log() - self.log_low) / (self.log_high - self.log_low)).clamp(0, 1) * (self.rows - 1)
         column = ((y / (1 + 5 * s) + 1) / 2).clamp(0, 1) * (self.columns - 1)
@@ -111,7 +121,7 @@ class Grid:
 
     def _within_ranges(self, mean: Tensor, std: Tensor, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and std where a range holds several grey levels and the noise is narrower than it."""
-        if self.ranges == self.bins:
+        if self.exact:
             return mean, std
         wide = (s * self.ranges / 2).log2().clamp(0, 1)  # 0 for noise narrower than a range, 1 from two ranges on
         fine_mean, fine_std = lattice(y, s, self.bins)

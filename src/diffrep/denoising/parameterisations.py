@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from diffrep.denoising.alone import Alone
-from diffrep.denoising.grey_levels import Grid, shares
+from diffrep.denoising.grey_levels import Grid, grey_of, shares
 from diffrep.denoising.observation import Observed, fuse
-from diffrep.shapes import Data, Mixture, Shape
+from diffrep.shapes import Data, Mixture, Shape, expand
 
+AT_ONCE = 2**18  # numbers whose moments are computed together; a mixture takes a few hundred bytes for each
 Finish = Callable[[Data], tuple[Data, Data]]  # network output -> (x, eps)
 
 
@@ -28,7 +30,7 @@ class Parameterisation(nn.Module, ABC):
     fuses: bool = False
 
     def alone(self, ends: Tensor) -> Alone | None:
-        """The loss of the posterior mean of single numbers, between these log-SNRs; None where there is none."""
+        """The loss of posterior means of single numbers, between these log-SNRs; None where it is not tabulated."""
         return None
 
     @abstractmethod
@@ -102,9 +104,22 @@ class Posterior(Parameterisation):
         self, x_t: Tensor, alpha: Tensor, sigma: Tensor, observed: Observed | None = None
     ) -> tuple[Tensor | None, Finish]:
         y, s = x_t / alpha, sigma / alpha
-        mean, std = self.moments(*((y, s) if observed is None else fuse(y, s, observed)))
+        mean, std = in_pieces(self.moments, *((y, s) if observed is None else fuse(y, s, observed)))
         extra = torch.cat([mean, std], 1) if self.channels else None
         return extra, lambda output: _both(mean + std * output, None, x_t, alpha, sigma)
+
+
+def in_pieces(
+    moments: Callable[[Data, Tensor], tuple[Data, Data]], y: Data, s: Tensor, at_once: int = AT_ONCE
+) -> tuple[Data, Data]:
+    """moments(y, s) of so few examples together that they have about `at_once` numbers, which limits the memory. A
+    gradient computes each piece again."""
+    examples = max(1, at_once // y[0].numel())
+    if len(y) <= examples:
+        return moments(y, s)
+    pieces = zip(y.split(examples), s.expand(len(y), *s.shape[1:]).split(examples), strict=True)
+    made = [checkpoint(moments, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+    return torch.cat([mean for mean, _ in made]), torch.cat([std for _, std in made])
 
 
 class EDM(Posterior):
@@ -140,11 +155,13 @@ class Marginal(Posterior):
             self.table.copy_(self.grid.table(shares(histogram, self.grid.ranges)))
 
     def alone(self, ends: Tensor) -> Alone | None:
-        return Alone.of(self.moments, self.grid, self.table, None, ends)
+        return Alone(self.grid, self.table[..., 0], self._channels, ends) if self.grid.exact else None
 
     def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
-        channel = torch.arange(y.shape[1], device=y.device).reshape(-1, *[1] * (y.ndim - 2))
-        return self.grid.read(self.table, channel, y, s)
+        return self.grid.read(self.table, self._channels(y), y, s)
+
+    def _channels(self, y: Data) -> Tensor:
+        return torch.arange(y.shape[1], device=y.device).reshape(-1, *[1] * (y.ndim - 2))
 
 
 class MarginalByPlace(Posterior):
@@ -169,7 +186,8 @@ class MarginalByPlace(Posterior):
             self.prior[: len(counted[1])] = shares(counted[1], self.grid.ranges).float()
 
     def alone(self, ends: Tensor) -> Alone | None:
-        return Alone.of(self.moments, self.grid, self.table(self.prior), self.places, ends)
+        means = self.table(self.prior)[..., 0]
+        return Alone(self.grid, means, lambda x: self.places, ends) if self.grid.exact else None
 
     def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
         return self.grid.read(self.table(self.prior), self.places, y, s)
@@ -203,9 +221,18 @@ class MarginalMixture(Posterior):
             self.weights.copy_(mixed.weights)
 
     def alone(self, ends: Tensor) -> Alone | None:
-        common = torch.einsum("k,kgx->gx", self.weights.double(), self.prior.double())
-        table = self.grid.table(common).to(self.prior.device)
-        return Alone.of(partial(self.grid.read, table, self.places), self.grid, table, self.places, ends)
+        if not self.grid.exact:
+            return None
+        classes = len(self.weights)
+        means = self.table(self.prior)[..., :classes].permute(3, 0, 1, 2).flatten(0, 1)  # (K * groups, rows, columns)
+        return Alone(self.grid, means, self._of_clean, ends)
+
+    def _of_clean(self, x: Data) -> Tensor:
+        """The histogram of each number of a clean x, that of its place in the likeliest class; int64."""
+        _, groups, bins = self.prior.shape
+        log_p = self.prior.log().flatten(1).T.contiguous()  # (groups * bins, K)
+        evidence = functional.embedding(grey_of(x, bins) + bins * self.places, log_p).flatten(1, -2).sum(1)
+        return expand((self.weights.log() + evidence).argmax(1), x) * groups + self.places
 
     def moments(self, y: Data, s: Tensor) -> tuple[Data, Data]:
         means, stds, log_p = self.grid.read_mixture(self.table(self.prior), self.places, y, s)

@@ -19,8 +19,8 @@ from diffrep.models.code_use import ACTIVE
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim, mean_and_error
 
-# whole split, weight one, evaluation weights; noise levels and their control variate by a pilot; one x_0 an example
-PROTOCOL = "bound-2"
+# whole split, weight one, evaluation weights; noise levels and their control variates by a pilot; one x_0 an example
+PROTOCOL = "bound-3"
 IN_STEPS = "bound-in-steps-1"  # the same for a chain of T steps: stratified steps in place of log-SNRs
 
 

@@ -1,8 +1,9 @@
-"""A pilot run on a few examples: the noise levels of a bound, their number, and its control variate."""
+"""A pilot run on a few examples: the noise levels of a bound, their number, and its control variates."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +13,15 @@ from diffrep.codes.posteriors import Code
 from diffrep.data import Examples
 from diffrep.data.batches import batches
 from diffrep.denoising.alone import Alone
+from diffrep.denoising.neighbours import by_neighbours
 from diffrep.models.base import Model
 from diffrep.models.diffusion_decoder import DiffusionDecoder
-from diffrep.shapes import Batch, PerExample, Time
+from diffrep.shapes import Batch, Data, PerExample, Time
 
 EXAMPLES, STRETCHES = 128, 16  # of the pilot run; stretches of the log-SNR axis
 EVEN = 0.1  # share of the noise levels that is uniform over the axis
-STEEPEST = 2.0  # slope of the control, at most: where the pilot run hardly shows it, the fitted slope is noise
+STEEPEST = 2.0  # slope of a control, at most: where the pilot run hardly shows it, the fitted slope is noise
+DESCENTS = 20  # rounds of the fit of the slopes
 SEED = 104_729  # of the pilot's noise, other than that of the bound
 MOST = 64  # noise levels for an example, at most
 THIRD = 1 / 3  # largest error of Monte Carlo, as a share of the error of the test set as a sample
@@ -28,15 +31,15 @@ THIRD = 1 / 3  # largest error of Monte Carlo, as a share of the error of the te
 class Plan:
     """The estimator of the diffusion loss in a bound.
 
-    shares (S,): share of the noise levels in each of S equal stretches of the log-SNR axis, clean to noisy. control,
-    slopes (S,): the control variate, and its factor in each stretch. variance: of the estimate from one noise level
-    around the loss of the example, nats^2. rest: the same of the terms that are drawn once. levels: noise levels for
-    each example, so that the error of Monte Carlo is at most a third of that of the test set as a sample.
+    shares (S,): share of the noise levels in each of S equal stretches of the log-SNR axis, clean to noisy. controls
+    (J), slopes (S, J): the control variates, and their factors in each stretch. variance: of the estimate from one
+    noise level around the loss of the example, nats^2. rest: the same of the terms that are drawn once. levels: noise
+    levels for each example, so that the error of Monte Carlo is at most a third of that of the test set as a sample.
     """
 
     shares: Tensor
     slopes: Tensor
-    control: Alone | None
+    controls: Sequence[Alone]
     variance: float
     rest: float
     levels: int
@@ -50,17 +53,19 @@ class Plan:
         return (k + inside) / len(ends), 1 / (len(ends) * share)
 
     def loss_at(self, decoder: DiffusionDecoder, batch: Batch, u: Time, code: Code | None) -> PerExample:
-        """The weighted diffusion loss at the position of u minus the control variate; (B,) nats."""
+        """The weighted diffusion loss at the position of u minus the control variates; (B,) nats."""
         position, weight = self.place(u)
         nats, y, log_snr = decoder.loss_at(batch, position, code=code)
-        if self.control is not None:
-            at = (position * len(self.slopes)).long().clamp(max=len(self.slopes) - 1)
-            nats = nats - self.slopes.to(nats)[at] * self.control.loss(batch.x, y, log_snr)
+        at = (position * len(self.slopes)).long().clamp(max=len(self.slopes) - 1)
+        for control, slopes in zip(self.controls, self.slopes.to(nats).T, strict=True):
+            nats = nats - slopes[at] * control.loss(batch.x, y, log_snr)
         return weight * nats
 
-    def control_mean(self, batch: Batch) -> Tensor | float:
-        """The mean of the control variate, to be added to `loss_at`; (B,) nats."""
-        return 0.0 if self.control is None else self.control.mean(batch.x, self.slopes.to(batch.x))
+    def control_mean(self, batch: Batch) -> Tensor:
+        """The mean of the control variates, to be added to `loss_at`; (B,) nats."""
+        slopes = self.slopes.to(batch.x).T
+        means = (control.mean(batch.x, of_control) for control, of_control in zip(self.controls, slopes, strict=True))
+        return sum(means, torch.zeros(len(batch), device=batch.x.device))
 
 
 @torch.no_grad()
@@ -76,29 +81,41 @@ def pilot(model: Model, examples: Examples, device: torch.device, seed: int = 0)
     first, second = (torch.stack([*model.ends(batch, code).values()]).sum(0).double() for _ in range(2))
     rest = float((first - second).square().mean() / 2)
     if model.diffusion is None:
-        return Plan(torch.ones(1), torch.zeros(1), None, 0.0, rest, 1)
+        return Plan(torch.ones(1), torch.zeros(1, 0), (), 0.0, rest, 1)
     decoder = model.diffusion
-    control = decoder.denoiser.parameterisation.alone(decoder.log_snr_ends(device))
-    nats, controls, places = [], [], []
+    controls = _controls(decoder, batch.x)
+    nats, places = [], []
+    drawn: list[list[Tensor]] = [[] for _ in controls]
     for k in range(STRETCHES):
         inside = batch.random.stratified(len(batch))
         loss, y, log_snr = decoder.loss_at(batch, (k + inside) / STRETCHES, code=code)
         nats.append(loss)
-        controls.append(torch.zeros_like(loss) if control is None else control.loss(batch.x, y, log_snr))
         places.append(inside)
-    f, c, v = (torch.stack(rows, 1).double().cpu() for rows in (nats, controls, places))
-    return _plan(f, c, v, control, (first.cpu() + f.mean(1)), rest, len(chosen))
+        for losses, control in zip(drawn, controls, strict=True):
+            losses.append(control.loss(batch.x, y, log_snr))
+    f, v, *c = (torch.stack(rows, 1).double().cpu() for rows in (nats, places, *drawn))
+    return _plan(f, c, v, controls, (first.cpu() + f.mean(1)), rest, len(chosen))
 
 
-def _plan(f: Tensor, c: Tensor, v: Tensor, control: Alone | None, whole: Tensor, rest: float, examples: int) -> Plan:
-    """f, c (n, S): losses of the network and of the control; v: places inside of the stretches; whole (n,): bounds.
+def _controls(decoder: DiffusionDecoder, x: Data) -> list[Alone]:
+    """The control variates for a decoder; x: examples whose grey levels are counted."""
+    ends = decoder.log_snr_ends(x.device)
+    neighbours = None if decoder.bins is None else by_neighbours(x, decoder.bins, ends)
+    alone = decoder.denoiser.parameterisation.alone(ends)
+    return [control for control in (alone, neighbours) if control is not None]
+
+
+def _plan(
+    f: Tensor, c: list[Tensor], v: Tensor, controls: Sequence[Alone], whole: Tensor, rest: float, examples: int
+) -> Plan:
+    """f, c (n, S): losses of the network and of each control; v: places inside of the stretches; whole (n,): bounds.
 
     examples: the number of different examples among the n.
     """
     stretches = f.shape[1]
-    f, c = _detrended(f, v), _detrended(c, v)
-    slopes = ((f * c).sum(0) / (c * c).sum(0).clamp(min=1e-30)).clamp(0, STEEPEST)
-    residual = f - slopes * c
+    f, c = _detrended(f, v), [_detrended(of_control, v) for of_control in c]
+    slopes = _slopes(f, c)
+    residual = f - sum((b * of_control for b, of_control in zip(slopes.T, c, strict=True)), torch.zeros_like(f))
     std = _widened(residual.square().mean(0).sqrt())
     shares = (1 - EVEN) * std / std.sum().clamp(min=1e-30) + EVEN / stretches
     shares = shares / shares.sum()
@@ -109,7 +126,20 @@ def _plan(f: Tensor, c: Tensor, v: Tensor, control: Alone | None, whole: Tensor,
     sample = max(between, 1e-30) * examples / (examples - 1) if examples > 1 else 1.0
     room = THIRD**2 * sample - rest
     levels = MOST if room <= variance / MOST else max(1, math.ceil(variance / room))
-    return Plan(shares.float(), slopes.float(), control, variance, rest, levels)
+    return Plan(shares.float(), slopes.float(), controls, variance, rest, levels)
+
+
+def _slopes(f: Tensor, c: list[Tensor]) -> Tensor:
+    """(S, J): in each stretch the slopes of J controls, in [0, STEEPEST], for which |f - sum_j slope_j c_j|^2 is least;
+    by coordinate descent."""
+    slopes, residual = f.new_zeros(f.shape[1], len(c)), f
+    for _ in range(DESCENTS):
+        for j, of_control in enumerate(c):
+            without = residual + slopes[:, j] * of_control
+            power = of_control.square().sum(0).clamp(min=1e-30)
+            slopes[:, j] = ((without * of_control).sum(0) / power).clamp(0, STEEPEST)
+            residual = without - slopes[:, j] * of_control
+    return slopes
 
 
 def _detrended(y: Tensor, v: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from diffrep import data
 from diffrep.amounts import amount
 from diffrep.config import Settings
 from diffrep.data import Examples, Reading, Splits
-from diffrep.data.mixture import latent_classes, mixture
-from diffrep.data.places import places
+from diffrep.data.counted import GreyLevels
+from diffrep.data.mixture import latent_classes
 from diffrep.errors import UserError
 from diffrep.files import unsealed
 from diffrep.shapes import Facts, Shape
@@ -99,7 +99,8 @@ class DataCard:
         return replace(self, reading={**self.reading, **of_then}, latent=latent)
 
     def facts(self, examples: Examples | None = None) -> Facts:
-        """The facts for a model; with training examples, for a model to be trained, also their counts."""
+        """The facts for a model; with training examples, for a model to be trained, also their counts, which are
+        made where the model uses them."""
         classes, frequencies = len(self.label_names or ()), self.how().covariates.values()
         moments = None if self.moments is None else (torch.tensor(self.moments[0]), torch.tensor(self.moments[1]))
         shares = tuple(count / sum(frequencies) for count in frequencies)
@@ -114,8 +115,7 @@ class DataCard:
         )
         if examples is None:
             return facts
-        mixed = mixture(examples, facts.latent)
-        return replace(facts, histogram=examples.histogram(), places=places(examples), mixture=mixed)
+        return replace(facts, counted=GreyLevels(examples, facts.latent))
 
     def counts(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Mean and standard deviation (F,) of the log counts of a table that is one of counts alone."""

@@ -86,7 +86,7 @@ def study(
     """
     directory, cuts = Path(directory), Cuts()
     first = cuts.of(_any_settings(plan))
-    planned = expand(plan, DataCard.of(first).facts(first.train))
+    planned = expand(plan, DataCard.of(first).facts())
     asked = chosen(planned, only)
     with locked(directory):
         for run in planned:

@@ -10,8 +10,8 @@ import torch
 from diffrep.config import CodeSettings, EncoderSettings, PriorSettings, Settings, override
 from diffrep.errors import UserError
 from diffrep.methods.catalog import METHODS, build, method
-from diffrep.methods.parts import Facts
 from diffrep.models.base import Model
+from diffrep.shapes import Facts, Uncounted
 
 TOLERANCE = 0.02  # by which the parameters of twins may differ
 STEP = 4  # of a decoder's width; other widths leave group norms with a single group
@@ -43,14 +43,14 @@ def twin(settings: Settings, facts: Facts) -> Settings:
             "decoder": settings.decoder.model_copy(update=DECODER_OF_A_CODE),
         }
     )
-    counted = replace(facts, histogram=None, places=None, mixture=None)
+    uncounted = replace(facts, counted=Uncounted())
 
     def of(width: int, condition: int | None) -> Settings:
         return override(plain, [f"decoder.width={width}", f"decoder.condition_width={condition or 'none'}"])
 
     def size(width: int, condition: int | None) -> int:
         with torch.device("meta"):
-            return parameters(build(of(width, condition), counted, warn=False))
+            return parameters(build(of(width, condition), uncounted, warn=False))
 
     own, below = settings.decoder.condition_width, _below(lambda width: size(width, None), target)
     widths = (below // STEP * STEP, below // STEP * STEP + STEP) if below >= STEP else (below, below + 1)
