@@ -42,7 +42,7 @@ class Trained:
 
 
 def ours(method: str, shape: tuple[int, ...]) -> tuple[Model, Trained]:
-    facts = Facts(shape, 256, torch.ones(shape[0], 256), classes=10)
+    facts = Facts(shape, 256, classes=10)
     model = build(override(Settings(), [f"method={method}", f"decoder.width={WIDTH}"]), facts, warn=False).train()
 
     def loss(x: Tensor) -> Tensor:
