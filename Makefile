@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DIFFREP := .venv/bin/diffrep
 
-.PHONY: setup demo test test-fast test-long test-pages docs lint house clean mutants faults test-lowest test-wheel bench peers
+.PHONY: setup demo test test-fast test-long test-pages docs lint house clean numbers mutants faults test-lowest test-wheel bench peers
 
 setup: .venv/.ready
 
@@ -70,6 +70,10 @@ build/peers/.ready: pyproject.toml constraints.txt
 
 clean:
 	rm -rf .venv build dist src/*.egg-info
+
+numbers: setup  # a number changed on purpose: what tests/general/numbers.json keeps of tiny runs is written anew
+	rm -f tests/general/numbers.json
+	DIFFREP_NUMBERS=write .venv/bin/python -m pytest -q tests/general/test_numbers_stay.py
 
 mutants: setup  # about an hour on two cores: single mistakes, and the test that notices each
 	.venv/bin/python tests/mutants/run.py

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -68,3 +70,9 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> list[str
     """The names whose tensors differ; empty where all are bit-identical."""
     assert one.keys() == two.keys()
     return [name for name in one if not torch.equal(one[name], two[name])]
+
+
+def copy_of(run: runs.Run, place: Path) -> runs.Run:
+    """A run in a directory of its own, without codes and samples that were stored before."""
+    shutil.copytree(run.directory, place, ignore=shutil.ignore_patterns("features", "samples", "checkpoints"))
+    return replace(run, directory=place)

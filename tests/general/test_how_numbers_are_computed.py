@@ -1,10 +1,8 @@
 """Oracle 4: batch size, order, chunks, threads and workers change no number, and every mean weighs examples."""
 
 import re
-import shutil
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,19 +18,12 @@ from diffrep.probes.hypersphere import uniformity
 from diffrep.probes.neighbours import knn
 from diffrep.probes.quality import precision_recall
 from diffrep.probes.references import pixels
-from diffrep.runs import Run
 from diffrep.shapes import Draws
 from every_measure import ROWS, leaves, splits
-from tiny import base, same, train, weights
+from tiny import base, copy_of, same, train, weights
 
 # halves, pairs and blocks of examples, drawn by their places; neighbours among pictures that are equally far
 BY_PLACE = re.compile("^/(dci|sap|alignment|kid)|/spreading-")
-
-
-def copy_of(run: Run, place: Path) -> Run:
-    """A run in a directory of its own, without codes and samples that were stored before."""
-    shutil.copytree(run.directory, place, ignore=shutil.ignore_patterns("features", "samples", "checkpoints"))
-    return replace(run, directory=place)
 
 
 def alike(draws: Draws, draw, shape: tuple[int, ...]) -> torch.Tensor:
