@@ -7,6 +7,7 @@ import numpy as np
 from diffrep.amounts import amount
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
+from diffrep.measures.asked import asked
 from diffrep.measures.evaluate import codes
 from diffrep.probes import disentanglement as scores
 from diffrep.probes import hypersphere
@@ -53,6 +54,7 @@ def disentangle(
         "uniformity": hypersphere.uniformity(z),
         "alignment": _alignment(z, values[:, list(named).index("label")]) if "label" in named else None,
         "sphere_protocol": hypersphere.PROTOCOL,
+        "options": asked(disentangle, t=t, most=most),
     }
     return run.keep(DISENTANGLE, result)
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from diffrep.data import Examples, Splits
 from diffrep.data.batches import batches
 from diffrep.data.stores import Grid
-from diffrep.denoising.samplers import USUAL, Sampling
+from diffrep.denoising.samplers import ENOUGH, USUAL, Sampling
 from diffrep.errors import UserError
 from diffrep.evaluation.feature_networks import Features, named, public
+from diffrep.measures.asked import asked
 from diffrep.models.base import evaluating
 from diffrep.probes import quality
 from diffrep.progress import Progress, counting, silent
@@ -44,7 +45,7 @@ def distance(
     and "features" the feature function (see `features_of`). Samples are kept in RUN/samples, a file for each hundred,
     so that a stopped call can continue. UserError: missing features or samples.
     """
-    splits = splits or run.splits()
+    splits, options = splits or run.splits(), asked(distance, features=public(features), n=n, seed=seed)
     n = min(n, len(splits.train), len(splits.test))
     judge = features_of(features, run)
     count = counting("features", 3 * n, progress)
@@ -67,6 +68,7 @@ def distance(
         "precision_floor": floor["precision"],
         "recall_floor": floor["recall"],
         "seed": seed,
+        "options": options | _asked_of(sampling),
     }
     if run.model.by_steps:
         result |= {"sampler": sampling.sampler, "steps": sampling.steps, "spacing": sampling.spacing}
@@ -124,6 +126,12 @@ def table(result: DistanceFile) -> list[tuple[str, str, str]]:
         ("precision", f"{result['precision']:.3f}", f"{result['precision_floor']:.3f}"),
         ("recall", f"{result['recall']:.3f}", f"{result['recall_floor']:.3f}"),
     ]
+
+
+def _asked_of(sampling: Sampling) -> dict[str, object]:
+    """The parts of a sampling that are not the usual ones of its sampler."""
+    usual = {**asdict(USUAL), "steps": ENOUGH[sampling.sampler]}
+    return {name: value for name, value in asdict(sampling).items() if value != usual[name]}
 
 
 def _features(judge: Features, examples: Examples, device: torch.device, progress: Callable[[int], None]) -> Tensor:

@@ -15,6 +15,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation import bound as bounds
 from diffrep.evaluation.encoding import encode_split
 from diffrep.evaluation.refine import PROTOCOL, refined
+from diffrep.measures.asked import asked
 from diffrep.models.base import Model, evaluating
 from diffrep.probes import linear
 from diffrep.probes.neighbours import knn
@@ -64,6 +65,7 @@ def evaluate(
         "trained": weights_metadata(run.directory),
         **_bound(run, test, levels, progress),
         "probes": {},
+        "options": asked(evaluate, levels=levels, flow=flow, refine=refine),
     }
     if flowed is not None:
         metrics["flow"] = flowed

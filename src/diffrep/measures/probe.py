@@ -87,6 +87,7 @@ def probe(
         "data": run.card.source,
         **_about(called, classes, targets, overlap(splits.train.digests, splits.test.digests)),
         "t": t,
+        "options": {} if asked.most == USUAL.most else {"most": asked.most},
         "weights": weights,
         "key": digest(weights, *(split.fingerprint for split in probed), t, *(y.tobytes() for y in targets)),
     }

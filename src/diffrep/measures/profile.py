@@ -12,6 +12,7 @@ from diffrep.data import Examples, Splits
 from diffrep.evaluation import information
 from diffrep.evaluation.information import Profile, denoisings, mutual_information, profile_over_times
 from diffrep.files import write_bytes
+from diffrep.measures.asked import asked
 from diffrep.measures.profile_figure import Denoisings, levels_to_show, picture
 from diffrep.progress import Progress, counting
 from diffrep.runs.records import PICTURES, PROFILE
@@ -35,7 +36,7 @@ def profile(
     Over the test split, or `most` examples evenly chosen from it. UserError: no code, or no denoising without it.
     """
     information.profiled(run.model)
-    test = (splits or run.splits()).test
+    test, options = (splits or run.splits()).test, asked(profile, levels=levels, most=most)
     if most is not None and most < len(test):
         test = test.subset(test.evenly(most))
     measured = information.profile(run.model, test, levels, progress=counting("profile", len(test), progress))
@@ -47,6 +48,7 @@ def profile(
         "protocol": information.PROTOCOL,
         **_numbers(measured),
         **_code(run, test, measured),
+        "options": options,
     }
     rows: list[tuple[float, Profile]] = []
     if run.model.timed:

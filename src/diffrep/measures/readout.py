@@ -15,6 +15,7 @@ from diffrep.evaluation import layers as readout
 from diffrep.evaluation import times as over_times
 from diffrep.evaluation.times import LINEAR, WAYS, Score, TimedSplits, codes_over_times, even_times
 from diffrep.files import write_bytes
+from diffrep.measures.asked import asked
 from diffrep.progress import Progress, counting, silent
 from diffrep.runs.records import PICTURES, READOUT, TIMES
 from diffrep.runs.results import ManyTimes, OneTime, ReadoutFile, TimesFile
@@ -38,6 +39,7 @@ def read_layers(
         "method": run.settings.method,
         "data": run.card.source,
         **readout.readout(probed, splits or run.splits(), levels, search, most, seed, progress),
+        "options": asked(read_layers, levels=levels, search=search, most=most, seed=seed),
     }
     return run.keep(READOUT, result)
 
@@ -111,6 +113,7 @@ def read_times(
         "combined": combined,
         "best_single": {"t": best["t"], **best["mlp"]},
         "best_combined": max(combined, key=lambda row: row["valid_accuracy"]),
+        "options": asked(read_times, ks=tuple(ks), epochs=epochs, seeds=seeds, most=most),
     }
     write_bytes(run.directory / PICTURES[TIMES], picture(result))
     return run.keep(TIMES, result)

@@ -14,6 +14,7 @@ from diffrep.budget import Budget
 from diffrep.data import Examples, Splits
 from diffrep.errors import UserError
 from diffrep.evaluation import finetune, pseudo_labels
+from diffrep.measures.asked import asked
 from diffrep.methods.catalog import build
 from diffrep.models.base import Model
 from diffrep.probes.few_labels import drawn
@@ -49,7 +50,8 @@ def semi(
     Nothing is chosen: rates, steps and rounds are those of the protocols, and the validation split is not used. The
     unlabelled examples are at most `most` of the training split, evenly chosen, without their labels. The run's weights
     do not change. se: over new labels and new test examples (over the latter alone for one draw). budget: such as 60s,
-    which lowers the steps to what fits, by the time of a few. UserError: it is too short for one step.
+    which lowers the steps to what fits, by the time of a few; `options` of the
+    file name these steps in its place. UserError: it is too short for one step.
     """
     splits = splits or run.splits()
     device = run.device
@@ -93,6 +95,7 @@ def semi(
         "random": _over(accuracies["random"], len(test[1])),
         "finetuned": _over(accuracies["finetuned"], len(test[1])),
         "pseudo": _over(accuracies["pseudo"], len(test[1])),
+        "options": asked(semi, labels_per_class=labels_per_class, seeds=seeds, steps=steps, most=most),
     }
     return run.keep(SEMI, result)
 

@@ -10,7 +10,9 @@ from typing import cast
 
 from diffrep import config
 from diffrep.config import Settings
+from diffrep.measures.probe import CODE, USUAL
 from diffrep.methods.catalog import METHODS
+from diffrep.probes.protocols import OF_CLASSES, OF_NUMBERS
 from diffrep.runs import records, summary
 from diffrep.runs.card import DataCard, form
 from diffrep.runs.diagnosis import Checkup, checkup
@@ -90,7 +92,7 @@ class RunFiles:
         return " ".join(["diffrep", name, shlex.quote(str(self.directory)), *words])
 
     def commands(self) -> list[str]:
-        """The commands that make this run and its numbers again."""
+        """The commands that make this run and its numbers again; of features by a path, its last component is named."""
         settings = self.settings
         train = ["diffrep", "train", "--data", settings.data.source, "--method", settings.method]
         train += ["--out", str(self.directory), "--budget", settings.train.budget]
@@ -100,22 +102,34 @@ class RunFiles:
         lines = [" ".join(map(shlex.quote, train))]
         for file, command in MEASURES.items():
             if self.results[file]:
-                lines.append(self.command(command, *(self._of_probes() if command == "probe" else [])))
+                words = words_of(file, self.results[file].get("options", {}))
+                several = self._of_probes() if file == records.PROBES else [[]]
+                lines += [self.command(command, *more, *words) for more in several]
         return [*lines, self.command("report")]
 
-    def _of_probes(self) -> list[str]:
-        """The options with which `diffrep probe` fits these probes."""
+    def _of_probes(self) -> list[list[str]]:
+        """The options with which `diffrep probe` fits these probes, for each number of draws and seed of them."""
         labels, t = self.probes.get("labels", "label"), self.probes.get("t")
-        parts = [name.partition("-") for name in self.probes.get("scores", {}).get("code", {})]
-        protocols = list(dict.fromkeys(head for head, _, _ in parts))
-        few = list(dict.fromkeys(count for _, _, count in parts if count.isdigit()))
-        options = {
-            "--labels": "" if labels == "label" else shlex.quote(labels),
-            "--protocols": ",".join(protocols) if {*protocols} - {"linear", "knn", "regression", "few"} else "",
-            "--few": ",".join(few),
-            "--t": "" if t is None else f"{t:g}",
-        }
-        return [word for name, value in options.items() if value for word in (name, value)]
+        once: list[str] = []
+        drawn: dict[tuple[int, int], list[str]] = {}
+        for name, result in self.probes.get("scores", {}).get(CODE, {}).items():
+            how = result.get("draws", USUAL.repeats), result.get("seed", USUAL.seed)
+            (drawn.setdefault(how, []) if "-" in name else once).append(name)
+        several = []
+        for number, ((draws, seed), names) in enumerate((drawn or {(USUAL.repeats, USUAL.seed): []}).items()):
+            parts = [name.partition("-") for name in ([*once, *names] if number == 0 else names)]
+            protocols = list(dict.fromkeys(head for head, _, _ in parts))
+            few = list(dict.fromkeys(count for _, _, count in parts if count))
+            options = {
+                "--labels": "" if labels == "label" else shlex.quote(labels),
+                "--protocols": ",".join(protocols) if {*protocols} - {*OF_CLASSES, *OF_NUMBERS, "few"} else "",
+                "--few": ",".join(few),
+                "--t": "" if t is None else str(t).removesuffix(".0"),
+                "--draws": str(draws) if few and draws != USUAL.repeats else "",
+                "--seed": str(seed) if few and seed != USUAL.seed else "",
+            }
+            several.append([word for name, value in options.items() if value for word in (name, value)])
+        return several
 
     @property
     def changed(self) -> list[str]:
@@ -137,3 +151,18 @@ MEASURES = {
     records.TIMES: "times",
     records.SEMI: "semi",
 }  # file of results -> the command that writes it
+
+FLAGS = {
+    (records.PROFILE, "most"): "-n",
+    (records.DISTANCE, "n"): "-n",
+    (records.TIMES, "ks"): "--times",
+}  # file of results, argument -> the option of its command, where they have different names
+
+
+def words_of(file: str, options: dict[str, object]) -> list[str]:
+    """The `options` of a file of results as words of its command, quoted for a shell."""
+    words = []
+    for name, value in options.items():
+        text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        words += [FLAGS.get((file, name), f"--{name.replace('_', '-')}"), shlex.quote(text)]
+    return words

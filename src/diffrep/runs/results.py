@@ -1,6 +1,7 @@
 """Types of the files of results: every name in metrics.json, probes.json and so on.
 
-Each file also holds `weights`, the digest of the weights that it is about (`runs.records`).
+Each file also holds `weights`, the digest of the weights that it is about (`runs.records`), and `options`: arguments of
+its function that were not the defaults. Probes state theirs with each result, too; of a path there is its last part.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Metrics(Bounded):
     no_refined: NotRequired[str]
     probes: CodeProbes
     no_probe: NotRequired[str]
+    options: NotRequired[dict[str, Any]]
 
 
 class Probes(TypedDict, total=False):
@@ -120,6 +122,7 @@ class Probes(TypedDict, total=False):
     warning: str | None
     notes: list[str]
     t: float | None
+    options: dict[str, Any]
     weights: str
     key: str
     dims: dict[str, int]
@@ -186,6 +189,7 @@ class ProfileFile(Carried, RateUse):
     levels: int
     protocol: str
     over_times: NotRequired[list[CurveOfTime]]
+    options: NotRequired[dict[str, Any]]
 
 
 class DistanceFile(Distances):
@@ -204,6 +208,7 @@ class DistanceFile(Distances):
     steps: NotRequired[int]
     spacing: NotRequired[str]
     seed: int
+    options: NotRequired[dict[str, Any]]
 
 
 class Disentangled(TypedDict):
@@ -222,6 +227,7 @@ class Disentangled(TypedDict):
     uniformity: float
     alignment: float | None
     sphere_protocol: str
+    options: NotRequired[dict[str, Any]]
 
 
 class ReadoutFile(Readout):
@@ -229,6 +235,7 @@ class ReadoutFile(Readout):
 
     method: str
     data: str
+    options: NotRequired[dict[str, Any]]
 
 
 class OneTime(TypedDict):
@@ -267,6 +274,7 @@ class TimesFile(TypedDict):
     combined: list[ManyTimes]
     best_single: BestTime
     best_combined: ManyTimes
+    options: NotRequired[dict[str, Any]]
 
 
 class FewLabels(TypedDict):
@@ -292,3 +300,4 @@ class SemiFile(TypedDict):
     random: FewLabels
     finetuned: FewLabels
     pseudo: FewLabels
+    options: NotRequired[dict[str, Any]]
