@@ -207,7 +207,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("denoising/alone.py", "x + s * eps, s)", "x + s * eps / 2, s)", "the mean of the control variate is of half the noise"),
     ("denoising/grey_levels.py", "log_p = log_p * (math.exp(self.log_high) / s).clamp(max=1)[..., None]", "log_p = 1 * log_p", "much noise tells of classes what it cannot"),
     ("data/counted.py", "self.places if groups == GROUPS else places(self.examples, groups)", "places(self.examples, groups)", "places are grouped twice"),
-    ("denoising/neighbours.py", "(total - x) / (count - 1)", "total / count", "a number is among its neighbours"),
+    ("denoising/neighbours.py", "(total - grey) / (count - 1)", "total / count", "a number is among its neighbours"),
     ("denoising/parameterisations.py", "(self.weights.log() + evidence).argmax(1)", "(self.weights.log() - evidence).argmax(1)", "an example counts to the unlikeliest class"),
     ("denoising/observation.py", "rho = torch.exp(-(v.clamp(-6, 8) + 2))", "rho = torch.exp(v.clamp(-6, 8) - 2)", "precision grows with what the network calls its variance"),
     ("denoising/observation.py", "(self.until - log_snr).clamp(0, 1)", "(log_snr - self.until).clamp(0, 1)", "a code is used where it should not be"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, conv2d, conv3d
@@ -22,16 +24,20 @@ def by_neighbours(x: Data, bins: int, ends: Tensor) -> Alone | None:
     grid = Grid(bins)
     if not 3 <= x.ndim <= 5 or x[0, 0].numel() < 2 or not grid.exact:
         return None
-    at = (grey_of(x, bins) + bins * _ranges(x)).flatten()
+    ranges = partial(_ranges, bins=bins)
+    at = (grey_of(x, bins) + bins * ranges(x)).flatten()
     counts = torch.zeros(RANGES * bins, device=x.device).scatter_add_(0, at, torch.ones(at.shape, device=x.device))
     means = grid.table(shares(counts.reshape(RANGES, bins), bins))[..., 0].to(x.device)
-    return Alone(grid, means, _ranges, ends)
+    return Alone(grid, means, ranges, ends)
 
 
-def _ranges(x: Data) -> Tensor:
+def _ranges(x: Data, bins: int) -> Tensor:
     """(N, C, ...) -> the range of the mean of each number's neighbours in its channel, int64; two that touch at a
-    corner are neighbours."""
+    corner are neighbours. Sums are of whole grey levels, so they are the same in any batch."""
+    grey = grey_of(x, bins).float()
     summed, ones = {3: conv1d, 4: conv2d, 5: conv3d}[x.ndim], x.new_ones(1, 1, *[3] * (x.ndim - 2))
-    total, count = (summed(a.flatten(0, 1)[:, None], ones, padding=1).view_as(a) for a in (x, torch.ones_like(x[:1])))
-    mean = (total - x) / (count - 1)
-    return ((mean + 1) / 2 * RANGES).long().clamp(0, RANGES - 1)
+    total, count = (
+        summed(a.flatten(0, 1)[:, None], ones, padding=1).view_as(a) for a in (grey, torch.ones_like(x[:1]))
+    )
+    mean = (total - grey) / (count - 1)
+    return ((mean + 0.5) * RANGES / bins).long()
