@@ -12,12 +12,14 @@ from scipy import sparse
 from diffrep import data
 from diffrep.commands.outputs import write
 from diffrep.config import override
+from diffrep.data.layout import channels_first
 from diffrep.data.raw import numbered
 from diffrep.data.readers.arrays import _flattened
 from diffrep.data.readers.cells import SparseRows
+from diffrep.data.readers.csv_files import _has_header
 from diffrep.data.readers.objects import array
 from diffrep.data.reading import Reading
-from diffrep.data.values import Extent, scaled
+from diffrep.data.values import HEAD, Extent, scaled
 from diffrep.errors import UserError
 from diffrep.estimators import DiffusionEncoder
 from diffrep.evaluation import pilot as pilots
@@ -279,3 +281,37 @@ def test_few_labels_count_those_that_have_none():
     """Of 48 training examples two of each class have their label: 44 have not."""
     said = semi(base("ae"), labels_per_class=2, seeds=1, steps=1)
     assert (said["unlabelled_examples"], said["examples"], said["labels_per_class"]) == (44, 24, 2)
+
+
+@pytest.mark.parametrize(
+    "first, header",
+    [
+        (["a", "b", "c"], True),
+        (["0", "1", "2"], True),
+        (["1", "2", "3"], True),
+        (["", "1", "2"], True),
+        (["2", "3", "4"], False),
+        (["1.5", "2", "a"], False),
+    ],
+)
+def test_a_header_counts_or_has_no_number(first, header):
+    assert _has_header([first, ["7", "8", "9"]]) == header
+    assert _has_header([first])  # a line alone is a header of nothing
+
+
+def test_an_array_that_fits_a_run_in_two_ways_is_channels_first():
+    """3 x 3 x 3 numbers an example: as they stand."""
+    x = np.random.default_rng(0).random((5, 3, 3, 3))
+    made, _ = channels_first(x, "x", Reading(shape=(3, 3, 3), applied=True))
+    assert np.array_equal(made, x)
+    turned, _ = channels_first(np.moveaxis(x[:, :, :2], 1, -1), "x", Reading(shape=(3, 2, 3), applied=True))
+    assert np.array_equal(turned, x[:, :, :2])
+
+
+def test_the_fingerprint_of_an_array_in_memory_is_of_every_byte():
+    """Pictures that differ in their last pixel alone, beyond the beginning that is looked at in a file."""
+    x = np.zeros((5, 1, 1, HEAD + 8), np.uint8)
+    other = x.copy()
+    other[3, 0, 0, -1] = 1
+    one, two = (data.whole(some).digests for some in (x, other))
+    assert [i for i in range(5) if (one[i] != two[i]).any()] == [3]

@@ -76,7 +76,8 @@ def test_what_is_measured_has_a_name_that_a_restart_knows(run, capsys):
     made = {path.name for path in run.iterdir()} - before
     assert made <= set(DERIVED) and len(made) == 7  # four files, a picture, codes, samples
     stamp = weights_digest(load_tensors(run / WEIGHTS)[0])
-    assert all(read(run / name)["weights"] == stamp for name in made & set(RESULTS))
+    results = made & set(RESULTS)
+    assert len(results) == 4 and all(read(run / name)["weights"] == stamp for name in results)
 
 
 def test_a_result_without_a_known_name_is_refused(tmp_path):
