@@ -211,14 +211,15 @@ def test_a_column_stays_where_one_run_lacks_it():
 
 
 def test_a_point_of_the_frontier_has_two_errors_to_each_side(monkeypatch):
-    """2.0 bits with an error of 0.1: the bar goes from 1.8 to 2.2."""
+    """2.0 bits at 3.0 nats with an error of 0.1: from 1.8 to 2.2. Refined codes are a point of their own."""
     from matplotlib.axes import Axes
 
-    drawn: list[dict] = []
+    drawn: list[tuple] = []
     plain = Axes.errorbar
-    monkeypatch.setattr(Axes, "errorbar", lambda axes, *a, **k: drawn.append(k) or plain(axes, *a, **k))
-    frontier([row(rate_nats=3.0, bits_per_dim=2.0, bits_per_dim_se=0.1)])
-    assert drawn[0]["yerr"] == pytest.approx([0.2]) and math.isclose(sum(drawn[0]["yerr"]), 0.2)
+    monkeypatch.setattr(Axes, "errorbar", lambda axes, *a, **k: drawn.append((*a, *k["yerr"])) or plain(axes, *a, **k))
+    refined = {"refined_rate_nats": 4.0, "refined_bits_per_dim": 1.5, "refined_bits_per_dim_se": 0.05}
+    frontier([row(rate_nats=3.0, bits_per_dim=2.0, bits_per_dim_se=0.1, **refined)])
+    assert drawn == [((3.0,), (2.0,), 0.2), ((4.0,), (1.5,), 0.1)]
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -5,6 +5,8 @@ from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy import sparse
@@ -12,9 +14,10 @@ from scipy import sparse
 from diffrep import data
 from diffrep.commands.outputs import write
 from diffrep.config import override
+from diffrep.data.columns import expanded
 from diffrep.data.layout import channels_first
 from diffrep.data.raw import numbered
-from diffrep.data.readers.arrays import _flattened
+from diffrep.data.readers.arrays import _flattened, of_arrays
 from diffrep.data.readers.cells import SparseRows
 from diffrep.data.readers.csv_files import _has_header
 from diffrep.data.readers.objects import array
@@ -23,11 +26,14 @@ from diffrep.data.values import HEAD, Extent, scaled
 from diffrep.errors import UserError
 from diffrep.estimators import DiffusionEncoder
 from diffrep.evaluation import pilot as pilots
+from diffrep.files import plain
 from diffrep.measures.probe import _about, _targets
 from diffrep.measures.semi import semi
 from diffrep.methods.catalog import build
 from diffrep.models import step_terms
 from diffrep.pages.explorer import Explorer
+from diffrep.pages.run_pictures import _interpolate
+from diffrep.probes.disentanglement import _one_sidedness
 from diffrep.probes.neighbours import spreading
 from diffrep.runs.callbacks import Patience
 from diffrep.runs.card import DataCard, _former_splits
@@ -315,3 +321,59 @@ def test_the_fingerprint_of_an_array_in_memory_is_of_every_byte():
     other[3, 0, 0, -1] = 1
     one, two = (data.whole(some).digests for some in (x, other))
     assert [i for i in range(5) if (one[i] != two[i]).any()] == [3]
+
+
+def test_entropies_of_importances_have_the_base_of_their_number():
+    """Of three: all alike 0, one alone 1, a half and two quarters 1 - 1.5 ln 2 / ln 3; one of one is alone."""
+    made = _one_sidedness(np.array([[1.0, 1, 1], [0, 4, 0], [2, 1, 1], [0, 0, 0]]))
+    assert made == pytest.approx([0, 1, 1 - 1.5 * math.log(2) / math.log(3), 0])
+    assert _one_sidedness(np.array([[3.0]])) == pytest.approx([1])
+
+
+def test_an_interpolation_has_the_covariate_of_its_first_end():
+    """Pairs of 0 and 1, 2 and 3, 4 and 5."""
+    asked: list[float] = []
+
+    def interpolate(a, b, points, steps, covariate):
+        asked.append(float(covariate))
+        return torch.zeros(points, 1, 4, 4)
+
+    pictures = SimpleNamespace(x=torch.zeros(6, 1, 4, 4), covariate=torch.arange(6.0)[:, None], why={}, between=None)
+    _interpolate(pictures, SimpleNamespace(interpolate=interpolate), None)
+    assert asked == [0.0, 2.0, 4.0] and len(pictures.between) == 3
+
+
+def test_a_gap_is_named_by_its_first_row():
+    """Column b lacks two numbers, the first in row 2."""
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, math.nan], [7.0, math.nan]], dtype=torch.float64)
+    reading = SimpleNamespace(features=("a", "b"), number_names=lambda count: ["a", "b"], fills={}, words={})
+    store = SimpleNamespace(raw=lambda rows: values, __len__=lambda: 4)
+    raw = SimpleNamespace(reading=reading, values=SimpleNamespace(shape=(2,), store=store, digests=np.zeros((4, 32))))
+    with pytest.raises(UserError, match=r"'b' of t\.csv lacks 2 numbers \(NaN\), the first in row 2,"):
+        expanded(raw, "t.csv")
+
+
+def test_names_of_rows_are_no_factor():
+    """Of x, labels, names and hues the hues alone are."""
+    x, words = np.zeros((4, 2, 2), np.uint8), np.array(["p", "q", "r", "s"])
+    raw = of_arrays({"x": x, "y": np.arange(4) % 2, "id": words, "hue": np.arange(4) / 8}, "a.npz", Reading())
+    assert [*raw.factors] == ["hue"] and raw.ids == ["p", "q", "r", "s"] and raw.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_what_json_cannot_say_is_null():
+    """Not a number, and infinite; whole numbers and words stay."""
+    facts = {"a": math.inf, "b": (-math.inf, math.nan, 1.5), "c": 3, "d": "inf"}
+    assert plain(facts) == {"a": None, "b": [None, None, 1.5], "c": 3, "d": "inf"}
+
+
+def test_folders_of_parquet_are_the_splits_that_they_are_called(tmp_path):
+    """Twenty rows below train/ and six below test/, whatever the files are called; the test rows are those."""
+    for folder, count, start in (("train", 20, 0.0), ("test", 6, 100.0)):
+        (tmp_path / folder).mkdir()
+        table = pa.table({"a": np.arange(count) + start + 0.5, "b": np.arange(count) * 0.25})
+        pq.write_table(table, tmp_path / folder / "part.parquet")
+    splits = data.load(str(tmp_path), valid=0.2)
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (16, 4, 6)
+    mean, std = splits.test.scaling
+    a = splits.test.batch(torch.arange(6)).x[:, 0].double() * std[0] + mean[0]
+    assert a.numpy() == pytest.approx(np.arange(6) + 100.5, rel=1e-5)
