@@ -39,7 +39,7 @@ from diffrep.runs.callbacks import Patience
 from diffrep.runs.card import DataCard, _former_splits
 from diffrep.runs.run import Run, _fit_prior
 from diffrep.runs.summary import accuracies
-from diffrep.shapes import Batch, Draws, Facts
+from diffrep.shapes import Batch, Draws
 from diffrep.studies import compare as comparison
 from tiny import EVERY, base, settings
 
@@ -210,7 +210,7 @@ def test_a_finite_chain_is_trained_by_its_own_loss():
         (("noise.steps=4",), step_terms.in_steps(4), step_terms.denoise),
         ((), step_terms.denoise, step_terms.in_steps(4)),
     ):
-        model = build(settings("vdm", *changes), Facts((1, 4, 4), 2, torch.full((1, 2), 0.5)))
+        model = build(settings("vdm", *changes), base("vae").card.facts())
         step = model.noised(Batch(x.sign(), torch.arange(6), draws=Draws.of(0)))
         own = model.terms["diffusion"](step)
         assert torch.equal(own, right(step)) and not torch.allclose(own, other(step), rtol=1e-3)
@@ -220,8 +220,7 @@ def test_a_finite_chain_is_trained_by_its_own_loss():
 def test_a_rate_that_is_logged_is_of_one_example(method):
     """It lies between the least and the largest rate of the batch, of whose examples each weighs the same."""
     x = (torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5) * 2.0 - 1
-    facts = Facts((1, 4, 4), 2, torch.full((1, 2), 0.5), classes=2)
-    model = build(settings(method), facts, warn=False)
+    model = build(settings(method), base("vae").card.facts(), warn=False)
     model.loss(Batch(x, torch.arange(6), torch.arange(6) % 2, draws=Draws.of(0)))
     rate, drawn = model.health.get("rate_nats"), getattr(model, "drawn", None)
     if rate is not None and drawn is not None:  # not of a code that depends on the noise level
