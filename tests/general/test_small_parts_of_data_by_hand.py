@@ -187,7 +187,7 @@ def test_the_noise_of_a_pilot_is_no_difference_between_examples():
     f = 40 * torch.randn(n, stretches, generator=generator, dtype=torch.float64)
     v = torch.rand(n, stretches, generator=generator, dtype=torch.float64)
     whole = 250**0.5 * torch.randn(n, generator=generator, dtype=torch.float64) + f.mean(1)
-    plan = pilots._plan(f, torch.zeros_like(f), v, None, whole, 0.0, n)
+    plan = pilots._plan(f, [torch.zeros_like(f)], v, (), whole, 0.0, n)
     assert plan.levels == pytest.approx(plan.variance / (pilots.THIRD**2 * 250), rel=0.12)
 
 
