@@ -1,6 +1,7 @@
 """Small parts of what reads data and of what is said of runs, each with an answer that is worked out by hand."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -23,10 +24,12 @@ from diffrep.data.readers.csv_files import _has_header
 from diffrep.data.readers.objects import array
 from diffrep.data.reading import Reading
 from diffrep.data.values import HEAD, Extent, scaled
+from diffrep.denoising.samplers import Sampling
 from diffrep.errors import UserError
 from diffrep.estimators import DiffusionEncoder
 from diffrep.evaluation import pilot as pilots
 from diffrep.files import plain
+from diffrep.measures.distance import distance
 from diffrep.measures.probe import _about, _targets
 from diffrep.measures.semi import semi
 from diffrep.methods.catalog import build
@@ -376,3 +379,10 @@ def test_folders_of_parquet_are_the_splits_that_they_are_called(tmp_path):
     mean, std = splits.test.scaling
     a = splits.test.batch(torch.arange(6)).x[:, 0].double() * std[0] + mean[0]
     assert a.numpy() == pytest.approx(np.arange(6) + 100.5, rel=1e-5)
+
+
+def test_a_distance_takes_no_more_samples_than_its_floor_has_examples():
+    """Of 22 training and 24 test examples: 22, so that training against test is of as many."""
+    splits = base("dsm").splits()
+    fewer = replace(splits, train=splits.train.subset(torch.arange(22)))
+    assert distance(base("dsm"), n=24, sampling=Sampling(steps=1), splits=fewer)["samples"] == 22
