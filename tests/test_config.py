@@ -11,7 +11,7 @@ from diffrep.budget import Budget
 from diffrep.config import Settings, load, names, override, stated, value
 from diffrep.errors import UserError
 from diffrep.files import sealed
-from diffrep.older_settings import NEWER
+from diffrep.older_settings import NEWER, VERSION
 
 
 def test_saved_settings_come_back(tmp_path):
@@ -152,6 +152,9 @@ def test_a_run_of_the_first_version_means_what_it_meant(tmp_path):
         (64, {"rate": 5.0}, 5.0),
     ):
         path.write_text(json.dumps({**wide, "code": {**wide["code"], "dim": dim, **changes}}))
+        assert load(path).code.rate == rate
+    for version, rate in ((2, 18.0), (VERSION, None)):  # the second version held 18 nats in wide codes
+        path.write_text(json.dumps({"version": version, **json.loads(Settings(method="vae-vdm").model_dump_json())}))
         assert load(path).code.rate == rate
     path.write_text(json.dumps({"decoder": {"draw_code": False}}))
     assert load(path).decoder == Settings().decoder.model_copy(update={"draw_code": False})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffrep.errors import UserError
 
-VERSION = 2  # of what the names of the settings mean; 1 is that of diffrep 0.1.0, which did not state it
+VERSION = 3  # of what settings mean; 1 is diffrep 0.1.0, which did not state it; 2 held 18 nats in wide codes
 
 OF_A_RUN = {"decoder.draw_code", "code.dim", "prior.kind", "views.crop", "train.ema"}  # each file of a run states them
 SINCE_0_1 = {  # settings that are newer than version 0.1.0, and what that version did
@@ -55,7 +55,9 @@ def migrated(raw: dict, origin: object = "the settings") -> dict:
         section, last = name.split(".")
         old.setdefault(section, {}).setdefault(last, value)
     if "noise.sigma_0" not in stated:
-        _hold_12_nats(old)
+        _hold(old, 12.0)
+    elif version < 3:
+        _hold(old, 18.0)
     if stated & set(SINCE_0_1):
         return old
     own = OWN_IN_0_1.get(str(raw.get("method", "")), {})
@@ -66,10 +68,10 @@ def migrated(raw: dict, origin: object = "the settings") -> dict:
     return old
 
 
-def _hold_12_nats(old: dict) -> None:
-    """State the rate that was held where the settings gave neither rate nor weight: 12 nats, in codes of any size."""
+def _hold(old: dict, nats: float) -> None:
+    """State the rate that was held in codes of 64 numbers and more where the settings gave neither rate nor weight."""
     code = old["code"]
     weighed = code.get("beta") is not None or code.get("warmup") or code.get("cycle") or code.get("free_bits")
     holds = code.get("kind") == "fixed-rate" or (old.get("method") in ("vae-vdm", "vdrl", "tvdrl") and not weighed)
     if holds and code.get("kind") != "categorical" and (code.get("dim") or 64) >= 64 and code.get("rate") is None:
-        code["rate"] = 12.0
+        code["rate"] = nats

@@ -29,7 +29,7 @@ from diffrep.nets.gap import Filled
 from diffrep.shapes import Facts
 
 HELD = 12.0  # nats
-WIDE, HELD_WIDE = 64, 18.0  # numbers of a wide code, and the nats of one
+WIDE, HELD_WIDE = 64, 22.0  # numbers of a wide code, and the nats of one
 
 
 @dataclass(frozen=True)
