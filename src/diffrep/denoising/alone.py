@@ -12,7 +12,7 @@ from diffrep.shapes import Data, PerExample, Time, expand, sum_features
 
 NODES, REACH = 65, 6.0  # of the integral over eps: points, and standard deviations on each side
 CELLS = 128  # points of the integral over log-SNR
-Groups = Callable[[Data], Tensor]  # x (B, *shape) -> the histogram of each number, int64
+Groups = Callable[[Data], Tensor]  # x (B, *shape) -> the histogram of each number, int64; it broadcasts to x
 
 
 class Alone:
@@ -23,8 +23,8 @@ class Alone:
     function of their histogram, their grey level and log-SNR, tabulated here. Which histogram a number has may follow
     from all of the clean x, which the network does not have: for a given x it is fixed, so the mean stays exact.
 
-    means: (G, rows, columns) the posterior means of G histograms. ends: (2,) log-SNR at t = 0 and at t = 1, the
-    positions 0 and 1.
+    means: (G, rows, columns) the posterior means of G histograms on a grid. group: which of them a number of a clean x
+    has. ends: (2,) log-SNR at t = 0 and at t = 1, the positions 0 and 1.
     """
 
     def __init__(self, grid: Grid, means: Tensor, group: Groups, ends: Tensor):

@@ -33,11 +33,12 @@ def by_neighbours(x: Data, bins: int, ends: Tensor) -> Alone | None:
 
 def _ranges(x: Data, bins: int) -> Tensor:
     """(N, C, ...) -> the range of the mean of each number's neighbours in its channel, int64; two that touch at a
-    corner are neighbours. Sums are of whole grey levels, so they are the same in any batch."""
+    corner are neighbours. Sums are of whole grey levels, so they are the same in any batch, rounded where a convolution
+    is not exact."""
     grey = grey_of(x, bins).float()
     summed, ones = {3: conv1d, 4: conv2d, 5: conv3d}[x.ndim], x.new_ones(1, 1, *[3] * (x.ndim - 2))
     total, count = (
-        summed(a.flatten(0, 1)[:, None], ones, padding=1).view_as(a) for a in (grey, torch.ones_like(x[:1]))
+        summed(a.flatten(0, 1)[:, None], ones, padding=1).round().view_as(a) for a in (grey, torch.ones_like(x[:1]))
     )
     mean = (total - grey) / (count - 1)
     return ((mean + 0.5) * RANGES / bins).long()
