@@ -28,6 +28,7 @@ class Alone:
     """
 
     def __init__(self, grid: Grid, means: Tensor, group: Groups, ends: Tensor):
+        means = means.contiguous()  # else each reading copies it
         self.grid, self.means, self.group, self.span = grid, means, group, ends[0] - ends[1]
         device, together = means.device, means.permute(1, 2, 0).contiguous()[None]  # all histograms are read at once
         x = (2 * (torch.arange(grid.bins, device=device) + 0.5) / grid.bins - 1)[:, None]
