@@ -40,6 +40,13 @@ def no_disk(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def one_thread():
+    """A test that takes more threads, or calls what does, leaves one: the others would wait on a core of other tests."""
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def imports_stay():
     """What a test imports first, torch's compiler above all, is not searched for garbage after each run."""
     before = len(sys.modules)
