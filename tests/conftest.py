@@ -41,7 +41,7 @@ def no_disk(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """A test that takes more threads, or calls what does, leaves one: the others would wait on a core of other tests."""
+    """A test that takes more threads, or calls what does, leaves one: others would wait for a core that it keeps."""
     yield
     torch.set_num_threads(1)
 
