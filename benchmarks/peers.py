@@ -22,6 +22,7 @@ import machine
 import record
 import torch
 from torch import Tensor, nn
+from torch.library import Library
 
 from diffrep.config import Settings, override
 from diffrep.methods.catalog import build
@@ -131,12 +132,12 @@ def name_operators() -> None:
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
-        LIBRARIES.append(torch.library.Library("torchvision", "DEF"))
+        LIBRARIES.append(Library("torchvision", "DEF"))
         for name in ("nms", "qnms"):
             LIBRARIES[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
-LIBRARIES: list[torch.library.Library] = []  # what they define goes with them
+LIBRARIES: list[Library] = []  # what they define goes with them
 
 
 def lightly(model: Model, shape: tuple[int, ...]) -> Trained:
