@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -29,12 +28,13 @@ def kept(key: str, stamp: Mapping[str, object]) -> Result | None:
     return cast(Result, found) if ours else None
 
 
-def keep(key: str, result: Result) -> None:
-    """Write a score, whole or not at all; a cache that cannot be written is a warning, since nothing is lost."""
+def keep(key: str, result: Result) -> str | None:
+    """Write a score, whole or not at all; the complaint where that fails, which is no error, since nothing is lost."""
     try:
         write_bytes(_path(key), sealed(plain(result)))
     except UserError as error:
-        warnings.warn(f"scores of references are not kept for other runs: {error}", stacklevel=2)
+        return f"scores of references are not kept for other runs: {error}"
+    return None
 
 
 def _path(key: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from diffrep.data.raw import as_labels, is_class_column, is_target, missing_labe
 from diffrep.data.splits import cut
 from diffrep.errors import UserError, unknown
 from diffrep.measures import kept_scores
+from diffrep.measures.at_once import at_once
 from diffrep.measures.evaluate import PROBED
 from diffrep.measures.stored_codes import stored_codes
 from diffrep.methods.catalog import build
@@ -186,31 +188,42 @@ def _judged(
     dims = before.get("dims", {}) | {kind: x.dim for kind, x in features.items()}
     result: Probes = {**about, "dims": dims, "scores": scores}
     count = counting("probes", len(features) * len(chosen), progress)
-    count(0)
-    for name, protocol in chosen.items():
-        for kind, x in features.items():
-            if not protocol.made(scores[kind].get(name)):
-                said = partial(progress, f"{name} probe of {kind}")
-                scores[kind][name] = {**_score(x, targets, protocol, said), "overlap": about["overlap"]}
-                keep(result)
-            count(1)
+    order = list(dict.fromkeys([*(name for results in scores.values() for name in results), *chosen]))
+    places = [(name, kind) for name in chosen for kind in features]
+    left = [(name, kind) for name, kind in places if not chosen[name].made(scores[kind].get(name))]
+    work = {(name, kind): partial(_score, features[kind], targets, chosen[name]) for name, kind in left}
+    count(len(places) - len(left))
+
+    def said(place: tuple[str, str], done: int, of: int) -> None:
+        progress("{} probe of {}".format(*place), done, of)
+
+    complaints: dict[str, None] = {}
+    for (name, kind), (measured, complaint) in at_once(work, said):
+        scores[kind][name] = {**measured, "overlap": about["overlap"]}
+        scores[kind] = {name: scores[kind][name] for name in order if name in scores[kind]}
+        keep(result)
+        count(1)
+        if complaint is not None:
+            complaints[complaint] = None
+    for complaint in complaints:
+        warnings.warn(complaint, stacklevel=3)
     keep(result)
     return result
 
 
-def _score(features: Features, targets: Sequence[np.ndarray], protocol: Protocol, tell: Part) -> Result:
-    """What a protocol measures, or what it measured for another run; that is kept."""
+def _score(
+    features: Features, targets: Sequence[np.ndarray], protocol: Protocol, tell: Part
+) -> tuple[Result, str | None]:
+    """What a protocol measures, or what it measured for another run; why that could not be kept."""
     key = None
     if features.origin is not None:
         labels = (targets[0].dtype.str, *(y.tobytes() for y in targets))
         key = digest(features.origin, sorted(protocol.stamp.items()), *labels)
         if (kept := kept_scores.kept(key, protocol.stamp)) is not None:
-            return kept
+            return kept, None
     train, valid, test = zip(features.of_splits, targets, strict=True)
     measured = protocol.measure(train, valid, test, tell=tell)
-    if key is not None:
-        kept_scores.keep(key, measured)
-    return measured
+    return measured, None if key is None else kept_scores.keep(key, measured)
 
 
 def _column(split: Examples, name: str | None) -> np.ndarray:

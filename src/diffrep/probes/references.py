@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 
 import numpy as np
 import torch
@@ -30,10 +31,16 @@ class Features:
     dim: int
     make: Callable[[], list[np.ndarray]]
     origin: tuple[object, ...] | None = None
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
-    @cached_property
+    @property
     def of_splits(self) -> list[np.ndarray]:
         """The features of each split, in its order."""
+        with self._lock:  # several probes may ask at once
+            return self._made
+
+    @cached_property
+    def _made(self) -> list[np.ndarray]:
         return self.make()
 
 

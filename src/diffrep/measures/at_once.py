@@ -1,0 +1,71 @@
+"""Pieces of work at once, each on one thread: many small operations on two threads wait for each other."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
+from threading import Event
+from typing import TypeVar
+
+import torch
+
+from diffrep.progress import Part
+
+Name = TypeVar("Name", bound=Hashable)
+Made = TypeVar("Made")
+
+
+class Ended(Exception):
+    """Nobody waits for this piece any more."""
+
+
+def at_once(
+    work: Mapping[Name, Callable[[Part], Made]], said: Callable[[Name, int, int], None]
+) -> Iterator[tuple[Name, Made]]:
+    """(name, what it made) of each piece of work, as they end; as many run at once as torch may use threads.
+
+    said: gets the progress of a piece, in the thread that calls. An error of a piece, and an interrupt, end all of
+    them: each stops where it next tells how far it is.
+    """
+    threads = min(torch.get_num_threads(), len(work))
+    if threads < 2:
+        for name, piece in work.items():
+            yield name, piece(partial(said, name))
+        return
+    yield from _by_threads(work, said, threads)
+
+
+def _by_threads(
+    work: Mapping[Name, Callable[[Part], Made]], said: Callable[[Name, int, int], None], threads: int
+) -> Iterator[tuple[Name, Made]]:
+    from threadpoolctl import threadpool_limits
+
+    messages: SimpleQueue[Future[Made] | tuple[Name, int, int]] = SimpleQueue()
+    over = Event()
+
+    def tell(name: Name, done: int, of: int) -> None:
+        if over.is_set():
+            raise Ended
+        messages.put((name, done, of))
+
+    one = partial(threadpool_limits, limits=1)  # of OpenMP it is a limit of its thread, of BLAS of the process
+    filters = warnings.catch_warnings()  # of the process too: pieces that change and restore them do so by turns
+    with filters, one(), ThreadPoolExecutor(threads, initializer=one) as pool:
+        names = {pool.submit(piece, partial(tell, name)): name for name, piece in work.items()}
+        for future in names:
+            future.add_done_callback(messages.put)
+        left = len(names)
+        try:
+            while left:
+                message = messages.get()
+                if isinstance(message, Future):
+                    left -= 1
+                    yield names[message], message.result()
+                else:
+                    said(*message)
+        finally:
+            over.set()
+            pool.shutdown(cancel_futures=True)
