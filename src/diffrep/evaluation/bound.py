@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NotRequired, TypedDict
 
 import torch
@@ -18,6 +19,7 @@ from diffrep.models.base import Model, evaluating
 from diffrep.models.code_use import ACTIVE
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim, mean_and_error
+from diffrep.threads import alone, in_order
 
 # whole split, weight one, evaluation weights; noise levels and their control variates by a pilot; one x_0 an example
 PROTOCOL = "bound-3"
@@ -106,32 +108,45 @@ def bound(
     their density, and their number where `levels` is None (see `Plan`). progress is called with the number of examples
     done.
     """
-    collected: list[dict[str, Tensor]] = []
-    means, losses, positions = [], [], []
+    collected: list[_OfBatch] = []
     with evaluating(model) as device:
-        plan = pilot(model, examples, device, seed)
+        plan = alone(partial(pilot, model, examples, device, seed), device)
         levels = plan.levels if levels is None else levels
-        for chunk in batches(examples, batch, seed, device):
-            code = model.encode(chunk.x) if model.has_code else None
-            parts = {}
-            if model.diffusion is not None:
-                u = [(k + chunk.random.stratified(len(chunk))) / levels for k in range(levels)]
-                nats = [plan.loss_at(model.diffusion, chunk, position, code) for position in u]
-                losses.append(torch.stack(nats, 1).cpu())
-                positions.append(torch.stack(u, 1).cpu())
-                parts["diffusion"] = losses[-1].mean(1).to(device) + plan.control_mean(chunk)
-            parts |= model.ends(chunk, code)
-            collected.append({name: nats.cpu() for name, nats in parts.items()})
-            if "rate" in parts and code is not None:
-                means.append(code.mean.cpu())
+        chunks = batches(examples, batch, seed, device)
+        for chunk, made in in_order(partial(_of_batch, model, plan, levels), chunks, device):
+            collected.append(made)
             progress(len(chunk))
-    parts = {name: torch.cat([of_batch[name] for of_batch in collected]) for name in collected[0]}
+    parts = {name: torch.cat([made.parts[name] for made in collected]) for name in collected[0].parts}
+    means = [made.means for made in collected if made.means is not None]
     active = active_units(torch.cat(means)) if means else None
-    return _with_errors(Bound(parts, examples.shape, levels, active), plan, losses, positions)
+    drawn = [made.drawn for made in collected if made.drawn is not None]
+    return _with_errors(Bound(parts, examples.shape, levels, active), plan, drawn)
 
 
-def _with_errors(bound: Bound, plan: Plan, losses: list[Tensor], positions: list[Tensor]) -> Bound:
-    """The bound with its errors. losses, positions: (B, levels) of each batch, nats and their u in [0, 1).
+@dataclass(frozen=True)
+class _OfBatch:
+    """Of a batch: terms (B,), nats; losses (B, levels) at the positions u (B, levels); means of codes (B, d)."""
+
+    parts: dict[str, Tensor]
+    drawn: tuple[Tensor, Tensor] | None
+    means: Tensor | None
+
+
+def _of_batch(model: Model, plan: Plan, levels: int, chunk: Batch) -> _OfBatch:
+    code = model.encode(chunk.x) if model.has_code else None
+    parts, drawn = {}, None
+    if model.diffusion is not None:
+        u = [(k + chunk.random.stratified(len(chunk))) / levels for k in range(levels)]
+        nats = torch.stack([plan.loss_at(model.diffusion, chunk, position, code) for position in u], 1)
+        parts["diffusion"] = nats.mean(1) + plan.control_mean(chunk)
+        drawn = nats.cpu(), torch.stack(u, 1).cpu()
+    parts |= model.ends(chunk, code)
+    means = code.mean.cpu() if "rate" in parts and code is not None else None
+    return _OfBatch({name: nats.cpu() for name, nats in parts.items()}, drawn, means)
+
+
+def _with_errors(bound: Bound, plan: Plan, drawn: list[tuple[Tensor, Tensor]]) -> Bound:
+    """The bound with its errors. drawn: of each batch (B, levels) nats and their u in [0, 1).
 
     Positions are even over a batch, so the dependence of the loss on the position alone averages out. It is subtracted
     before the variance over examples is taken. Few examples may scatter by less than their Monte Carlo, whose error is
@@ -140,8 +155,9 @@ def _with_errors(bound: Bound, plan: Plan, losses: list[Tensor], positions: list
     total, n, fitted = bound.total.double(), len(bound.total), 1.0
     if n < 2:
         return bound
-    if losses:
-        by_position, cells = _by_position(torch.cat(losses).double(), torch.cat(positions))
+    if drawn:
+        losses, positions = map(torch.cat, zip(*drawn, strict=True))
+        by_position, cells = _by_position(losses.double(), positions)
         total, fitted = total - by_position.mean(1), cells / bound.levels
     error = math.sqrt(float((total - total.mean()).square().sum()) / (n - fitted) / n)
     chance = math.sqrt((plan.variance / bound.levels + plan.rest) / n)
@@ -174,8 +190,9 @@ def in_steps(
     decoder, nats = model.needs_diffusion("it has no chain of steps"), []
     levels = max(8, continuous.levels)
     with evaluating(model) as device:
-        for chunk in batches(examples, batch, seed, device):
-            nats.append(_diffusion_in_steps(decoder, chunk, steps, levels).cpu())
+        chunks = batches(examples, batch, seed, device)
+        for chunk, of_chunk in in_order(lambda c: _diffusion_in_steps(decoder, c, steps, levels), chunks, device):
+            nats.append(of_chunk.cpu())
             progress(len(chunk))
     parts = {**continuous.parts, "diffusion": torch.cat(nats)}
     return replace(continuous, parts=parts, levels=levels, measured_error=None, monte_carlo=None)

@@ -17,6 +17,7 @@ from diffrep.data import Examples
 from diffrep.data.batches import batches
 from diffrep.models.base import Model, evaluating
 from diffrep.shapes import Batch, Data
+from diffrep.threads import in_order
 
 AT_ONCE = 64  # examples that a network encodes at a time, the last of them repeated where there are fewer
 
@@ -35,8 +36,9 @@ def encode_batches(
     where there is no code, or where the code does not depend on t.
     """
     with evaluating(model) as device:
-        for chunk in batches(examples, batch, 0, device, rows):
-            yield chunk, [encoded(model, chunk.x, t) for t in times]
+        chunks = batches(examples, batch, 0, device, rows)
+        for chunk, codes in in_order(lambda chunk: [encoded(model, chunk.x, t) for t in times], chunks, device):
+            yield chunk, codes
             progress(len(chunk))
 
 

@@ -21,6 +21,7 @@ from diffrep.evaluation.mutual_information import Information
 from diffrep.models.base import Model, evaluating
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, Data, Draws, PerExample, Time, mean_and_error
+from diffrep.threads import in_order
 
 PROTOCOL = "profile-3"  # whole split, stratified log-SNRs, both branches on the same x_t; used at most I(x; z)
 
@@ -115,20 +116,24 @@ def profile(
     A time-conditioned code is taken at the time of each cell. UserError: no code, no diffusion decoder, or a model
     trained without code dropout, whose null code is not trained.
     """
-    decoder = profiled(model)
-    gains, start_gains, rates, means = [], [], [], []
+    decoder, parts = profiled(model), []
+
+    def of_batch(chunk: Batch) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+        """Gains, means of the codes, rates, gains at the start; None for what this code has not."""
+        code_at, means, rates = _own_code(model, chunk.x), None, None
+        gains = _gains(decoder, chunk, levels, [code_at])[0]
+        if not model.timed:
+            code = code_at(torch.zeros(len(chunk), device=chunk.x.device))
+            means = code.mean
+            if decoder.prior is not None and decoder.no_bound is None:
+                rates = decoder.prior.rate(code, code.sample(chunk.random.normal(*means.shape)))
+        return gains, means, rates, _start_gains(decoder, chunk, code_at)
+
     with evaluating(model) as device:
-        for chunk in batches(examples, batch, seed, device):
-            code_at = _own_code(model, chunk.x)
-            gains.append(_gains(decoder, chunk, levels, [code_at])[0].cpu())
-            if not model.timed:
-                code = code_at(torch.zeros(len(chunk), device=device))
-                means.append(code.mean.cpu())
-                if decoder.prior is not None and decoder.no_bound is None:
-                    z = code.sample(chunk.random.normal(*code.mean.shape))
-                    rates.append(decoder.prior.rate(code, z).cpu())
-            start_gains.append(_start_gains(decoder, chunk, code_at).cpu())
+        for chunk, made in in_order(of_batch, batches(examples, batch, seed, device), device):
+            parts.append([None if tensor is None else tensor.cpu() for tensor in made])
             progress(len(chunk))
+    gains, means, rates, start_gains = ([t for t in of_all if t is not None] for of_all in zip(*parts, strict=True))
     profile = _profile(decoder, gains, start_gains, rates)
     if not means:
         return profile
@@ -157,10 +162,13 @@ def profile_over_times(
             "this code is the same at all t: use `profile`; train tdrl or tvdrl for a code that depends on t."
         )
     gains = []
+
+    def of_batch(chunk: Batch) -> Tensor:
+        return _gains(decoder, chunk, levels, [_code_of(model, chunk.x, float(t)) for t in times])
+
     with evaluating(model) as device:
-        for chunk in batches(examples, batch, seed, device):
-            codes = [_code_of(model, chunk.x, float(t)) for t in times]
-            gains.append(_gains(decoder, chunk, levels, codes).cpu())
+        for chunk, of_chunk in in_order(of_batch, batches(examples, batch, seed, device), device):
+            gains.append(of_chunk.cpu())
             progress(len(chunk))
     each = torch.cat(gains, 1)
     none = torch.zeros(each.shape[1])  # no chain of such a code starts from p(x_1 | z)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from threading import Event
@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from diffrep.progress import Part
+from diffrep.threads import pool
 
 Name = TypeVar("Name", bound=Hashable)
 Made = TypeVar("Made")
@@ -30,19 +31,17 @@ def at_once(
     said: gets the progress of a piece, in the thread that calls. An error of a piece, and an interrupt, end all of
     them: each stops where it next tells how far it is.
     """
-    threads = min(torch.get_num_threads(), len(work))
-    if threads < 2:
+    count = min(torch.get_num_threads(), len(work))
+    if count < 2:
         for name, piece in work.items():
             yield name, piece(partial(said, name))
         return
-    yield from _by_threads(work, said, threads)
+    yield from _by_threads(work, said, count)
 
 
 def _by_threads(
-    work: Mapping[Name, Callable[[Part], Made]], said: Callable[[Name, int, int], None], threads: int
+    work: Mapping[Name, Callable[[Part], Made]], said: Callable[[Name, int, int], None], count: int
 ) -> Iterator[tuple[Name, Made]]:
-    from threadpoolctl import threadpool_limits
-
     messages: SimpleQueue[Future[Made] | tuple[Name, int, int]] = SimpleQueue()
     over = Event()
 
@@ -51,10 +50,9 @@ def _by_threads(
             raise Ended
         messages.put((name, done, of))
 
-    one = partial(threadpool_limits, limits=1)  # of OpenMP it is a limit of its thread, of BLAS of the process
-    filters = warnings.catch_warnings()  # of the process too: pieces that change and restore them do so by turns
-    with filters, one(), ThreadPoolExecutor(threads, initializer=one) as pool:
-        names = {pool.submit(piece, partial(tell, name)): name for name, piece in work.items()}
+    filters = warnings.catch_warnings()  # of the process: pieces that change and restore them do so by turns
+    with filters, pool(count) as threads:
+        names = {threads.submit(piece, partial(tell, name)): name for name, piece in work.items()}
         for future in names:
             future.add_done_callback(messages.put)
         left = len(names)
@@ -68,4 +66,4 @@ def _by_threads(
                     said(*message)
         finally:
             over.set()
-            pool.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)

@@ -24,6 +24,7 @@ from diffrep.runs.records import DISTANCE, SAMPLES, weights_digest
 from diffrep.runs.results import DistanceFile
 from diffrep.runs.run import Run, load
 from diffrep.shapes import Draws, piece_seed
+from diffrep.threads import in_order
 from diffrep.training.checkpoints import BrokenFile, load_tensors, save_tensors
 
 CHUNK = 100  # samples in a batch and in a file
@@ -140,10 +141,10 @@ def _features(judge: Features, examples: Examples, device: torch.device, progres
 
 @torch.no_grad()
 def _each(judge: Features, chunks: Iterable[Tensor], device: torch.device, progress: Callable[[int], None]) -> Tensor:
-    """Features (N, d) of chunks (B, *shape), one after the other."""
+    """Features (N, d) of chunks (B, *shape), in their order."""
     features = []
-    for x in chunks:
-        features.append(judge.of(x.to(device)).float().cpu())
+    for x, of_chunk in in_order(lambda x: judge.of(x.to(device)), chunks, device):
+        features.append(of_chunk.float().cpu())
         progress(len(x))
     return torch.cat(features)
 

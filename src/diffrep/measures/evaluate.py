@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from diffrep.runs.records import METRICS
 from diffrep.runs.results import Bounded, CodeProbes, Denoising, FlowLikelihood, Metrics, RefinedBound
 from diffrep.runs.run import Run
 from diffrep.shapes import bits_per_dim, mean_and_error
+from diffrep.threads import in_order
 
 BATCH = 250
 MOST_STEPS = 3200  # of the probability flow
@@ -146,8 +148,8 @@ def _denoising(model: Model, test: Examples, levels: int, progress: Progress) ->
         words = "with code" if with_code else "without code"
         count, nats = counting(f"denoising {words}", len(test), progress), 0.0
         with evaluating(model) as device:
-            for chunk in batches(test, BATCH, 0, device):
-                by_level = decoder.denoising_by_level(chunk, levels, with_code=with_code)
+            denoised = partial(decoder.denoising_by_level, levels=levels, with_code=with_code)
+            for chunk, by_level in in_order(denoised, batches(test, BATCH, 0, device), device):
                 nats += float(by_level.double().mean(1).sum())
                 count(len(chunk))
         return nats / (math.prod(test.shape) * len(test))
@@ -167,8 +169,9 @@ def _flow(model: Model, test: Examples, most: int, progress: Progress, steps: in
     def mean_of(steps: int) -> tuple[float, float]:
         count, nats = counting(f"flow likelihood in {amount(steps, 'step')}", len(some), progress), []
         with evaluating(model) as device:
-            for chunk in batches(some, BATCH, 0, device):
-                nats.append(model.flow_bound(chunk, steps).cpu())
+            bounded = partial(model.flow_bound, steps=steps)
+            for chunk, of_chunk in in_order(bounded, batches(some, BATCH, 0, device), device):
+                nats.append(of_chunk.cpu())
                 count(len(chunk))
         return mean_and_error(torch.cat(nats))
 

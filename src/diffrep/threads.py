@@ -1,0 +1,60 @@
+"""Threads that compute with one thread each: many that share small operations would wait for each other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def in_order(make: Callable[[Item], Made], items: Iterable[Item], device: torch.device) -> Iterator[tuple[Item, Made]]:
+    """(item, what `make` makes of it) of each item, in their order and without gradients.
+
+    On a CPU as many are made at once as torch may use threads, and items are read no further ahead than that.
+    """
+    count = torch.get_num_threads() if device.type == "cpu" else 1
+    if count < 2:
+        for item in items:
+            with torch.no_grad():
+                made = make(item)
+            yield item, made
+        return
+    waiting: deque[tuple[Item, Future[Made]]] = deque()
+    with pool(count) as threads:
+        try:
+            for item in items:
+                waiting.append((item, threads.submit(make, item)))
+                if len(waiting) > count:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for item, future in waiting:
+                yield item, future.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def alone(make: Callable[[], Made], device: torch.device) -> Made:
+    """What `make` makes on one thread, which no other waits for."""
+    (_, made), *_ = in_order(lambda _: make(), [None], device)
+    return made
+
+
+@contextmanager
+def pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """`count` threads, in each of which all libraries compute with one and no gradients are recorded."""
+    from threadpoolctl import threadpool_limits
+
+    def alone() -> None:
+        torch.get_num_threads()  # at the first call in a thread torch sets its own number
+        threadpool_limits(limits=1)  # of OpenMP the limit of this thread
+        torch.set_grad_enabled(False)
+
+    with threadpool_limits(limits=1), ThreadPoolExecutor(count, initializer=alone) as threads:  # of BLAS of the process
+        yield threads
