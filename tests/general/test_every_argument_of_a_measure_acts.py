@@ -16,6 +16,7 @@ from diffrep.denoising.samplers import Sampling
 from diffrep.measures.probe import Probing
 from diffrep.runs.records import PROBES
 from every_measure import leaves, splits
+from locked import hold, of_result, whole
 from tiny import base
 
 FREE = {"run", "splits", "progress", "budget", "flow"}  # a time, and what takes many steps, have tests of their own
@@ -48,27 +49,30 @@ PROBING = {  # of what a probe is asked for: the method, and a choice that diffe
 }
 
 
-def numbers(name: str, method: str, **given: Any) -> list[float]:
-    """What is measured, but for counts and what was asked for itself."""
+def measured(name: str, method: str, **given: Any) -> Any:
     module, function = name.split(",")[0].split(".")
     run = base(method)
     (run.directory / PROBES).unlink(missing_ok=True)  # else earlier scores stay
     given = {key: f"run:{base('ae').directory}" if value == "run" else value for key, value in given.items()}
     measure = getattr(importlib.import_module(f"diffrep.measures.{module}"), function)
-    said = leaves(measure(run, splits=splits(), **given))
-    return [value for place, value in said if isinstance(value, float) and place != "/t"]
+    return measure(run, splits=splits(), **given)
+
+
+def numbers(said: Any) -> list[float]:
+    """What is measured, but for counts and what was asked for itself."""
+    return [value for place, value in leaves(said) if isinstance(value, float) and place != "/t"]
 
 
 @cache
 def plain(name: str) -> list[float]:
     """With the first value of each argument."""
     method, of = ROWS[name]
-    return numbers(name, method, **{argument: pair[0] for argument, pair in of.items()})
+    return numbers(measured(name, method, **{argument: pair[0] for argument, pair in of.items()}))
 
 
 @cache
 def plainly_probed(method: str) -> list[float]:
-    return numbers("probe.probe", method, asked=OF_TIME if method == "tdrl" else FEW, beside=False)
+    return numbers(measured("probe.probe", method, asked=OF_TIME if method == "tdrl" else FEW, beside=False))
 
 
 def test_every_argument_of_a_measure_has_a_row():
@@ -81,6 +85,8 @@ def test_every_argument_of_a_measure_has_a_row():
                 has = {a for row, (_, of) in ROWS.items() if row.split(",")[0] == f"{info.name}.{name}" for a in of}
                 lacking |= {f"{name} {a}" for a in asked - FREE - has} if {"run", "splits"} <= asked else set()
     assert lacking == set()
+    pairs = {f"{name} {argument}" for name, (_, of) in ROWS.items() for argument in of}
+    whole("arguments", {*ROWS} | pairs | {f"probing {field}" for field in PROBING})
 
 
 @pytest.mark.slow
@@ -88,7 +94,9 @@ def test_every_argument_of_a_measure_has_a_row():
 def test_the_same_arguments_give_the_same_numbers(name):
     """Else another value would seem to act: a time, or a number that is none, differs from itself."""
     method, of = ROWS[name]
-    assert numbers(name, method, **{argument: pair[0] for argument, pair in of.items()}) == plain(name)
+    again = measured(name, method, **{argument: pair[0] for argument, pair in of.items()})
+    assert numbers(again) == plain(name)
+    hold("arguments", name, of_result(again))
 
 
 @pytest.mark.slow
@@ -96,11 +104,15 @@ def test_the_same_arguments_give_the_same_numbers(name):
 def test_an_argument_of_a_measure_acts(name, argument):
     method, of = ROWS[name]
     asked = {one: pair[one == argument] for one, pair in of.items()}
-    assert numbers(name, method, **asked) != plain(name)
+    said = measured(name, method, **asked)
+    assert numbers(said) != plain(name)
+    hold("arguments", f"{name} {argument}", of_result(said))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("field", PROBING)
 def test_what_a_probe_is_asked_for_acts(field):
     method, asked = PROBING[field]
-    assert numbers("probe.probe", method, asked=asked, beside=False) != plainly_probed(method)
+    said = measured("probe.probe", method, asked=asked, beside=False)
+    assert numbers(said) != plainly_probed(method)
+    hold("arguments", f"probing {field}", of_result(said))

@@ -16,6 +16,7 @@ from diffrep.methods.catalog import build
 from diffrep.methods.parts import Facts
 from diffrep.runs.run import DataCard
 from diffrep.shapes import Batch, Draws
+from locked import hold, of_result, seen_each, seen_parts, short, whole
 from tiny import base, same, settings, source, train, weights
 
 # leaf -> method that uses it, what it needs beside, and the value that is tried
@@ -101,6 +102,8 @@ def test_every_leaf_has_a_row():
     elsewhere = {"method", "seed", *CELLS} | {f"train.{n}" for n in (*TRAINED, *TOLD)}
     data = {name for name in config.names() if name.startswith("data.")}  # test_every_setting_of_data_acts.py
     assert set(ROWS) | elsewhere == set(config.names()) - data
+    whole("settings", ROWS)
+    whole("trained", TRAINED)
 
 
 @cache
@@ -139,6 +142,20 @@ def shown(method: str, changes: tuple[str, ...], table: bool = False, steps: int
     return found + [model.order(step) for step in range(steps, 8)], told
 
 
+def of_shown(said: list) -> dict:
+    """What is kept of it (`tests/locked.py`)."""
+    shapes, target, *rest = said
+    turns, terms = [one for one in rest if isinstance(one, str | list)], [one for one in rest if isinstance(one, tuple)]
+    numbers = seen_each([one for one in rest if isinstance(one, float)])
+    return {
+        "shapes": short(str(shapes)),
+        "target": str(target),
+        "turns": str(turns),
+        "terms": terms,
+        "weights": numbers,
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("leaf", ROWS)
 def test_a_setting_of_the_model_acts(leaf):
@@ -148,6 +165,7 @@ def test_a_setting_of_the_model_acts(leaf):
     before, after = shown(method, beside, table), shown(method, (*beside, f"{leaf}={value}"), table)
     assert before[0] != after[0], f"{leaf}={value} changes nothing for {method}"
     assert f"{leaf}=" not in after[1]
+    hold("settings", leaf, of_shown(after[0]))
 
 
 @pytest.mark.slow
@@ -186,6 +204,10 @@ def test_a_setting_of_training_acts(leaf):
     before = train("ae", *beside) if leaf == "optimizer" else base("ae")  # Muon leaves thin layers to AdamW
     changed = train("ae", f"train.{leaf}={TRAINED[leaf]}", *beside)
     assert same(weights(before), weights(changed)), leaf
+    log = (changed.directory / "metrics.jsonl").read_text().splitlines()
+    hold(
+        "trained", leaf, {"weights": seen_parts(weights(changed)), "log": [of_result(json.loads(line)) for line in log]}
+    )
 
 
 def test_logs_and_checkpoints_come_when_they_are_due(tmp_path):
