@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from torch import nn
 
 from diffrep.budget import Budget
+from diffrep.commands import gallery
 from diffrep.config import Settings, override
-from diffrep.data import load
+from diffrep.data import load, mixture
 from diffrep.denoising import detail, noise
 from diffrep.errors import UserError
 from diffrep.evaluation import times
 from diffrep.models import loss_weights
+from diffrep.pages import svg, tiles
 from diffrep.probes import (
     appearance,
     disentanglement,
@@ -31,12 +34,13 @@ from diffrep.probes import (
 from diffrep.probes.logistic import path
 from diffrep.probes.protocols import DRAWN, ONCE, protocols
 from diffrep.probes.references import pca, pixels
-from diffrep.runs import diagnosis
+from diffrep.runs import DataCard, diagnosis
 from diffrep.shapes import Draws, mix, piece_seed
 from diffrep.training import ema, muon, optimizer
 from locked import hold, seen_parts, whole
+from locked_files import of_page
 
-RNG = np.random.default_rng
+RNG, HERE = np.random.default_rng, Path("nowhere")
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -217,6 +221,56 @@ def of_lines() -> dict[str, Any]:
     return facts
 
 
+def of_pages() -> dict[str, Any]:
+    """Examples of each kind and every chart, drawn."""
+    facts: dict[str, Any] = {}
+    for kind, shape in {
+        "picture": (3, 6, 5),
+        "volume": (1, 4, 5, 3),
+        "signal": (2, 130),
+        "vector": (7,),
+        "long": (60,),
+    }.items():
+        x = normal(5, *shape).cumsum(-1) / 3
+        drawn, wide, high = tiles.sprites(x, 12)
+        facts[kind] = [of_page(str(tiles.sheet(x, 2, "words")), HERE), tiles.limits_of(x[:2], x[3:]), wide, high]
+        facts[kind].append(torch.from_numpy(drawn.astype(np.float32)) / 255)
+    points, rows = (
+        [(0.0, 1.0), (2.0, 0.3), (5.0, 4.0)],
+        {"a": {"x": (0.5, 0.1), "y": (0.7, 0.2)}, "b": {"x": (0.2, 0.05)}},
+    )
+    charts = {
+        "stacked": svg.stacked({"a": 1.0, "b": 0.25}, "nats", "words"),
+        "curves": svg.curves({"a": points, "b": points[::-1]}, "x", "y", "words", True),
+        "profile": svg.profile_curve([-3.0, 0.0, 4.0], [0.1, 2.0, 0.5], [0.1, 0.2, 0.1], "words"),
+        "intervals": svg.intervals(rows, "accuracy", "words"),
+        "plane": svg.plane({"a": (1.0, 2.0, 0.1), "b": (4.0, 1.0, 0.3)}, "x", "y", "words"),
+        "columns": svg.columns([3.0, 1.0, 0.2], [True, True, False], "y", "words"),
+        "signed": svg.signed([3.0, -1.0, 0.2], "y", "words"),
+        "scatter": svg.scatter(points, [0, 1, -1], ["a", "b"], "words", "abc"),
+    }
+    facts |= {name: of_page(str(chart), HERE) for name, chart in charts.items()}
+    ticks = [svg.ticks(low, high, 5) for low, high in ((-0.3, 7.0), (0.0, 0.02), (12.0, 1300.0))]
+    words = [svg.number(v, (0.1, 20.0)) for v in (0.0, -1.25, 12345.6)] + [svg.short(v) for v in (0.001, 12.5, 3e6)]
+    grids = [torch.from_numpy(gallery.grid(normal(5, c, 6, 5), 3).astype(np.float32)) / 255 for c in (1, 3)]
+    return facts | {"ticks": ticks, "numbers": str(words), "padded": svg.padded(1.0, 3.0), "grids": grids}
+
+
+def of_places() -> dict[str, Any]:
+    """What is counted of grey levels: groups of places, latent classes, tables of a small set."""
+    parts = load(
+        (pictures(60, 1, 6, 5) > -0.7).astype(np.uint8) * RNG(1).integers(0, 9, (60, 1, 6, 5)), levels=9, layout="nchw"
+    )
+    counted = DataCard.of(parts).facts(parts.train).counted
+    mixed = counted.mixture
+    return {
+        "histogram": counted.histogram,
+        "places": counted.places,
+        "mixture": None if mixed is None else list(mixed),
+        "latent": str([mixture.latent_classes((1, 28, 28), n) for n in (50, 900, 60_000)]),
+    }
+
+
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     **{
         f"probe {name}": lambda name=name: of_probe(name) for name in (*ONCE, *DRAWN) if name != "mlp"
@@ -224,6 +278,8 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "scores": of_scores,
     "training": of_training,
     "lines": of_lines,
+    "pages": of_pages,
+    "places": of_places,
 }
 
 
