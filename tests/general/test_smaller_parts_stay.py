@@ -247,7 +247,7 @@ def of_pages() -> dict[str, Any]:
         "plane": svg.plane({"a": (1.0, 2.0, 0.1), "b": (4.0, 1.0, 0.3)}, "x", "y", "words"),
         "columns": svg.columns([3.0, 1.0, 0.2], [True, True, False], "y", "words"),
         "signed": svg.signed([3.0, -1.0, 0.2], "y", "words"),
-        "scatter": svg.scatter(points, [0, 1, -1], ["a", "b"], "words", "abc"),
+        "scatter": svg.scatter(points, [0, 1, -1], ["a", "b", "none"], "words", "key"),
     }
     facts |= {name: of_page(str(chart), HERE) for name, chart in charts.items()}
     ticks = [svg.ticks(low, high, 5) for low, high in ((-0.3, 7.0), (0.0, 0.02), (12.0, 1300.0))]
