@@ -213,6 +213,9 @@ class ViewSettings(Frozen):
     noise: NonNegativeFloat = Field(default=0.1, description="standard deviation of noise added to each number")
     thin: Share = Field(default=0.5, description="share of a cell's counts that soda encodes, to make the rest; 0: off")
     contrast: NonNegativeFloat = Field(default=50.0, description="weight of the loss of soda-simclr between two views")
+    denoise_every: PositiveInt = Field(
+        default=4, description="n: soda-simclr denoises each n-th example, and compares the codes of all"
+    )
     mask: PositiveFloat = Field(default=0.75, lt=1, description="share of the patches that mae hides")
 
 

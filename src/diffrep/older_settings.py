@@ -20,6 +20,7 @@ NEWER = {
     "train.optimizer": "adamw",
     "decoder.start": "normal",
     "noise.sigma_0": 1 / 6,
+    "views.denoise_every": 1,
 }  # settings that some version lacked, and what it did
 OWN_IN_0_1 = {  # what a method of version 0.1.0 took for a setting of "auto" and takes no longer
     "drl": {"detail": "uniform"},

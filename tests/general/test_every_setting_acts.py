@@ -68,6 +68,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "views.drop": ("simclr", (), "0.7"),
     "views.noise": ("simclr", (), "0.5"),
     "views.contrast": ("soda-simclr", (), "3.0"),
+    "views.denoise_every": ("soda-simclr", (), "1"),
     "views.mask": ("mae", (), "0.3"),
     "noise.kind": ("dsm", (), "cosine"),
     "noise.gamma_0": ("vdm", (), "-6.0"),

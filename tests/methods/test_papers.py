@@ -112,8 +112,9 @@ TAUGHT_COARSELY = (
 
 
 def made(name: str, *changes: str):
-    """The recipe with the level of detail of its paper."""
+    """The recipe with the level of detail of its paper, and with every example denoised."""
     of_paper = ["detail=uniform"] if name in TAUGHT_COARSELY else []
+    of_paper += ["views.denoise_every=1"] if name == "soda-simclr" else []
     settings = config.override(config.Settings(method=name), [*SMALL, *of_paper, *changes])
     return build(settings, Facts(SHAPE, None, classes=3)).train()
 

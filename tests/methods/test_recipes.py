@@ -385,7 +385,7 @@ def test_mmd_draws_codes_to_the_normal():
 def test_soda_simclr_is_soda_and_a_contrast_of_two_views_of_its_code():
     """The denoising term is soda's, bit for bit; the other is SimCLR's loss of two views drawn in turn from the same
     numbers, times its weight, and its gradient reaches encoder and head through both views."""
-    soda, model = (made(name, "image") for name in ("soda", "soda-simclr"))
+    soda, model = made("soda", "image"), made("soda-simclr", "image", "views.denoise_every=1")
     assert isinstance(model.head, nn.Module)
     model.load_state_dict(soda.state_dict(), strict=False)
     drawn = []
@@ -404,6 +404,26 @@ def test_soda_simclr_is_soda_and_a_contrast_of_two_views_of_its_code():
     torch.testing.assert_close(ours, theirs)
     with pytest.raises(UserError, match="batch of one"):
         model.loss(data("image", 1))
+
+
+def test_each_fourth_example_is_denoised_and_all_codes_are_compared():
+    """The mean over the batch is that over two of eight, written out; its gradient reaches their codes alone, that of
+    the contrast all codes. Noise, noise levels and codes are those that these examples have where all are denoised."""
+    model, batch = made("soda-simclr", "image", "code.drop=0.0"), data("image", 8)
+    step = model.noised(batch)
+    assert torch.equal(step.whole, batch.x) and torch.equal(step.x, batch.x[[0, 4]])
+    model.denoised = slice(None, None, 1)
+    every = model.noised(data("image", 8))
+    for name in ("t", "eps", "x_t", "log_snr", "weight", "kept"):
+        assert torch.equal(getattr(step, name), getattr(every, name)[[0, 4]]), name
+    assert torch.equal(step.z, every.z)
+    torch.testing.assert_close(step.prediction.x, every.prediction.x[[0, 4]])
+    wrong = (step.eps - step.prediction.eps).flatten(1).square().sum(1)
+    denoising, contrast = (term(step) for term in model.terms.values())
+    assert denoising.shape == contrast.shape == (8,) and denoising.nonzero().flatten().tolist() == [0, 4]
+    torch.testing.assert_close(denoising.mean(), (0.5 * step.weight * wrong).mean())
+    told = [torch.autograd.grad(term.sum(), step.code.mean, retain_graph=True)[0] for term in (denoising, contrast)]
+    assert [of_term.abs().sum(1).gt(0).tolist() for of_term in told] == [[k in (0, 4) for k in range(8)], [True] * 8]
 
 
 def test_soda_without_views_is_drl():

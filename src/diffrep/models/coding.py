@@ -22,6 +22,7 @@ class Coding:
     in training; None: no change. split: in its place, cuts x into what the encoder sees and what the decoder makes.
     gate: factor at each noise level on the gradient that the denoiser sends to the code; None: 1. lag: extra updates of
     the encoder; None: none. head: projects codes for a loss that compares two views; None: there is no such loss.
+    denoise_every: n: each n-th example is denoised; all are encoded.
     """
 
     posterior: Posterior
@@ -32,3 +33,4 @@ class Coding:
     gate: Density | None = None
     lag: Lag | None = None
     head: nn.Module | None = None
+    denoise_every: int = 1

@@ -25,8 +25,13 @@ from diffrep.shapes import Batch, CodeVector, Data, Draws, PerExample, Shape, Te
 
 @dataclass(frozen=True)
 class Noised:
-    """One step of training, the input of all terms. weight (B,): measure / proposal of the level of detail."""
+    """One step of training, the input of all terms. weight (B,): measure / proposal of the level of detail.
 
+    code, z (N, d): of `whole` (N, *shape), the batch, of which the B examples in `denoised` are denoised.
+    """
+
+    whole: Tensor
+    denoised: slice
     x: Data
     t: Time
     eps: Data
@@ -34,7 +39,7 @@ class Noised:
     log_snr: Time
     weight: Tensor
     code: Code | None
-    z: CodeVector | None
+    z: Tensor | None
     kept: Tensor  # (B,) 1 where the decoder gets the code, 0 where it is dropped
     prediction: Prediction
     model: DiffusionModel
@@ -47,8 +52,17 @@ class Noised:
             raise ValueError("this term needs a code and the model has none; give it a posterior")
         return self.code, self.z
 
+    def of_whole(self, nats: PerExample) -> Tensor:
+        """(N,) with the mean of nats (B,) of the examples that are denoised; 0 for the others."""
+        if len(nats) == len(self.whole):
+            return nats
+        whole = nats.new_zeros(len(self.whole))
+        whole[self.denoised] = nats * (len(whole) / len(nats))
+        return whole
+
 
 Term = Callable[[Noised], PerExample]
+EACH = slice(None, None, 1)
 
 
 def gated(z: CodeVector, gate: Tensor) -> CodeVector:
@@ -94,6 +108,7 @@ class DiffusionModel(Model):
         self.terms, self.drop = dict(objective.terms), 0.0 if coding is None else coding.drop
         self.view, self.gate = (None, None) if coding is None else (coding.view, coding.gate)
         self.split, self.head = (None, None) if coding is None else (coding.split, coding.head)
+        self.denoised = slice(None, None, 1 if coding is None else coding.denoise_every)
         self.start = StandardStart() if start is None else start
         self.begin = begin if begin is not None and self.start.centred else self.start
         self.weights, self.target = nn.ModuleDict(objective.weights), rate_target(objective.weights)
@@ -147,17 +162,24 @@ class DiffusionModel(Model):
         scales, log_snr, weight = self.noise.scales(t), self.noise.log_snr(t), self.levels.weight(self.noise, t)
         if self.noise.free_inside:
             scales, log_snr, weight, settle = variance_gradient(scales, log_snr, weight, math.prod(self.shape))
-        x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
         view = half if half is not None else x if self.view is None else self.view(x, draws)
         code, z = self.diffusion.code(view, log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
         shown = z if z is None or self.gate is None else gated(z, self.gate(self.noise, t))
-        denoiser = self.denoiser.given(batch.covariate)
+        whole, covariate = x, batch.covariate
+        if self.denoised != EACH:
+            x, t, eps, log_snr, weight, dropped = (v[self.denoised] for v in (x, t, eps, log_snr, weight, dropped))
+            scales = scales[0][self.denoised], scales[1][self.denoised]
+            shown, covariate = (None if v is None else v[self.denoised] for v in (shown, covariate))
+        x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
+        denoiser = self.denoiser.given(covariate)
         prediction = denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)
         if self.noise.free_inside:
             settle(terms.denoising(eps, prediction, weight).detach())
         kept = 1 - dropped.float()
-        return Noised(x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws, denoiser)
+        return Noised(
+            whole, self.denoised, x, t, eps, x_t, log_snr, weight, code, z, kept, prediction, self, draws, denoiser
+        )
 
     def shuffled(self) -> dict[str, Tensor]:
         return {} if self.last is None else shuffle_gap(self.denoiser, self.start, self.last)
@@ -171,7 +193,7 @@ class DiffusionModel(Model):
         if step.code is not None and step.z is not None:
             scales = step.prediction.alpha, step.prediction.sigma
             x, eps, x_t, alpha, sigma, log_snr, z = (
-                value.detach() for value in (step.x, step.eps, step.x_t, *scales, step.log_snr, step.z)
+                value.detach() for value in (step.x, step.eps, step.x_t, *scales, step.log_snr, step.z[step.denoised])
             )
             last = DecoderStep(x, eps, x_t, alpha, sigma, log_snr, z, step.denoiser.covariate)
             self.last = None if lost.any() else last

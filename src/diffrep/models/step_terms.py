@@ -13,7 +13,7 @@ from diffrep.shapes import PerExample
 
 
 def denoise(step: Noised) -> PerExample:
-    return terms.denoising(step.eps, step.prediction, step.weight)
+    return step.of_whole(terms.denoising(step.eps, step.prediction, step.weight))
 
 
 def prior(step: Noised) -> PerExample:
@@ -41,7 +41,7 @@ def contrast_views(step: Noised) -> PerExample:
     """SimCLR's loss between the code of the view and that of a second view of x, through the head: nats."""
     model, (code, _) = step.model, step.coded()
     assert model.posterior is not None and model.view is not None and model.head is not None, "two views need a head"
-    second = model.posterior(model.view(step.x, step.draws))
+    second = model.posterior(model.view(step.whole, step.draws))
     return compared(model.head, code.mean, second.mean, simclr)["contrast"]
 
 
