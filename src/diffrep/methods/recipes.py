@@ -159,29 +159,31 @@ def pdae(parts: Parts) -> Model:
 
 
 def soda(parts: Parts) -> Model:
-    return _of_views(parts, {"denoising": denoise}, _of_a_view(parts, *parts.view_or_split()))
+    """x denoised from the code of a view of it (Hudson et al. 2023, Section 3)."""
+    return _diffusion(
+        parts,
+        parts.denoiser("cosine", code=True, coarse=True),
+        {"denoising": denoise},
+        parts.coarse_levels(),
+        _of_a_view(parts, *parts.view_or_split()),
+    )
 
 
 def soda_simclr(parts: Parts) -> Model:
     """SODA, whose code is compared with that of a second view of the same x by SimCLR's loss."""
-    weights = {"contrast": Constant(parts.settings.views.contrast)}
-    views = replace(
-        _of_a_view(parts, parts.view()), head=parts.head(), denoise_every=parts.settings.views.denoise_every
+    views = parts.settings.views
+    return _diffusion(
+        parts,
+        parts.denoiser("cosine", code=True, coarse=True),
+        {"denoising": denoise, "contrast": contrast_views},
+        parts.coarse_levels(),
+        replace(_of_a_view(parts, parts.view()), head=parts.head(), denoise_every=views.denoise_every),
+        weights={"contrast": Constant(views.contrast)},
     )
-    return _of_views(parts, {"denoising": denoise, "contrast": contrast_views}, views, weights)
 
 
 def _of_a_view(parts: Parts, view: View | None, split: Split | None = None) -> Coding:
     return Coding(parts.deterministic(), parts.prior_after(), parts.settings.code.drop, view, split)
-
-
-def _of_views(
-    parts: Parts, terms_: Mapping[str, Term], coding: Coding, weights: Mapping[str, Weight] | None = None
-) -> DiffusionModel:
-    """x denoised from the code of a view of it (Hudson et al. 2023, Section 3), and what else is asked of that code."""
-    return _diffusion(
-        parts, parts.denoiser("cosine", code=True, coarse=True), terms_, parts.coarse_levels(), coding, weights
-    )
 
 
 def _diffusion(
