@@ -88,6 +88,7 @@ def of_scores() -> dict[str, Any]:
             other,
             4,
         ).tolist()[:5],
+        "one-sided": disentanglement._one_sidedness(np.abs(x[:9])),
         "mig": disentanglement.mig(x, beside, kinds),
         "sap": disentanglement.sap(x, beside, kinds, 1),
         "tad": disentanglement.tad(x, beside, kinds),

@@ -32,6 +32,7 @@ STORIES = {
         profile a --levels 2 -n 9
         probe a --protocols linear,knn,few --few 1,2 --draws 3
         probe a --labels ink --protocols regression --most 20 --json
+        probe a --labels kind --protocols regression
         distance a -n 20 --steps 2
         distance a -n 20 --sampler heun --steps 1 --spacing time --seed 3 --json
         disentangle a --most 30
@@ -84,6 +85,8 @@ STORIES = {
         evaluate b --levels 2
         sample b -n 2 --steps 2 -o o/s.npy
         report b
+        train --data pictures.npz --method ae --out c {TINY} --set train.lr=1e30 --set train.warmup=0.0
+        doctor c
     """,
     "a study": """
         study study.toml -o o
@@ -146,6 +149,7 @@ def place(tmp_path, monkeypatch) -> Path:
         x = rng.binomial(6, (0.15 + 0.3 * y)[:, None, None], (count, 5, 6)).astype(np.uint8)
         words = np.array(["cat", "cow", "dog"])[y]
         parts |= {f"x_{split}": x, f"y_{split}": np.where(np.arange(count) % 11 == 5, "", words)}
+        parts[f"kind_{split}"] = y
         parts[f"ink_{split}"] = x.mean((1, 2)) + rng.normal(size=count) / 9
     np.savez(tmp_path / "pictures.npz", **parts)
     rows = ["price,size,town,label"]

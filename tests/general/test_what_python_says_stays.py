@@ -85,6 +85,14 @@ def test_what_a_classifier_says_stays(tune):
     })  # fmt: skip
 
 
+def test_what_an_estimator_of_a_path_says_stays(tmp_path):
+    """Its seed cuts the splits."""
+    np.save(tmp_path / "a.npy", PIXELS)
+    one = encoder(method="ae").fit(str(tmp_path / "a.npy"))
+    facts = {"known": one.run_.card.fingerprints, "examples": one.run_.card.examples, "seed": one.settings_.seed}
+    hold("estimators", "a path", facts | {"codes": plain(one.transform(PIXELS))})
+
+
 def of_explorer(method: str) -> dict[str, Any]:
     """Everything that the explorer's tabs ask for."""
     here = explorer.Explorer.of(base(method).directory)
@@ -141,6 +149,6 @@ def changed(run: Any) -> list[str]:
 
 
 def test_nothing_is_kept_of_what_is_gone():
-    whole("estimators", {*ROWS, "classifier False", "classifier True"})
+    whole("estimators", {*ROWS, "a path", "classifier False", "classifier True"})
     whole("explored", EXPLORED)
     whole("continued", ("ae", "vae"))

@@ -550,7 +550,7 @@ MISTAKES: tuple[tuple[str, str, str, str], ...] = (
     ("data/stores.py", "part = part.transpose(self.axes)", "part = part.transpose(np.argsort(self.axes))", "arrays in a file have their axes in another order"),
     ("studies/benchmark.py", "key=score, reverse=True)", "key=score)", "a benchmark lists the worst first"),
     ("denoising/terms.py", "counted = (grey >= 0) & (grey < bins)", "counted = (grey >= 0) & (grey <= bins)", "a grey level that does not exist has probability"),
-    ("runs/run.py", "codes = [code.sample(chunk.random.normal(*code.mean.shape)).cpu()", "codes = [code.mean.cpu()", "a prior is fitted to means, not to codes"),
+    ("runs/run.py", "codes = torch.cat([code.sample(chunk.random.normal(*code.mean.shape)).cpu()", "codes = torch.cat([code.mean.cpu()", "a prior is fitted to means, not to codes"),
     ("commands/outputs.py", "_array(restored(x)) for name, x in examples.items()", "_array(restored(examples[next(iter(examples))])) for name in examples", "what stands beside in an .npz is the first again"),
     ("models/diffusion_decoder.py", "return code, code.sample(draws.normal(*code.mean.shape))", "return code, code.sample(draws.normal(1, code.mean.shape[1]))", "codes of a batch share their noise"),
     ("measures/semi.py", "\"unlabelled_examples\": len(others)", "\"unlabelled_examples\": len(every)", "semi counts the labelled ones as unlabelled"),

@@ -222,3 +222,12 @@ def test_an_array_in_memory_is_trained_on_and_not_kept(tmp_path):
     torch.testing.assert_close(run.model.reconstruct(test), again.model.reconstruct(test))
     with pytest.raises(UserError, match=r"array in memory.*load_data"):
         again.splits()
+
+
+def test_codes_of_a_run_that_has_diverged_are_one_sentence(tmp_path, capsys):
+    """A prior cannot be fitted to codes that are not finite, after steps of length 1e30."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 9, (90, 4, 4), dtype=np.uint8))
+    words = ("--data", tmp_path / "x.npy", "--method", "ae", "--out", tmp_path / "run", *SMALL)
+    assert diffrep("train", *words, "--set", "train.lr=1e30", "--set", "train.warmup=0.0") == 2
+    said = capsys.readouterr().err.splitlines()[-1]  # after the sentences on steps that were skipped
+    assert said.startswith("diffrep: the codes of 63 of 63 training examples are not finite, so training has diverged")

@@ -274,8 +274,14 @@ def _warn_of_repeats(examples: Examples, target: float) -> None:
 
 @torch.no_grad()
 def _fit_prior(model: Model, prior: Prior, examples: Examples) -> None:
-    """Fit a prior after training; a prior that was trained, or has no parameters, does not change."""
+    """Fit a prior after training; a prior that was trained, or has no parameters, does not change. UserError: codes
+    that are not finite."""
     index = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))[:PRIOR_EXAMPLES]
     encoded = encode_batches(model, examples.subset(index), batch=250)
-    codes = [code.sample(chunk.random.normal(*code.mean.shape)).cpu() for chunk, (code,) in encoded]
-    prior.fit(torch.cat(codes))
+    codes = torch.cat([code.sample(chunk.random.normal(*code.mean.shape)).cpu() for chunk, (code,) in encoded])
+    if lost := int((~codes.isfinite()).any(1).sum()):
+        raise UserError(
+            f"the codes of {lost:,} of {amount(len(codes), 'training example')} are not finite, so training has"
+            " diverged: train again with --restart and a lower train.lr."
+        )
+    prior.fit(codes)
