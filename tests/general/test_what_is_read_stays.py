@@ -97,7 +97,7 @@ def again(source: Any, parts: Any) -> Any:
     if parts.train.shape == (3, 3, 3):
         given["an array"] = grey(9, 3, 3, 3)
     if isinstance(source, np.ndarray) and source.ndim == 2 and source.dtype.kind == "f":
-        given["with gaps"] = np.where(np.arange(source.size).reshape(source.shape) % 8 == 6, np.nan, source)
+        given["with gaps"] = np.where(np.arange(source.size).reshape(source.shape) % 8 == 3, np.nan, source)
     facts = {}
     for name, other in given.items():
         try:
