@@ -213,9 +213,7 @@ class ViewSettings(Frozen):
     noise: NonNegativeFloat = Field(default=0.1, description="standard deviation of noise added to each number")
     thin: Share = Field(default=0.5, description="share of a cell's counts that soda encodes, to make the rest; 0: off")
     contrast: NonNegativeFloat = Field(default=50.0, description="weight of the loss of soda-simclr between two views")
-    denoise_every: PositiveInt = Field(
-        default=4, description="n: soda-simclr denoises each n-th example, and compares the codes of all"
-    )
+    denoise_every: PositiveInt = Field(default=4, description="n: soda-simclr denoises each n-th example of a batch")
     mask: PositiveFloat = Field(default=0.75, lt=1, description="share of the patches that mae hides")
 
 
@@ -226,8 +224,7 @@ class NoiseSettings(Frozen):
         default="auto", description="process; auto: that of the method's paper"
     )
     gamma_0: float | None = Field(
-        default=None,
-        description="-log SNR at t = 0, for linear, learned and cosine; none: by sigma_0",
+        default=None, description="-log SNR at t = 0, for linear, learned and cosine; none: by sigma_0"
     )
     sigma_0: PositiveFloat = Field(default=0.125, description="sigma / alpha at t = 0 in grey levels, without gamma_0")
     gamma_1: float = Field(default=5.0, description="-log SNR at t = 1, for linear and learned")
