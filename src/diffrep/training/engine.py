@@ -209,6 +209,7 @@ class _Engine:
                 if weight.ndim == 4:  # kernels of pictures; those of volumes, which have five axes, stay as they are
                     weight.data = weight.data.to(memory_format=torch.channels_last)
         self.bare.train()
+        self.weights = [*self.bare.parameters()]
         names, own = {p: name for name, p in self.given.named_parameters()}, dict(self.bare.named_parameters())
         self.players = {
             player: {group: [own[names[p]] for p in parameters] for group, parameters in groups.items()}
@@ -245,10 +246,10 @@ class _Engine:
             prepared = self.optimizers[player]
             for group in prepared.param_groups:
                 group["lr"] = rate
-            self.model.zero_grad(set_to_none=True)
+            self._forget_gradients()
             turns[player] = turn = self._turn(micro, player, (self.training.seed, at.step, number), count)
             if turn.blame:
-                self.model.zero_grad(set_to_none=True)
+                self._forget_gradients()
                 for buffer, value in zip(self.bare.buffers(), before, strict=True):
                     buffer.copy_(value)
                 if self.accelerator.scaler is not None:
@@ -265,7 +266,7 @@ class _Engine:
         sums, marks = torch.zeros((), device=self.here.device), []
         for k, batch in enumerate(micro):
             shard, shards = k * self.here.processes + self.here.rank, len(micro) * self.here.processes
-            torch.manual_seed(mix(*key, shard))  # of dropout
+            self._seed(mix(*key, shard))  # of dropout
             mine = min(max(count - shard * len(batch), 0), len(batch))
             batch = replace(batch, draws=Draws.of(mix(*key), self.here.device, shard, shards))
             with self.accelerator.no_sync(self.model) if k + 1 < len(micro) else nullcontext():
@@ -285,6 +286,16 @@ class _Engine:
         if turn.blame:
             turn.suspects.extend(int(i) for index, finite in marks for i in index[~finite])
         return turn
+
+    def _seed(self, seed: int) -> None:
+        """As `torch.manual_seed`, which writes down its caller for a GPU that may be used later, at each step."""
+        torch.default_generator.manual_seed(seed)
+        if self.here.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _forget_gradients(self) -> None:
+        for weight in self.weights:
+            weight.grad = None
 
     def agree(self, spent: float, stop: bool) -> tuple[float, bool]:
         """All processes use the mean of their times and stop together."""
