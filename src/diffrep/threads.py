@@ -19,12 +19,10 @@ def in_order(make: Callable[[Item], Made], items: Iterable[Item], device: torch.
 
     On a CPU as many are made at once as torch may use threads, and items are read no further ahead than that.
     """
-    count = torch.get_num_threads() if device.type == "cpu" else 1
+    make, count = torch.no_grad()(make), torch.get_num_threads() if device.type == "cpu" else 1
     if count < 2:
         for item in items:
-            with torch.no_grad():
-                made = make(item)
-            yield item, made
+            yield item, make(item)
         return
     waiting: deque[tuple[Item, Future[Made]]] = deque()
     with pool(count) as threads:
@@ -48,13 +46,17 @@ def alone(make: Callable[[], Made], device: torch.device) -> Made:
 
 @contextmanager
 def pool(count: int) -> Iterator[ThreadPoolExecutor]:
-    """`count` threads, in each of which all libraries compute with one and no gradients are recorded."""
+    """`count` threads, in each of which all libraries compute with one."""
     from threadpoolctl import threadpool_limits
 
-    def alone() -> None:
-        torch.get_num_threads()  # at the first call in a thread torch sets its own number
-        threadpool_limits(limits=1)  # of OpenMP the limit of this thread
-        torch.set_grad_enabled(False)
+    before = torch.get_num_threads()
 
-    with threadpool_limits(limits=1), ThreadPoolExecutor(count, initializer=alone) as threads:  # of BLAS of the process
-        yield threads
+    def begin() -> None:
+        torch.set_num_threads(1)  # of MKL too, which threadpoolctl does not find; of later threads too
+        threadpool_limits(limits=1)  # of other OpenMPs, in this thread
+
+    try:
+        with threadpool_limits(limits=1), ThreadPoolExecutor(count, initializer=begin) as threads:  # of BLAS of all
+            yield threads
+    finally:
+        torch.set_num_threads(before)

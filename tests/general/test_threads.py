@@ -1,5 +1,6 @@
 """Work on several threads: the same numbers bit for bit, in order, never far ahead, each thread with one of its own."""
 
+import re
 import threading
 
 import pytest
@@ -44,15 +45,17 @@ def test_two_are_made_at_once(two_threads):
 
 
 def test_each_thread_computes_with_one(two_threads):
-    """By torch, which sets its number again at the first call in a thread, and by every other library; no gradients."""
+    """By torch and its MKL, which set their number again at the first call in a thread, and by every other library; no
+    gradients."""
 
     def seen(_):
         torch.ones(9) @ torch.ones(9)
-        return torch.get_num_threads(), {info["num_threads"] for info in threadpool_info()}, torch.is_grad_enabled()
+        of_torch = re.findall(r"_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())  # OpenMP's and MKL's
+        return {*map(int, of_torch), *(info["num_threads"] for info in threadpool_info())}, torch.is_grad_enabled()
 
     before = [info["num_threads"] for info in threadpool_info()]
-    assert all(made == (1, {1}, False) for _, made in in_order(seen, range(4), CPU))
-    assert alone(lambda: seen(None), CPU) == (1, {1}, False)
+    assert all(made == ({1}, False) for _, made in in_order(seen, range(4), CPU))
+    assert alone(lambda: seen(None), CPU) == ({1}, False)
     assert [info["num_threads"] for info in threadpool_info()] == before and torch.get_num_threads() == 2
     assert torch.is_grad_enabled()
 
@@ -73,6 +76,7 @@ def test_with_one_thread_all_is_made_by_the_caller():
         assert torch.is_grad_enabled()
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_one_thread():
     """Bound, codes and profile, over several batches."""
     model, test = base("vae-vdm").model, splits().test

@@ -160,6 +160,7 @@ def place(tmp_path, monkeypatch) -> Path:
     (tmp_path / "study.toml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("diffrep.runs.summary._seconds", lambda directory: 2.0)
+    monkeypatch.setattr(console, "EVERY", float("inf"))  # a slow machine says how far it is
     monkeypatch.setattr(console, "out", type(console.out)(width=240, emoji=False, markup=False))
     return tmp_path
 

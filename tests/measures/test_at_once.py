@@ -3,12 +3,16 @@
 import threading
 import time
 import warnings
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info
 
 from diffrep.measures.at_once import Ended, at_once
+from diffrep.probes.linear import linear
+from diffrep.probes.mlp import mlp
 
 SOON = 20  # seconds within which something must happen that happens at once
 
@@ -49,6 +53,25 @@ def test_each_piece_has_one_thread_of_every_library(two_threads):
     seen = dict(at_once({k: threads for k in "ab"}, unheard))
     assert all(count == 1 for pools in seen.values() for _, count in pools) and seen["a"]
     assert threads(None) == before
+
+
+def test_probes_at_once_give_what_they_give_alone(two_threads):
+    """Those too that learn by gradients and draw first weights and dropout at random."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 400)
+    x = (rng.normal(size=(400, 5)) + 0.5 * y[:, None]).astype(np.float32)
+    train, valid, test = ((x[rows], y[rows]) for rows in np.split(np.arange(400), [150, 250]))
+    probes = {f"mlp {seed}": partial(mlp, train, valid, test, epochs=2, seed=seed) for seed in range(3)}
+    probes["linear"] = partial(linear, train, valid, test)
+    work = {name: lambda tell, of=of: of(tell=tell) for name, of in probes.items()}
+    one = {name: of() for name, of in probes.items()}
+    assert dict(at_once(work, unheard)) == one
+
+
+def test_a_single_piece_has_one_thread_too(two_threads):
+    """So a probe scores the same alone and among others."""
+    assert dict(at_once({"a": lambda tell: torch.get_num_threads()}, unheard)) == {"a": 1}
+    assert not dict(at_once({}, unheard))
 
 
 def test_progress_is_told_in_the_thread_that_asks(two_threads):

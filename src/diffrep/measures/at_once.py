@@ -31,12 +31,12 @@ def at_once(
     said: gets the progress of a piece, in the thread that calls. An error of a piece, and an interrupt, end all of
     them: each stops where it next tells how far it is.
     """
-    count = min(torch.get_num_threads(), len(work))
-    if count < 2:
+    count = torch.get_num_threads()
+    if count < 2 or not work:
         for name, piece in work.items():
             yield name, piece(partial(said, name))
         return
-    yield from _by_threads(work, said, count)
+    yield from _by_threads(work, said, min(count, len(work)))
 
 
 def _by_threads(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from threading import Lock
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from diffrep.progress import Part, part_of, unsaid
 
 MLP = "mlp-2"  # P2F's network; standardised by train; Adam 1e-3, batches of 256; the epoch chosen on validation
 HIDDEN, DROPOUT, BATCH, RATE = 512, 0.25, 256, 1e-3
+TURN = Lock()  # of the fits of all threads: torch has one random generator for first weights and dropout
 
 
 @quiet
@@ -36,14 +38,15 @@ def mlp(
     train, valid, test = standardised(*labelled(train, valid, test, most))
     classes = np.unique(train[1])
     train_, valid_, test_ = (_tensors(split, classes) for split in (train, valid, test))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = perceptron(train_[0].shape[1], len(classes))
-    groups = [{"params": list(network.parameters()), "lr": RATE}]
     each = math.ceil(len(train_[1]) / BATCH)  # steps of an epoch
-    loss = cross_entropy(network, train_, BATCH, seed)
     stopping = Stopping(each * epochs, epochs, patience)
-    chosen = fit(network, loss, valid_, groups, stopping, seed, part_of(stopping.steps, tell))
+    with TURN:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = perceptron(train_[0].shape[1], len(classes))
+        groups = [{"params": list(network.parameters()), "lr": RATE}]
+        loss = cross_entropy(network, train_, BATCH, seed)
+        chosen = fit(network, loss, valid_, groups, stopping, seed, part_of(stopping.steps, tell))
     network.eval()
     with torch.no_grad():
         scores = torch.cat([network(part) for part in test_[0].split(10_000)]).numpy()
