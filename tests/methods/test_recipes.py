@@ -426,6 +426,27 @@ def test_each_fourth_example_is_denoised_and_all_codes_are_compared():
     assert [of_term.abs().sum(1).gt(0).tolist() for of_term in told] == [[k in (0, 4) for k in range(8)], [True] * 8]
 
 
+def test_a_learned_process_follows_the_examples_that_are_denoised():
+    """Its gradient is that of the two of eight alone, whose losses weigh four times as much in the mean."""
+    few, every = (made("soda-simclr", "image", "noise.kind=learned", "code.drop=0.0") for _ in range(2))
+    every.load_state_dict(few.state_dict())
+    every.denoised = slice(None, None, 1)
+    few.terms["denoising"](few.noised(data("image", 8))).mean().backward()
+    every.terms["denoising"](every.noised(data("image", 8)))[[0, 4]].mean().backward()
+    for one, two in zip(few.noise.parameters(), every.noise.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+    assert any(p.grad is not None and p.grad.any() for p in few.noise.parameters())
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_loss_that_is_not_finite_names_the_noise_level_of_a_denoised_example(lost):
+    """A code that is not finite spoils the contrast of all, whether its own example is denoised or not."""
+    model, batch = made("soda-simclr", "image"), data("image", 8)
+    batch.x[lost] = float("nan")
+    model.loss(batch)
+    assert torch.equal(model.health["log_snr_not_finite"], model.noised(data("image", 8)).log_snr[0])
+
+
 def test_soda_without_views_is_drl():
     """The view is all that it adds: with views that change nothing each term is drl's, and with others it is not."""
     still = ("views.crop=1.0", "views.jitter=0.0", "views.erase=0.0", "views.noise=0.0", "noise.kind=cosine")

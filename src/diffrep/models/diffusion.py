@@ -160,8 +160,6 @@ class DiffusionModel(Model):
         t = self.levels.draw(self.noise, draws, len(x))
         eps = draws.normal(*x.shape)
         scales, log_snr, weight = self.noise.scales(t), self.noise.log_snr(t), self.levels.weight(self.noise, t)
-        if self.noise.free_inside:
-            scales, log_snr, weight, settle = variance_gradient(scales, log_snr, weight, math.prod(self.shape))
         view = half if half is not None else x if self.view is None else self.view(x, draws)
         code, z = self.diffusion.code(view, log_snr.detach(), draws)
         dropped = draws.uniform(len(x)) < self.drop
@@ -171,6 +169,8 @@ class DiffusionModel(Model):
             x, t, eps, log_snr, weight, dropped = (v[self.denoised] for v in (x, t, eps, log_snr, weight, dropped))
             scales = scales[0][self.denoised], scales[1][self.denoised]
             shown, covariate = (None if v is None else v[self.denoised] for v in (shown, covariate))
+        if self.noise.free_inside:
+            scales, log_snr, weight, settle = variance_gradient(scales, log_snr, weight, math.prod(self.shape))
         x_t = expand(scales[0], x) * x + expand(scales[1], x) * eps
         denoiser = self.denoiser.given(covariate)
         prediction = denoiser.at(x_t, scales, log_snr, shown, dropped if self.drop and z is not None else None)
@@ -188,8 +188,8 @@ class DiffusionModel(Model):
     def _observe(self, step: Noised, values: Terms) -> None:
         self.health, self.last, self.drawn = {}, None, None
         lost = ~torch.stack([*values.values()]).isfinite().all(0)
-        if lost.any():
-            self.health["log_snr_not_finite"] = step.log_snr[lost][0]
+        if len(of_lost := step.log_snr[lost[step.denoised]]):
+            self.health["log_snr_not_finite"] = of_lost[0]
         if step.code is not None and step.z is not None:
             scales = step.prediction.alpha, step.prediction.sigma
             x, eps, x_t, alpha, sigma, log_snr, z = (
