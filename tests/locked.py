@@ -25,6 +25,7 @@ from torch import Tensor
 from every_measure import leaves
 
 FOLDER = Path(__file__).parent / "general" / "numbers"
+PROCESSOR = FOLDER / "processor.json"
 WRITE = os.environ.get("DIFFREP_NUMBERS") == "write"
 NUMBER = re.compile(r"(?<![\w.])[-+\N{MINUS SIGN}]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
 DIGITS = 6
@@ -45,14 +46,25 @@ def kept(kind: str) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def of_this_processor() -> bool:
+    """Another kind of processor rounds in another way, which training turns into other numbers."""
+    return WRITE or json.loads(PROCESSOR.read_text()) == torch.backends.cpu.get_cpu_capability()
+
+
 def hold(kind: str, group: str, facts: Any) -> None:
-    """Each value is the one that is kept, to rounding; with DIFFREP_NUMBERS=write it is kept from now on."""
+    """Each value is the one that is kept, to rounding; with DIFFREP_NUMBERS=write it is kept from now on.
+
+    Nothing is compared on another kind of processor than that of the file; `test_numbers_stay.py` says so there.
+    """
+    if not of_this_processor():
+        return
     now = {place: simple(value) for place, value in leaves(facts)} or {"": "nothing"}
     if WRITE:
         FOLDER.mkdir(exist_ok=True)
         kept(kind)[group] = now
         text = json.dumps(dict(sorted(kept(kind).items())), indent=0, sort_keys=True, ensure_ascii=False)
         (FOLDER / f"{kind}.json").write_text(text + "\n")
+        PROCESSOR.write_text(json.dumps(torch.backends.cpu.get_cpu_capability()) + "\n")
         return
     assert group in kept(kind), f"{kind} {group} is new: make numbers"
     was = kept(kind)[group]

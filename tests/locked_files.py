@@ -28,7 +28,7 @@ OF_THE_MOMENT = [  # what another run of the same command says otherwise
     (re.compile(rf"\b{NUMBERS}(?= ?(?:s|min|h|ms|MB|MiB|KB|GiB|seconds|minutes)\b)"), "#"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "DATE"),
     (re.compile(r"\b\d+\.\d+\.\d+(?:[.+]\w+)*\b"), "VERSION"),
-    (re.compile(r"\b(?=\w*[a-f])(?=\w*\d)[0-9a-f]{7,64}\b"), "HASH"),
+    (re.compile(r"\b(?=\w*[a-f])(?=\w*\d)[0-9a-f]{7,64}\b(?:-dirty)?"), "HASH"),
 ]
 SKIPPED = ("timings.jsonl", "run.lock", ".lock")
 LATER = re.compile(r"/runs/|^runs/")  # the runs of a study, of which its rows tell

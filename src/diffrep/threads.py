@@ -12,14 +12,16 @@ import torch
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+MOST = 16  # items that are made at once
 
 
 def in_order(make: Callable[[Item], Made], items: Iterable[Item], device: torch.device) -> Iterator[tuple[Item, Made]]:
     """(item, what `make` makes of it) of each item, in their order and without gradients.
 
-    On a CPU as many are made at once as torch may use threads, and items are read no further ahead than that.
+    On a CPU as many are made at once as torch may use threads, at most `MOST`, which all lie in memory; items are read
+    no further ahead than that.
     """
-    make, count = torch.no_grad()(make), torch.get_num_threads() if device.type == "cpu" else 1
+    make, count = torch.no_grad()(make), min(torch.get_num_threads(), MOST) if device.type == "cpu" else 1
     if count < 2:
         for item in items:
             yield item, make(item)
@@ -36,12 +38,6 @@ def in_order(make: Callable[[Item], Made], items: Iterable[Item], device: torch.
                 yield item, future.result()
         finally:
             threads.shutdown(cancel_futures=True)
-
-
-def alone(make: Callable[[], Made], device: torch.device) -> Made:
-    """What `make` makes on one thread, which no other waits for."""
-    (_, made), *_ = in_order(lambda _: make(), [None], device)
-    return made
 
 
 @contextmanager

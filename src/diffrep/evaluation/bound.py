@@ -19,7 +19,7 @@ from diffrep.models.base import Model, evaluating
 from diffrep.models.code_use import ACTIVE
 from diffrep.models.diffusion_decoder import DiffusionDecoder
 from diffrep.shapes import Batch, PerExample, Shape, bits_per_dim, mean_and_error
-from diffrep.threads import alone, in_order
+from diffrep.threads import in_order
 
 # whole split, weight one, evaluation weights; noise levels and their control variates by a pilot; one x_0 an example
 PROTOCOL = "bound-3"
@@ -110,7 +110,7 @@ def bound(
     """
     collected: list[_OfBatch] = []
     with evaluating(model) as device:
-        plan = alone(partial(pilot, model, examples, device, seed), device)
+        plan = pilot(model, examples, device, seed)
         levels = plan.levels if levels is None else levels
         chunks = batches(examples, batch, seed, device)
         for chunk, made in in_order(partial(_of_batch, model, plan, levels), chunks, device):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,9 +17,11 @@ from diffrep.denoising.alone import Alone
 from diffrep.denoising.neighbours import by_neighbours
 from diffrep.models.base import Model
 from diffrep.models.diffusion_decoder import DiffusionDecoder
-from diffrep.shapes import Batch, Data, PerExample, Time
+from diffrep.shapes import Batch, Data, Draws, PerExample, Time, piece_seed
+from diffrep.threads import in_order
 
 EXAMPLES, STRETCHES = 128, 16  # of the pilot run; stretches of the log-SNR axis
+PIECES = 4  # of the pilot run, some of which are made at once
 EVEN = 0.1  # share of the noise levels that is uniform over the axis
 STEEPEST = 2.0  # slope of a control, at most: where the pilot run hardly shows it, the fitted slope is noise
 DESCENTS = 20  # rounds of the fit of the slopes
@@ -77,24 +80,38 @@ def pilot(model: Model, examples: Examples, device: torch.device, seed: int = 0)
     chosen = examples.evenly(EXAMPLES)
     rows = chosen.repeat(-(-EXAMPLES // len(chosen)))[:EXAMPLES] if len(chosen) else chosen
     (batch,) = batches(examples, EXAMPLES, seed + SEED, device, rows)
-    code = model.encode(batch.x) if model.has_code else None
-    first, second = (torch.stack([*model.ends(batch, code).values()]).sum(0).double() for _ in range(2))
+    controls = [] if model.diffusion is None else _controls(model.diffusion, batch.x)
+    pieces = [_piece(batch, k, piece_seed(seed + SEED, 0), device) for k in range(PIECES)]
+    made = [tensors for _, tensors in in_order(partial(_of_piece, model, controls), pieces, device)]
+    first, second, *drawn = (torch.cat(of_pieces).double().cpu() for of_pieces in zip(*made, strict=True))
     rest = float((first - second).square().mean() / 2)
     if model.diffusion is None:
         return Plan(torch.ones(1), torch.zeros(1, 0), (), 0.0, rest, 1)
-    decoder = model.diffusion
-    controls = _controls(decoder, batch.x)
-    nats, places = [], []
-    drawn: list[list[Tensor]] = [[] for _ in controls]
+    f, v, *c = drawn
+    return _plan(f, c, v, controls, first + f.mean(1), rest, len(chosen))
+
+
+def _piece(batch: Batch, k: int, seed: int, device: torch.device) -> Batch:
+    """The k-th of `PIECES` equal pieces of a batch, with the random numbers that it has in the whole."""
+    rows = slice(k * len(batch) // PIECES, (k + 1) * len(batch) // PIECES)
+    covariate = None if batch.covariate is None else batch.covariate[rows]
+    return Batch(
+        batch.x[rows], batch.index[rows], draws=Draws.of(seed, device, shard=k, shards=PIECES), covariate=covariate
+    )
+
+
+def _of_piece(model: Model, controls: Sequence[Alone], batch: Batch) -> list[Tensor]:
+    """Two draws (B,) of the terms that are drawn once; by stretch (B, S) losses, places inside, and of each control."""
+    code = model.encode(batch.x) if model.has_code else None
+    once = [torch.stack([*model.ends(batch, code).values()]).sum(0) for _ in range(2)]
+    if model.diffusion is None:
+        return once
+    columns: list[list[Tensor]] = []
     for k in range(STRETCHES):
         inside = batch.random.stratified(len(batch))
-        loss, y, log_snr = decoder.loss_at(batch, (k + inside) / STRETCHES, code=code)
-        nats.append(loss)
-        places.append(inside)
-        for losses, control in zip(drawn, controls, strict=True):
-            losses.append(control.loss(batch.x, y, log_snr))
-    f, v, *c = (torch.stack(rows, 1).double().cpu() for rows in (nats, places, *drawn))
-    return _plan(f, c, v, controls, (first.cpu() + f.mean(1)), rest, len(chosen))
+        loss, y, log_snr = model.diffusion.loss_at(batch, (k + inside) / STRETCHES, code=code)
+        columns.append([loss, inside, *(control.loss(batch.x, y, log_snr) for control in controls)])
+    return [*once, *(torch.stack(column, 1) for column in zip(*columns, strict=True))]
 
 
 def _controls(decoder: DiffusionDecoder, x: Data) -> list[Alone]:
