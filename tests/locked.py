@@ -60,6 +60,7 @@ def hold(kind: str, group: str, facts: Any) -> None:
         return
     now = {place: simple(value) for place, value in leaves(facts)} or {"": "nothing"}
     if WRITE:
+        assert "PYTEST_XDIST_WORKER" not in os.environ, "two processes would overwrite each other's groups"
         FOLDER.mkdir(exist_ok=True)
         kept(kind)[group] = now
         text = json.dumps(dict(sorted(kept(kind).items())), indent=0, sort_keys=True, ensure_ascii=False)

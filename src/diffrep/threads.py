@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -45,14 +46,37 @@ def pool(count: int) -> Iterator[ThreadPoolExecutor]:
     """`count` threads, in each of which all libraries compute with one."""
     from threadpoolctl import threadpool_limits
 
-    before = torch.get_num_threads()
-
     def begin() -> None:
         torch.set_num_threads(1)  # of MKL too, which threadpoolctl does not find; of later threads too
         threadpool_limits(limits=1)  # of other OpenMPs, in this thread
 
-    try:
-        with threadpool_limits(limits=1), ThreadPoolExecutor(count, initializer=begin) as threads:  # of BLAS of all
-            yield threads
-    finally:
-        torch.set_num_threads(before)
+    with _one_thread, ThreadPoolExecutor(count, initializer=begin) as threads:
+        yield threads
+
+
+class _OneThread:
+    """BLAS with one thread while a pool is open, and after the last one torch and BLAS as they were before the first.
+
+    Both are of the process, and several threads of a program may each have a pool.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.open = Lock(), 0
+
+    def __enter__(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self.lock:
+            if not self.open:
+                self.before, self.limits = torch.get_num_threads(), threadpool_limits(limits=1)
+            self.open += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.open -= 1
+            if not self.open:
+                self.limits.restore_original_limits()
+                torch.set_num_threads(self.before)
+
+
+_one_thread = _OneThread()

@@ -77,13 +77,13 @@ def test_the_order_of_a_run_is_that_of_its_seed(monkeypatch):
 
 
 @pytest.fixture
-def seeds(monkeypatch) -> list[int]:
-    """Every seed that random numbers are drawn from."""
-    seen: list[int] = []
+def seeds(monkeypatch) -> list[tuple[int, int, int]]:
+    """Every seed that random numbers are drawn from, and the shard of them that is taken."""
+    seen: list[tuple[int, int, int]] = []
     real = Draws.of.__func__
 
     def of(cls, seed, device="cpu", shard=0, shards=1):
-        seen.append(seed)
+        seen.append((seed, shard, shards))
         return real(cls, seed, device, shard, shards)
 
     monkeypatch.setattr(Draws, "of", classmethod(of))

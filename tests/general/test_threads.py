@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 from diffrep.evaluation.bound import bound
 from diffrep.evaluation.encoding import encode_split
 from diffrep.evaluation.information import profile
-from diffrep.threads import in_order
+from diffrep.threads import in_order, pool
 from every_measure import splits
 from tiny import base
 
@@ -57,6 +57,35 @@ def test_each_thread_computes_with_one(two_threads):
     assert all(made == ({1}, False) for _, made in in_order(seen, range(4), CPU))
     assert [info["num_threads"] for info in threadpool_info()] == before and torch.get_num_threads() == 2
     assert torch.is_grad_enabled()
+
+
+def test_two_pools_that_end_in_the_other_order_leave_what_was_before(two_threads):
+    """Each in a thread of its own: the first is open when the second begins, and ends first."""
+    before = [info["num_threads"] for info in threadpool_info()]
+    first_open, second_open, first_closed = (threading.Event() for _ in range(3))
+
+    def first():
+        with pool(2):
+            first_open.set()
+            assert second_open.wait(SOON)
+        first_closed.set()
+
+    def second():
+        assert first_open.wait(SOON)
+        with pool(2) as threads:
+            second_open.set()
+            assert first_closed.wait(SOON)
+            threads.submit(torch.get_num_threads).result()
+
+    others = [threading.Thread(target=one) for one in (first, second)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(SOON)
+    seen = []
+    (later := threading.Thread(target=lambda: seen.append(torch.get_num_threads()))).start()
+    later.join(SOON)
+    assert seen == [2] and [info["num_threads"] for info in threadpool_info()] == before
 
 
 def test_an_error_reaches_the_caller(two_threads):

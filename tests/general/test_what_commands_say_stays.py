@@ -175,7 +175,7 @@ def test_what_commands_say_stays(name, place, capsys, recwarn):
         code = diffrep(*words)
         out, err = capsys.readouterr()
         said = plain_leaves(json.loads(out), place) if code == 0 and "--json" in words else plainly(out, place)
-        told = [str(one.message) for one in recwarn.list if issubclass(one.category, UserWarning)]
+        told = [str(one.message) for one in recwarn.list if one.category is UserWarning]
         recwarn.clear()
         facts[f"{number:02} {words[0]}"] = {"code": code, "out": said, "err": plainly(err, place), "warned": told}
     hold("commands", name, facts | {"files": of_files(place, before)})
