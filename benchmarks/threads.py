@@ -20,6 +20,8 @@ import json, sys, time
 import diffrep
 from diffrep.evaluation.bound import bound
 from diffrep.measures.evaluate import codes
+from diffrep.training.memory import keep_memory
+keep_memory()  # as every command
 run = diffrep.load(sys.argv[1])
 valid = run.splits().valid
 few, many = (valid.subset(valid.evenly(n)) for n in (1000, 4000))
