@@ -46,6 +46,12 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def two_threads(one_thread):
+    """As many threads as a test of what runs at once needs."""
+    torch.set_num_threads(2)
+
+
 @pytest.fixture(autouse=True)
 def imports_stay():
     """What a test imports first, torch's compiler above all, is not searched for garbage after each run."""

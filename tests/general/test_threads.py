@@ -18,14 +18,6 @@ CPU = torch.device("cpu")
 SOON = 20  # seconds
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_results_come_in_order_and_nothing_is_read_far_ahead(two_threads):
     read = []
 

@@ -17,14 +17,6 @@ from diffrep.probes.mlp import mlp
 SOON = 20  # seconds within which something must happen that happens at once
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def unheard(name, done, of):
     pass
 
@@ -88,7 +80,7 @@ def test_progress_is_told_in_the_thread_that_asks(two_threads):
 
 
 def test_an_error_ends_all_pieces(two_threads):
-    """The one that runs stops where it next tells how far it is, and the one that waits never begins."""
+    """The one that runs stops where it next tells how far it is, and those that wait never begin."""
     began, ended = [], threading.Event()
 
     def fails(tell):
@@ -105,8 +97,8 @@ def test_an_error_ends_all_pieces(two_threads):
             raise
 
     with pytest.raises(ValueError, match="a mistake"):
-        list(at_once({"runs": runs, "fails": fails, "waits": runs, "waits too": runs}, unheard))
-    assert ended.wait(SOON) and len(began) <= 2
+        list(at_once({"runs": runs, "fails": fails, **{f"waits {k}": runs for k in range(9)}}, unheard))
+    assert ended.wait(SOON) and len(began) <= 3  # one may begin before all are called off
 
 
 def test_warning_filters_are_as_before(two_threads):
