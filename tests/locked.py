@@ -15,6 +15,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor
 from every_measure import leaves
 
 FOLDER = Path(__file__).parent / "general" / "numbers"
-PROCESSOR = FOLDER / "processor.json"
+MADE = FOLDER / "made.json"  # on what
 WRITE = os.environ.get("DIFFREP_NUMBERS") == "write"
 NUMBER = re.compile(r"(?<![\w.])[-+\N{MINUS SIGN}]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
 DIGITS = 6
@@ -46,17 +47,23 @@ def kept(kind: str) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def of_this_processor() -> bool:
-    """Another kind of processor rounds in another way, which training turns into other numbers."""
-    return WRITE or json.loads(PROCESSOR.read_text()) == torch.backends.cpu.get_cpu_capability()
+def here() -> dict[str, str]:
+    """The kind of processor, which rounds in its own way, and the libraries that order equals and draw in theirs."""
+    versions = {name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn", "matplotlib")}
+    return {"processor": torch.backends.cpu.get_cpu_capability(), **versions}
+
+
+def comparable() -> bool:
+    """Are the kept numbers those of this processor and of these libraries?"""
+    return WRITE or json.loads(MADE.read_text()) == here()
 
 
 def hold(kind: str, group: str, facts: Any) -> None:
     """Each value is the one that is kept, to rounding; with DIFFREP_NUMBERS=write it is kept from now on.
 
-    Nothing is compared on another kind of processor than that of the file; `test_numbers_stay.py` says so there.
+    Nothing is compared elsewhere than where the numbers were made; `test_numbers_stay.py` says so there.
     """
-    if not of_this_processor():
+    if not comparable():
         return
     now = {place: simple(value) for place, value in leaves(facts)} or {"": "nothing"}
     if WRITE:
@@ -65,7 +72,7 @@ def hold(kind: str, group: str, facts: Any) -> None:
         kept(kind)[group] = now
         text = json.dumps(dict(sorted(kept(kind).items())), indent=0, sort_keys=True, ensure_ascii=False)
         (FOLDER / f"{kind}.json").write_text(text + "\n")
-        PROCESSOR.write_text(json.dumps(torch.backends.cpu.get_cpu_capability()) + "\n")
+        MADE.write_text(json.dumps(here(), indent=0) + "\n")
         return
     assert group in kept(kind), f"{kind} {group} is new: make numbers"
     was = kept(kind)[group]

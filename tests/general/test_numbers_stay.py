@@ -13,7 +13,7 @@ from diffrep.errors import UserError
 from diffrep.evaluation.bound import bound
 from diffrep.measures.evaluate import codes
 from every_measure import ROWS, splits
-from locked import hold, of_result, of_this_processor, seen_parts, whole
+from locked import MADE, comparable, hold, of_result, seen_parts, whole
 from tiny import EVERY, base, copy_of, weights
 
 DATA = ("digits", "digits-factors")
@@ -76,6 +76,6 @@ def test_no_number_is_kept_of_what_is_gone():
     whole("inside", DATA)
 
 
-def test_this_is_the_kind_of_processor_whose_numbers_are_kept():
-    if not of_this_processor():
-        pytest.skip("the kept numbers are of another kind of processor, which rounds in another way: none is compared")
+def test_numbers_are_compared_where_they_were_made():
+    if not comparable():
+        pytest.skip(f"the kept numbers are of another processor or other libraries ({MADE.name}): none is compared")
