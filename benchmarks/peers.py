@@ -22,7 +22,7 @@ import machine
 import record
 import torch
 from torch import Tensor, nn
-from torch.library import Library
+from torch import library as operators
 
 from diffrep.config import Settings, override
 from diffrep.methods.catalog import build
@@ -132,12 +132,12 @@ def name_operators() -> None:
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
-        LIBRARIES.append(Library("torchvision", "DEF"))
+        LIBRARIES.append(operators.Library("torchvision", "DEF"))
         for name in ("nms", "qnms"):
             LIBRARIES[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
-LIBRARIES: list[Library] = []  # what they define goes with them
+LIBRARIES: list[operators.Library] = []  # what they define goes with them
 
 
 def lightly(model: Model, shape: tuple[int, ...]) -> Trained:

@@ -7,7 +7,6 @@ Wall and CPU seconds, and every score of both trees.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -42,13 +41,7 @@ def probed(source: Path, run: Path, cache: Path) -> tuple[dict, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--before", type=Path, help="source folder that is measured in turn")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    trees = {"now": Path(__file__).parents[1] / "src"} | ({"before": given.before} if given.before else {})
+    given, trees = record.run_and_trees(__doc__, rounds=1)
     seconds: dict[str, dict[str, list]] = {name: {"first": [], "next": []} for name in trees}
     scores: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:

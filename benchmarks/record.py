@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -22,6 +23,17 @@ def about(seed: int | None = None, **settings: object) -> dict:
         "python": platform.python_version(),
         "torch": version("torch"),
     }
+
+
+def run_and_trees(about: str | None, rounds: int) -> tuple[argparse.Namespace, dict[str, Path]]:
+    """The words of a script that measures RUN by this source tree and, where it is given, by another: words and trees."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--before", type=Path, help="source folder that is measured in turn")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    return given, {"now": Path(__file__).parents[1] / "src"} | ({"before": given.before} if given.before else {})
 
 
 def write(path: Path | None, facts: dict) -> None:

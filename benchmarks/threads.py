@@ -6,7 +6,6 @@ and while another program holds one core. Source trees in turn, each in a proces
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -44,13 +43,7 @@ def seconds(source: Path, run: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--before", type=Path, help="source folder that is measured in turn")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    trees = {"now": Path(__file__).parents[1] / "src"} | ({"before": given.before} if given.before else {})
+    given, trees = record.run_and_trees(__doc__, rounds=2)
     measured: dict[str, dict[str, list]] = {how: {name: [] for name in trees} for how in ("alone", "beside another")}
     for how, of_trees in measured.items():
         other = subprocess.Popen([sys.executable, "-c", BUSY]) if how != "alone" else None

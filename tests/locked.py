@@ -13,7 +13,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from every_measure import leaves
 
@@ -129,6 +129,17 @@ def seen_parts(weights: Mapping[str, Tensor]) -> dict[str, str]:
 def short(text: str | bytes) -> str:
     """Eight digits of a hash, where nothing is rounded."""
     return hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()[:8]
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """The same normal numbers each time, of float32."""
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape)).float()
+
+
+def made(make: Callable[[], nn.Module]) -> nn.Module:
+    """A network with the same first weights each time, in evaluation mode."""
+    torch.manual_seed(3)
+    return make().eval()
 
 
 def alike(one: Any, two: Any, loose: bool = False) -> bool:

@@ -29,24 +29,15 @@ from diffrep.nets.conditioning import Conditioning
 from diffrep.nets.gap import Filled
 from diffrep.runs import DataCard
 from diffrep.shapes import Draws, Facts
-from locked import hold, seen_parts, whole
+from locked import hold, made, normal, seen_parts, whole
 
 SHAPES = {"signal": (2, 9), "picture": (3, 6, 5), "volume": (1, 4, 5, 3), "vector": (7,)}
 RNG = np.random.default_rng
 
 
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.from_numpy(RNG(seed).normal(size=shape)).float()
-
-
 def levels(*shape: int, bins: int = 9, seed: int = 0) -> torch.Tensor:
     """x at the middles of grey levels, most of them low."""
     return (2 * torch.from_numpy(RNG(seed).binomial(bins - 1, 0.2, shape)).float() + 1) / bins - 1
-
-
-def made(make: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(3)
-    return make().eval()
 
 
 NOISES = {
@@ -313,7 +304,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_small_part_stays(name):
+def test_a_part_of_a_model_stays(name):
     hold("parts", name, PARTS[name]())
 
 

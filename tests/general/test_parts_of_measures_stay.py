@@ -37,23 +37,14 @@ from diffrep.probes.references import pca, pixels
 from diffrep.runs import DataCard, diagnosis
 from diffrep.shapes import Draws, mix, piece_seed
 from diffrep.training import ema, muon, optimizer
-from locked import hold, seen_parts, whole
+from locked import hold, made, normal, seen_parts, whole
 from locked_files import of_page
 
 RNG, HERE = np.random.default_rng, Path("nowhere")
 
 
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.from_numpy(RNG(seed).normal(size=shape)).float()
-
-
 def pictures(*shape: int) -> np.ndarray:
     return ((2 * RNG(0).binomial(8, 0.2, shape) + 1) / 9 - 1).astype(np.float32)
-
-
-def made(make: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(3)
-    return make().eval()
 
 
 def classes(count: int = 3, n: int = 57, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -285,9 +276,9 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_small_part_stays(name):
-    hold("smaller", name, PARTS[name]())
+def test_a_part_of_a_measure_stays(name):
+    hold("scores", name, PARTS[name]())
 
 
 def test_nothing_is_kept_of_what_is_gone():
-    whole("smaller", PARTS)
+    whole("scores", PARTS)
