@@ -26,7 +26,7 @@ def about(seed: int | None = None, **settings: object) -> dict:
 
 
 def run_and_trees(about: str | None, rounds: int) -> tuple[argparse.Namespace, dict[str, Path]]:
-    """The words of a script that measures RUN by this source tree and, where it is given, by another: words and trees."""
+    """The words of a script that measures RUN by this source tree and, where one is given, by another; the trees."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--before", type=Path, help="source folder that is measured in turn")
